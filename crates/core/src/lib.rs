@@ -1,0 +1,60 @@
+//! The machinery of an event loop, without Python: clock, reactor, schedule.
+//!
+//! Its asyncio names: `time.monotonic`, `selectors.EpollSelector`, and the `_ready` and `_scheduled` queues
+//! of `asyncio.base_events.BaseEventLoop`. What those queues hold is the caller's business, hence the type
+//! parameters.
+//!
+//! The modules stand in the order in which data flows:
+//!
+//! ```text
+//! clock ─┐
+//!        ├─ kernel → sys (epoll | scripted) → reactor (who asked?) → schedule (when?) → the caller
+//! ```
+//!
+//! One turn of a loop built from them, in outline:
+//!
+//! ```
+//! use aioxide_core::{Clock, Events, Monotonic, RESOLUTION, Reactor, Ready, Timers, timeout_until};
+//! use std::time::Duration;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let clock = Monotonic;
+//! let reactor: Reactor = Reactor::new()?;
+//! let poller = reactor.poller();
+//! let mut events = Events::new();
+//! let mut ready: Ready<&str> = Ready::new();
+//! let mut timers: Timers<&str> = Timers::new();
+//! timers.push(clock.now() + 0.001, "later");
+//!
+//! while ready.is_empty() {
+//!     // Block until the first deadline; a real loop parks its waker around this (see `sys::wakeup`).
+//!     let timeout = timers.peek_when().map(|when| timeout_until(when, clock.now()));
+//!     poller.wait(&mut events, timeout)?;
+//!     reactor.dispatch(&mut events, |_fd, _readiness| ready.push_back("I/O"));
+//!     let end = clock.now() + RESOLUTION;
+//!     while let Some((_when, item)) = timers.pop_due(end) {
+//!         ready.push_back(item);
+//!     }
+//! }
+//! assert_eq!(ready.pop_front(), Some("later"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The crate never names Python, never starts a thread, never reads the environment and never logs.
+
+pub mod clock;
+pub mod sys;
+
+pub mod reactor;
+
+pub mod schedule;
+
+pub use clock::{Clock, Monotonic, RESOLUTION, TestClock, timeout_until};
+pub use reactor::{Interest, Poller, Reactor, Readiness, Token};
+pub use schedule::{Ready, Timers};
+pub use sys::Backend;
+pub use sys::epoll::Epoll;
+pub use sys::events::Events;
+pub use sys::scripted::Scripted;
+pub use sys::wakeup::Waker;

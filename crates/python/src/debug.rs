@@ -1,0 +1,75 @@
+//! asyncio's debug mode: source tracebacks, slow callbacks, wrong thread, coroutine origins.
+
+use crate::event_loop::core::LoopCore;
+use crate::ffi::errors::type_error;
+use crate::ffi::{Obj, Own, R};
+use crate::imports::{self, names};
+
+/// `coroutines._is_debug_mode()`: `-X dev`, or `PYTHONASYNCIODEBUG` unless `-E`.
+pub(crate) fn enabled_by_default() -> R<bool> {
+    Obj::import("asyncio.coroutines")?.call_method_str("_is_debug_mode", &[])?.truth()
+}
+
+/// Where the caller is: what `_source_traceback` holds. At most `constants.DEBUG_STACK_DEPTH` frames.
+pub(crate) fn extract_stack() -> R<Obj> {
+    let frame = imports::GETFRAME.call0()?;
+    imports::EXTRACT_STACK.call(&[&frame])
+}
+
+/// `_check_callback(callback, method)`
+pub(crate) fn check_callback(callback: &Obj, method: &str) -> R<()> {
+    let coroutine = imports::ISCOROUTINE.call(&[callback])?.truth()?
+        || imports::ISCOROUTINEFUNCTION.call(&[callback])?.truth()?;
+    if coroutine {
+        return Err(type_error(&format!("coroutines cannot be used with {method}()")));
+    }
+    if !callback.callable() {
+        return Err(type_error(&format!(
+            "a callable object was expected by {method}(), got {}",
+            callback.repr()?
+        )));
+    }
+    Ok(())
+}
+
+/// Runs a handle by its `_run`, and says so if it took long.
+#[cold]
+pub(crate) fn run_timed(core: &Own<LoopCore>, handle: &Obj) -> R<()> {
+    if !core.debug.get() {
+        handle.call_method(&names::RUN_, &[])?;
+        return Ok(());
+    }
+    core.current_handle.set(handle.clone());
+    let started = core.now();
+    let result = handle.call_method(&names::RUN_, &[]);
+    let took = core.now() - started;
+    core.current_handle.put(None);
+    result?;
+    if took >= core.slow_callback_duration.get_or_none().to_f64()? {
+        let text = imports::FORMAT_HANDLE.call(&[handle])?;
+        let message = Obj::str("Executing %s took %.3f seconds")?;
+        imports::LOGGER.call_method_str("warning", &[&message, &text, &Obj::float(took)?])?;
+    }
+    Ok(())
+}
+
+/// `sys.set_coroutine_origin_tracking_depth`, on while a loop runs in debug mode.
+pub(crate) fn track_origins(core: &LoopCore, on: bool) -> R<()> {
+    const OFF: i32 = 0;
+    const DEPTH: i64 = 10;
+    let saved = core.origin_tracking.get();
+    if on == (saved != OFF) {
+        return Ok(());
+    }
+    let sys = Obj::import("sys")?;
+    if on {
+        let before = sys.call_method_str("get_coroutine_origin_tracking_depth", &[])?.to_i64()?;
+        sys.call_method_str("set_coroutine_origin_tracking_depth", &[&Obj::int(DEPTH)?])?;
+        // stored one higher, so that zero means: not tracking
+        core.origin_tracking.set(before as i32 + 1);
+    } else {
+        sys.call_method_str("set_coroutine_origin_tracking_depth", &[&Obj::int(i64::from(saved) - 1)?])?;
+        core.origin_tracking.set(OFF);
+    }
+    Ok(())
+}

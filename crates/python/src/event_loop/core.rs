@@ -1,0 +1,271 @@
+//! The state of an event loop, behind every `EventLoop` object.
+//!
+//! The ready queue holds *kinds*, not handles: a task's step is one pointer in a ring. Only
+//! `call_soon` and its family, whose result the program may keep, make a Handle.
+//!
+//! Rules
+//! 1. Everything here is touched with the GIL held. The one thing that happens without it is
+//!    waiting in the poller, which shares nothing with this struct.
+//! 2. `fast` is true while nothing about the loop asks for the slow path: not closed, not in debug
+//!    mode, no method replaced on the instance.
+//! 3. Dropping an entry may run user code: never inside `Inner::with`.
+
+use super::class;
+use crate::ffi::{Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, running, threads};
+use crate::futures::Future;
+use crate::tasks::Task;
+use aioxide_core::{Clock, Events, Monotonic, Reactor, Timers};
+use std::cell::Cell;
+use std::ffi::CStr;
+
+/// Something to do in a turn of the loop.
+pub(crate) enum Entry {
+    /// The first step of a task, or the one after a bare yield.
+    Step(Own<Task>),
+    /// What the task waited for is done.
+    Wake(Own<Task>),
+    /// A callback with one argument or none, in a context; a hook of ours without.
+    Callback {
+        /// The callable, or a [`crate::hook::Hook`].
+        callback: Obj,
+        /// Usually the future that is done.
+        argument: Option<Obj>,
+        /// `None` for hooks.
+        context: Option<Obj>,
+    },
+    /// A `Handle` of `call_soon` and family.
+    Handle(Obj),
+    /// `sleep()` is over: the future gets its result, if nobody was faster.
+    Slept(Own<Future>),
+}
+
+/// Something to do at a time.
+pub(crate) enum Timer {
+    /// A `TimerHandle`.
+    Handle(Obj),
+    /// The future of a `sleep()`.
+    Sleep(Own<Future>),
+    /// A hook; it counts as cancelled when its `number` is no longer the one given here.
+    Hook(Own<crate::hook::Hook>, usize),
+}
+
+/// The callbacks of one descriptor.
+#[derive(Default)]
+pub(crate) struct Watch {
+    pub(crate) reader: Option<Obj>,
+    pub(crate) writer: Option<Obj>,
+}
+
+/// The state.
+#[derive(Default)]
+pub(crate) struct LoopCore {
+    pub(crate) ready: Fifo<Entry>,
+    pub(crate) timers: Inner<Timers<Timer>>,
+    pub(crate) reactor: Inner<Option<Reactor>>,
+    pub(crate) events: Cell<Option<Box<Events>>>,
+    pub(crate) watches: Inner<Vec<Watch>>,
+    pub(crate) watched: Cell<usize>,
+    pub(crate) current: OwnSlot<Task>,
+    /// `_current_tasks[loop]` has been brought up to date (3.11 to 3.13).
+    pub(crate) published: Cell<bool>,
+    /// Rule 2.
+    pub(crate) fast: Cell<bool>,
+    pub(crate) patched: Cell<bool>,
+    pub(crate) debug: Cell<bool>,
+    pub(crate) closed: Cell<bool>,
+    pub(crate) stopping: Cell<bool>,
+    pub(crate) thread: Cell<u64>,
+    pub(crate) last_poll: Cell<f64>,
+    pub(crate) last_release: Cell<f64>,
+    pub(crate) turns: Cell<u64>,
+    pub(crate) forks: Cell<u32>,
+    pub(crate) slow_callback_duration: Slot,
+    pub(crate) current_handle: Slot,
+    pub(crate) exception_handler: Slot,
+    pub(crate) task_factory: Slot,
+    pub(crate) default_executor: Slot,
+    pub(crate) executor_shutdown: Cell<bool>,
+    pub(crate) asyncgens: Slot,
+    pub(crate) asyncgens_shutdown: Cell<bool>,
+    pub(crate) old_asyncgen_hooks: Slot,
+    pub(crate) origin_tracking: Cell<i32>,
+    /// `{signum: Handle}`
+    pub(crate) signal_handlers: Slot,
+    pub(crate) signal_pipe: Cell<Option<[i32; 2]>>,
+}
+
+impl LoopCore {
+    /// Puts something at the end of the ready queue.
+    #[inline(always)]
+    pub(crate) fn push(&self, entry: Entry) {
+        self.ready.push_back(entry);
+    }
+
+    /// `loop.time()`
+    #[inline]
+    pub(crate) fn now(&self) -> f64 {
+        Monotonic.now()
+    }
+
+    /// Puts something into the timers.
+    pub(crate) fn push_timer(&self, when: f64, timer: Timer) {
+        self.timers.with(|timers| timers.push(when, timer));
+    }
+
+    /// A timer that is in the heap has been cancelled: it is skipped, and the heap is cleaned when
+    /// there are too many of them.
+    pub(crate) fn timer_cancelled(&self) {
+        self.timers.with(Timers::note_cancelled);
+    }
+
+    /// Recomputes `fast` (rule 2).
+    pub(crate) fn refresh_fast(&self) {
+        self.fast.set(!self.debug.get() && !self.closed.get() && !self.patched.get());
+    }
+
+    /// A loop that sleeps in the kernel wakes up. Any thread, with the GIL.
+    pub(crate) fn wake_up(&self) {
+        self.reactor.with(|reactor| {
+            if let Some(reactor) = reactor {
+                reactor.waker().wake();
+            }
+        });
+    }
+
+    /// Says that `task` is the current one. Errors as asyncio's `_enter_task`.
+    #[inline]
+    pub(crate) fn enter_task(&self, task: &Own<Task>) -> R<()> {
+        if !self.current.is_empty() {
+            return Err(already_running(self, task)?);
+        }
+        running::enter_task(task)?;
+        self.current.put(Some(task.clone()));
+        Ok(())
+    }
+
+    /// The step is over; hands on its result.
+    #[inline]
+    pub(crate) fn leave_task(&self, task: &Own<Task>, result: R<()>) -> R<()> {
+        drop(self.current.take());
+        if self.published.replace(false) {
+            return self.unpublish(task, result);
+        }
+        running::leave_task(task, result)
+    }
+
+    #[cold]
+    fn unpublish(&self, task: &Own<Task>, result: R<()>) -> R<()> {
+        let loop_ = task.as_future().require_loop()?;
+        crate::tasks::registry::unpublish(&loop_, result)
+    }
+
+    /// `_check_thread()`: debug mode only.
+    pub(crate) fn check_thread(&self) -> R<()> {
+        let thread = self.thread.get();
+        if thread == 0 || thread == threads::ident() {
+            return Ok(());
+        }
+        Err(crate::ffi::errors::runtime_error(
+            "Non-thread-safe operation invoked on an event loop other than the current one",
+        ))
+    }
+
+    /// `_check_closed()`
+    #[inline]
+    pub(crate) fn check_closed(&self) -> R<()> {
+        if self.closed.get() { Err(crate::ffi::errors::runtime_error("Event loop is closed")) } else { Ok(()) }
+    }
+}
+
+#[cold]
+fn already_running(core: &LoopCore, task: &Own<Task>) -> R<crate::ffi::Raised> {
+    let current = core.current.get().map_or(Ok("None".into()), |task| task.obj().repr())?;
+    Ok(crate::ffi::errors::runtime_error(&format!(
+        "Cannot enter into task {} while another task {current} is being executed.",
+        task.obj().repr()?
+    )))
+}
+
+/// The state of `loop`, if it is one of ours (or derived from ours).
+#[inline(always)]
+pub(crate) fn of(loop_: &Obj) -> Option<&Own<LoopCore>> {
+    if class::EVENT_LOOP.is_instance(loop_) { class::CORE.view::<LoopCore>(loop_) } else { None }
+}
+
+/// The state of `loop`, if it is exactly ours and nothing asks for the slow path.
+#[inline(always)]
+pub(crate) fn fast(loop_: &Obj) -> Option<&Own<LoopCore>> {
+    if !class::EVENT_LOOP.is_exact(loop_) {
+        return None;
+    }
+    class::CORE.view::<LoopCore>(loop_).filter(|core| core.fast.get())
+}
+
+static CLASS: ClassCell<LoopCore> = ClassCell::new();
+
+impl Class for LoopCore {
+    const NAME: &'static CStr = c"aioxide._core.LoopCore";
+    const SUBCLASSABLE: bool = false;
+    fn class() -> &'static ClassCell<LoopCore> {
+        &CLASS
+    }
+    fn slots(slots: &mut Slots<LoopCore>) -> R<()> {
+        slots.no_new();
+        Ok(())
+    }
+    fn visit(&self, visitor: &mut Visitor) {
+        self.ready.for_each(|entry| match entry {
+            Entry::Step(task) | Entry::Wake(task) => visitor.own(task),
+            Entry::Callback { callback, argument, context } => {
+                visitor.obj(callback);
+                for object in [argument, context].into_iter().flatten() {
+                    visitor.obj(object);
+                }
+            }
+            Entry::Handle(handle) => visitor.obj(handle),
+            Entry::Slept(future) => visitor.own(future),
+        });
+        self.timers.with(|timers| {
+            for timer in timers.iter() {
+                match timer {
+                    Timer::Handle(handle) => visitor.obj(handle),
+                    Timer::Sleep(future) => visitor.own(future),
+                    Timer::Hook(hook, _) => visitor.own(hook),
+                }
+            }
+        });
+        self.watches.with(|watches| {
+            for handle in watches.iter().flat_map(|watch| [&watch.reader, &watch.writer]).flatten() {
+                visitor.obj(handle);
+            }
+        });
+        self.current.visit(visitor);
+        for slot in self.slots_held() {
+            slot.visit(visitor);
+        }
+    }
+    fn clear(&self) {
+        drop(self.ready.take());
+        drop(self.timers.with(Timers::drain));
+        drop(self.watches.with(std::mem::take));
+        drop(self.current.take());
+        for slot in self.slots_held() {
+            slot.put(None);
+        }
+    }
+}
+
+impl LoopCore {
+    fn slots_held(&self) -> [&Slot; 8] {
+        [
+            &self.slow_callback_duration,
+            &self.current_handle,
+            &self.exception_handler,
+            &self.task_factory,
+            &self.default_executor,
+            &self.asyncgens,
+            &self.old_asyncgen_hooks,
+            &self.signal_handlers,
+        ]
+    }
+}

@@ -1,0 +1,257 @@
+//! `asyncio.Handle` and `asyncio.TimerHandle`: what `call_soon` and its family give back.
+//!
+//! Our classes derive from asyncio's and use its own fields, so every inherited method (`__repr__`,
+//! comparison) and every library that reads `_callback`, `_args` or `_when` finds what it expects.
+
+use super::core::{LoopCore, Timer, of};
+use super::{errors, run};
+use crate::ffi::function::Imp;
+use crate::ffi::pyclass::{Body, Field, PyClass};
+use crate::ffi::{Args, Obj, Own, R, context};
+use crate::imports::{self, names};
+
+static HANDLE: PyClass = PyClass::new();
+static TIMER_HANDLE: PyClass = PyClass::new();
+static CALLBACK: Field = Field::new();
+static ARGS: Field = Field::new();
+static CANCELLED: Field = Field::new();
+static LOOP: Field = Field::new();
+static SOURCE_TRACEBACK: Field = Field::new();
+static REPR: Field = Field::new();
+static CONTEXT: Field = Field::new();
+static WHEN: Field = Field::new();
+static SCHEDULED: Field = Field::new();
+
+/// Makes the classes.
+pub(super) fn init() -> R<()> {
+    let handle: &Obj = &imports::ASYNCIO_HANDLE;
+    for (field, name) in [
+        (&CALLBACK, "_callback"),
+        (&ARGS, "_args"),
+        (&CANCELLED, "_cancelled"),
+        (&LOOP, "_loop"),
+        (&SOURCE_TRACEBACK, "_source_traceback"),
+        (&REPR, "_repr"),
+        (&CONTEXT, "_context"),
+    ] {
+        field.find(handle, name)?;
+    }
+    WHEN.find(&imports::ASYNCIO_TIMER_HANDLE, "_when")?;
+    SCHEDULED.find(&imports::ASYNCIO_TIMER_HANDLE, "_scheduled")?;
+    let common: [(&str, Imp); 3] =
+        [("cancelled(self)", cancelled), ("get_context(self)", get_context), ("_run(self)", run_method)];
+    let mut body = Body::new("asyncio.events", "Handle", &[])?;
+    for (sig, imp) in common {
+        body.method(sig, imp)?;
+    }
+    body.method("__init__(self, callback, args, loop, context=None)", init_handle)?;
+    body.method("cancel(self)", cancel)?;
+    HANDLE.fill(body.build(&[handle])?);
+    let mut body = Body::new("asyncio.events", "TimerHandle", &[])?;
+    for (sig, imp) in common {
+        body.method(sig, imp)?;
+    }
+    body.method("__init__(self, when, callback, args, loop, context=None)", init_timer)?;
+    body.method("cancel(self)", cancel_timer)?;
+    body.method("when(self)", when)?;
+    // isinstance(timer, aioxide.Handle) holds as isinstance(timer, asyncio.Handle) does
+    TIMER_HANDLE.fill(body.build(&[&imports::ASYNCIO_TIMER_HANDLE])?);
+    Ok(())
+}
+
+/// The class `Handle`.
+pub(crate) fn class() -> &'static Obj {
+    HANDLE.get()
+}
+
+/// The class `TimerHandle`.
+pub(crate) fn timer_class() -> &'static Obj {
+    TIMER_HANDLE.get()
+}
+
+fn fill(handle: &Obj, loop_: &Obj, callback: Obj, args: Obj, context: Option<Obj>) -> R<()> {
+    let context = match context {
+        Some(context) => context,
+        None => context::copy()?,
+    };
+    CALLBACK.set(handle, callback);
+    ARGS.set(handle, args);
+    CANCELLED.set(handle, Obj::bool(false));
+    LOOP.set(handle, loop_.clone());
+    REPR.set(handle, Obj::none());
+    CONTEXT.set(handle, context);
+    let debug = match of(loop_) {
+        Some(core) => core.debug.get(),
+        None => loop_.call_method(&names::GET_DEBUG, &[])?.truth()?,
+    };
+    SOURCE_TRACEBACK.set(handle, if debug { crate::debug::extract_stack()? } else { Obj::none() });
+    Ok(())
+}
+
+/// A handle. `context`: `None` copies the current one.
+#[inline]
+pub(crate) fn make(loop_: &Obj, callback: Obj, args: &[Obj], context: Option<Obj>) -> R<Obj> {
+    let handle = HANDLE.alloc()?;
+    fill(&handle, loop_, callback, tuple(args)?, context)?;
+    Ok(handle)
+}
+
+/// A timer handle.
+#[inline]
+pub(crate) fn make_timer(loop_: &Obj, when: Obj, callback: Obj, args: &[Obj], context: Option<Obj>) -> R<Obj> {
+    let handle = TIMER_HANDLE.alloc()?;
+    fill(&handle, loop_, callback, tuple(args)?, context)?;
+    WHEN.set(&handle, when);
+    SCHEDULED.set(&handle, Obj::bool(true));
+    Ok(handle)
+}
+
+fn tuple(args: &[Obj]) -> R<Obj> {
+    let args: Vec<&Obj> = args.iter().collect();
+    Obj::tuple(&args)
+}
+
+fn init_handle(args: &Args) -> R<Obj> {
+    let arguments = args.req(2)?.to_vec()?;
+    fill(args.req(0)?, args.req(3)?, args.req(1)?.clone(), tuple(&arguments)?, args.opt(4).cloned())?;
+    Ok(Obj::none())
+}
+
+fn init_timer(args: &Args) -> R<Obj> {
+    let (this, arguments) = (args.req(0)?, args.req(3)?.to_vec()?);
+    fill(this, args.req(4)?, args.req(2)?.clone(), tuple(&arguments)?, args.opt(5).cloned())?;
+    WHEN.set(this, args.req(1)?.clone());
+    SCHEDULED.set(this, Obj::bool(false));
+    Ok(Obj::none())
+}
+
+/// `handle.cancelled()`
+#[inline]
+pub(crate) fn is_cancelled(handle: &Obj) -> bool {
+    CANCELLED.holds(handle, &crate::ffi::object::TRUE)
+}
+
+/// A timer handle is no longer in the heap.
+pub(crate) fn unschedule(handle: &Obj) {
+    SCHEDULED.set(handle, Obj::bool(false));
+}
+
+/// Is it one of asyncio's handles (or derived from them)? Every field access below rests on it.
+fn this<'a>(args: &'a Args) -> R<&'a Obj> {
+    let this = args.req(0)?;
+    if this.isinstance(&imports::ASYNCIO_HANDLE)? { Ok(this) } else { Err(crate::ffi::errors::type_error("a Handle is required")) }
+}
+
+fn cancelled(args: &Args) -> R<Obj> {
+    Ok(Obj::bool(is_cancelled(this(args)?)))
+}
+
+fn get_context(args: &Args) -> R<Obj> {
+    Ok(CONTEXT.get(this(args)?).unwrap_or_else(Obj::none))
+}
+
+/// `handle.cancel()`: forgets callback and arguments, so that nothing is kept alive.
+pub(crate) fn cancel_handle(handle: &Obj) -> R<()> {
+    if is_cancelled(handle) {
+        return Ok(());
+    }
+    CANCELLED.set(handle, Obj::bool(true));
+    if let Some(loop_) = LOOP.get(handle) {
+        let debug = match of(&loop_) {
+            Some(core) => core.debug.get(),
+            None => loop_.call_method(&names::GET_DEBUG, &[])?.truth()?,
+        };
+        if debug {
+            // the repr shows what it would have called
+            REPR.set(handle, Obj::str(&handle.repr()?)?);
+        }
+    }
+    CALLBACK.set(handle, Obj::none());
+    ARGS.set(handle, Obj::none());
+    Ok(())
+}
+
+fn cancel(args: &Args) -> R<Obj> {
+    cancel_handle(this(args)?)?;
+    Ok(Obj::none())
+}
+
+fn cancel_timer(args: &Args) -> R<Obj> {
+    cancel_timer_handle(this(args)?)?;
+    Ok(Obj::none())
+}
+
+/// `timer_handle.cancel()`, telling the loop that one of its timers is dead.
+pub(crate) fn cancel_timer_handle(this: &Obj) -> R<()> {
+    if !is_cancelled(this)
+        && let Some(loop_) = LOOP.get(this)
+    {
+        match of(&loop_) {
+            Some(core) => {
+                if SCHEDULED.holds(this, &crate::ffi::object::TRUE) {
+                    core.timer_cancelled();
+                }
+            }
+            None => drop(loop_.call_method_str("_timer_handle_cancelled", &[this])?),
+        }
+    }
+    cancel_handle(this)
+}
+
+fn when(args: &Args) -> R<Obj> {
+    Ok(WHEN.get(this(args)?).unwrap_or_else(Obj::none))
+}
+
+fn run_method(args: &Args) -> R<Obj> {
+    let handle = this(args)?;
+    let loop_ = LOOP.get(handle).unwrap_or_else(Obj::none);
+    call(&loop_, handle)?;
+    Ok(Obj::none())
+}
+
+/// Runs a handle that has become ready.
+#[inline]
+pub(super) fn run(loop_: &Obj, core: &Own<LoopCore>, handle: &Obj) -> R<()> {
+    if is_cancelled(handle) {
+        return Ok(());
+    }
+    if core.debug.get() || !(HANDLE.is_exact(handle) || TIMER_HANDLE.is_exact(handle)) {
+        return crate::debug::run_timed(core, handle);
+    }
+    call(loop_, handle)
+}
+
+/// `Handle._run()`: in its context; an exception goes to the exception handler.
+#[inline]
+fn call(loop_: &Obj, handle: &Obj) -> R<()> {
+    let (Some(callback), Some(args), Some(context)) = (CALLBACK.get(handle), ARGS.get(handle), CONTEXT.get(handle)) else {
+        return Ok(());
+    };
+    let result = context::run(&context, || match args.tuple_items() {
+        [] => callback.call0(),
+        [one] => callback.call(&[one]),
+        _ => callback.call_with(&args, None),
+    });
+    match result {
+        Ok(_) => Ok(()),
+        Err(raised) if run::is_fatal(&raised) => Err(raised),
+        Err(raised) => {
+            let exception = raised.take();
+            errors::report_callback(loop_, handle, &exception)
+        }
+    }
+}
+
+/// Callback and arguments, for messages.
+pub(super) fn parts(handle: &Obj) -> (Obj, Obj, Option<Obj>) {
+    (
+        CALLBACK.get(handle).unwrap_or_else(Obj::none),
+        ARGS.get(handle).unwrap_or_else(Obj::none),
+        SOURCE_TRACEBACK.get(handle).filter(|traceback| !traceback.is_none()),
+    )
+}
+
+/// Puts a timer handle into the heap.
+pub(super) fn schedule(core: &LoopCore, when: f64, handle: Obj) {
+    core.push_timer(when, Timer::Handle(handle));
+}

@@ -1,0 +1,274 @@
+//! "Running and stopping the loop": run_forever, run_until_complete, stop, close, shutdown_asyncgens.
+
+use super::class::this;
+use super::core::LoopCore;
+use super::run;
+use crate::ffi::errors::{exc, raise, runtime_error};
+use crate::ffi::function::Imp;
+use crate::ffi::pyclass::Body;
+use crate::ffi::{Args, Co, Coroutine, Obj, Own, R, running, threads};
+use crate::futures::callbacks;
+use crate::futures::foreign;
+use crate::hook::Hook;
+use crate::imports::{self, names};
+use crate::tasks::spawn;
+
+/// What this file adds to the class.
+pub(super) const METHODS: &[(&str, Imp)] = &[
+    ("run_forever(self)", run_forever),
+    ("run_until_complete(self, future)", run_until_complete),
+    ("stop(self)", stop),
+    ("close(self)", close),
+    ("is_running(self)", |args| Ok(Obj::bool(this(args)?.1.thread.get() != 0))),
+    ("is_closed(self)", |args| Ok(Obj::bool(this(args)?.1.closed.get()))),
+    ("get_debug(self)", |args| Ok(Obj::bool(this(args)?.1.debug.get()))),
+    ("set_debug(self, enabled)", set_debug),
+    ("_asyncgen_firstiter_hook(self, agen)", asyncgen_firstiter),
+    ("_asyncgen_finalizer_hook(self, agen)", asyncgen_finalizer),
+];
+
+/// The coroutines.
+pub(super) fn add_async_methods(body: &mut Body) -> R<()> {
+    body.async_method("shutdown_asyncgens(self)", shutdown_asyncgens)
+}
+
+/// `loop.run_forever()`
+fn run_forever(args: &Args) -> R<Obj> {
+    let (loop_, core) = this(args)?;
+    forever(loop_, core)?;
+    Ok(Obj::none())
+}
+
+fn check_running(core: &LoopCore) -> R<()> {
+    if core.thread.get() != 0 {
+        return Err(runtime_error("This event loop is already running"));
+    }
+    if running::get()?.is_some() {
+        return Err(runtime_error("Cannot run the event loop while another loop is running"));
+    }
+    Ok(())
+}
+
+/// Runs until `stop()`; whatever happens, the thread is left as it was found.
+pub(crate) fn forever(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    core.check_closed()?;
+    check_running(core)?;
+    enter(loop_, core)?;
+    let result = run::until_stopped(loop_, core);
+    match result {
+        Ok(()) => leave(core),
+        Err(raised) => {
+            let exception = raised.take();
+            leave(core)?;
+            Err(raise(&exception))
+        }
+    }
+}
+
+fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    crate::debug::track_origins(core, core.debug.get())?;
+    let sys = Obj::import("sys")?;
+    core.old_asyncgen_hooks.set(sys.call_method_str("get_asyncgen_hooks", &[])?);
+    core.thread.set(threads::ident());
+    let hook = |name: &str| loop_.getattr_str(name);
+    sys.call_method_str("set_asyncgen_hooks", &[&hook("_asyncgen_firstiter_hook")?, &hook("_asyncgen_finalizer_hook")?])?;
+    super::on_run(loop_, core)?;
+    running::set(Some(loop_))
+}
+
+fn leave(core: &Own<LoopCore>) -> R<()> {
+    core.stopping.set(false);
+    core.thread.set(0);
+    running::set(None)?;
+    super::on_stop(core)?;
+    crate::debug::track_origins(core, false)?;
+    if let Some(hooks) = core.old_asyncgen_hooks.take() {
+        Obj::import("sys")?.getattr_str("set_asyncgen_hooks")?.call_with(&Obj::tuple(&hooks.tuple_items().iter().collect::<Vec<_>>())?, None)?;
+    }
+    Ok(())
+}
+
+/// `loop.run_until_complete(future)`
+fn run_until_complete(args: &Args) -> R<Obj> {
+    let (loop_, core) = this(args)?;
+    core.check_closed()?;
+    check_running(core)?;
+    let given = args.req(1)?;
+    let new_task = !foreign::is_future(given)?;
+    let future = spawn::ensure(given, Some(loop_))?;
+    if new_task {
+        // An exception is raised here, to the caller: no need to log that nobody took it.
+        future.setattr(&names::LOG_DESTROY_PENDING, &Obj::bool(false))?;
+    }
+    let done = Hook::new("_run_until_complete_cb", until_complete, Some(loop_.clone()), None)?;
+    callbacks::listen(&future, &done)?;
+    let result = loop_.call_method_str("run_forever", &[]);
+    match result {
+        Ok(_) => callbacks::unlisten(&future, &done)?,
+        Err(raised) => {
+            let exception = raised.take();
+            if new_task && callbacks::is_done(&future)? && !callbacks::is_cancelled(&future)? {
+                // The coroutine raised a BaseException: it comes out here, it is not lost.
+                future.call_method(&names::EXCEPTION, &[])?;
+            }
+            callbacks::unlisten(&future, &done)?;
+            return Err(raise(&exception));
+        }
+    }
+    if !callbacks::is_done(&future)? {
+        return Err(runtime_error("Event loop stopped before Future completed."));
+    }
+    future.call_method(&names::RESULT, &[])
+}
+
+/// `_run_until_complete_cb`: KeyboardInterrupt and SystemExit have left the loop already.
+fn until_complete(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
+    let (Some(loop_), Some(future)) = (hook.a.get(), future) else { return Ok(()) };
+    if !callbacks::is_cancelled(future)? {
+        let exception = future.call_method(&names::EXCEPTION, &[])?;
+        if exception.isinstance(exc::keyboard_interrupt())? || exception.isinstance(exc::system_exit())? {
+            return Ok(());
+        }
+    }
+    foreign::loop_of(future)?.call_method(&names::STOP, &[])?;
+    drop(loop_);
+    Ok(())
+}
+
+/// `loop.stop()`: at the end of this turn.
+fn stop(args: &Args) -> R<Obj> {
+    let (_, core) = this(args)?;
+    core.stopping.set(true);
+    Ok(Obj::none())
+}
+
+/// `loop.close()`
+fn close(args: &Args) -> R<Obj> {
+    let (loop_, core) = this(args)?;
+    if core.thread.get() != 0 {
+        return Err(runtime_error("Cannot close a running event loop"));
+    }
+    if core.closed.get() {
+        return Ok(Obj::none());
+    }
+    if core.debug.get() {
+        imports::LOGGER.call_method_str("debug", &[&Obj::str("Close %r")?, loop_])?;
+    }
+    super::on_close(loop_, core)?;
+    core.closed.set(true);
+    core.refresh_fast();
+    drop(core.ready.take());
+    drop(core.timers.with(|timers| timers.drain()));
+    core.executor_shutdown.set(true);
+    if let Some(executor) = core.default_executor.take() {
+        let kwnames = Obj::tuple(&[&Obj::interned("wait")?])?;
+        executor.call_method_kw(&Obj::interned("shutdown")?, &[&Obj::bool(false)], Some(&kwnames))?;
+    }
+    drop(core.watches.with(std::mem::take));
+    core.watched.set(0);
+    drop(core.reactor.with(Option::take));
+    Ok(Obj::none())
+}
+
+/// `EventLoop.__del__`: a loop that nobody closed.
+pub(super) fn del(args: &Args) -> R<Obj> {
+    let Ok((loop_, core)) = this(args) else { return Ok(Obj::none()) };
+    if core.closed.get() || core.reactor.with(|reactor| reactor.is_none()) {
+        return Ok(Obj::none());
+    }
+    let text = Obj::str(&format!("unclosed event loop {}", loop_.repr()?))?;
+    let kwnames = Obj::tuple(&[&Obj::interned("source")?])?;
+    imports::WARN.call_kw(&[&text, exc::resource_warning(), loop_], Some(&kwnames))?;
+    if core.thread.get() == 0 {
+        loop_.call_method(&names::CLOSE, &[])?;
+    }
+    Ok(Obj::none())
+}
+
+/// `loop.set_debug(enabled)`
+fn set_debug(args: &Args) -> R<Obj> {
+    let (_, core) = this(args)?;
+    let enabled = args.req(1)?.truth()?;
+    core.debug.set(enabled);
+    core.refresh_fast();
+    if core.thread.get() != 0 {
+        crate::debug::track_origins(core, enabled)?;
+    }
+    Ok(Obj::none())
+}
+
+/// `sys.set_asyncgen_hooks(firstiter=…)`
+fn asyncgen_firstiter(args: &Args) -> R<Obj> {
+    let (loop_, core) = this(args)?;
+    let agen = args.req(1)?;
+    if core.asyncgens_shutdown.get() {
+        let text = format!(
+            "asynchronous generator {} was scheduled after loop.shutdown_asyncgens() call",
+            agen.repr()?
+        );
+        let kwnames = Obj::tuple(&[&Obj::interned("source")?])?;
+        imports::WARN.call_kw(&[&Obj::str(&text)?, exc::resource_warning(), loop_], Some(&kwnames))?;
+    }
+    if let Some(all) = core.asyncgens.get() {
+        all.call_method(&names::ADD, &[agen])?;
+    }
+    Ok(Obj::none())
+}
+
+/// `sys.set_asyncgen_hooks(finalizer=…)`: perhaps on another thread.
+fn asyncgen_finalizer(args: &Args) -> R<Obj> {
+    let (loop_, core) = this(args)?;
+    let agen = args.req(1)?;
+    if let Some(all) = core.asyncgens.get() {
+        all.call_method(&names::DISCARD, &[agen])?;
+    }
+    if !core.closed.get() {
+        let hook = Hook::new("create_task", close_agen, Some(loop_.clone()), Some(agen.clone()))?;
+        loop_.call_method(&names::CALL_SOON_THREADSAFE, &[hook.obj()])?;
+    }
+    Ok(Obj::none())
+}
+
+fn close_agen(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
+    let (Some(loop_), Some(agen)) = (hook.a.take(), hook.b.take()) else { return Ok(()) };
+    let closing = agen.call_method_str("aclose", &[])?;
+    loop_.call_method(&names::CREATE_TASK, &[&closing])?;
+    Ok(())
+}
+
+/// `await loop.shutdown_asyncgens()`
+fn shutdown_asyncgens(args: &Args) -> R<Obj> {
+    let (loop_, _) = this(args)?;
+    Coroutine::boxed("EventLoop.shutdown_asyncgens", &[loop_], |co: Co| async move {
+        let waiting = {
+            let loop_ = co.local(0);
+            let Some(core) = super::core::of(&loop_) else { return Ok(Obj::none()) };
+            core.asyncgens_shutdown.set(true);
+            let all = core.asyncgens.get_or_none();
+            let closing = all.to_vec()?;
+            if closing.is_empty() {
+                return Ok(Obj::none());
+            }
+            all.call_method_str("clear", &[])?;
+            let mut coroutines = Vec::new();
+            for agen in &closing {
+                coroutines.push(agen.call_method_str("aclose", &[])?);
+            }
+            co.set(1, Obj::list(&closing)?);
+            crate::tasks::gather::of(&coroutines, true)?
+        };
+        let results = co.wait(waiting).await?.to_vec()?;
+        let loop_ = co.local(0);
+        for (result, agen) in results.iter().zip(co.local(1).to_vec()?) {
+            if result.isinstance(exc::exception())? {
+                let context = Obj::dict()?;
+                let text = format!("an error occurred during closing of asynchronous generator {}", agen.repr()?);
+                context.dict_set(&names::MESSAGE, &Obj::str(&text)?)?;
+                context.dict_set(&names::EXCEPTION, result)?;
+                context.dict_set(&Obj::str("asyncgen")?, &agen)?;
+                loop_.call_method(&names::CALL_EXCEPTION_HANDLER, &[&context])?;
+            }
+        }
+        Ok(Obj::none())
+    })
+}

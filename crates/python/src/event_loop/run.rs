@@ -1,0 +1,239 @@
+//! The turn of the loop: poll, due timers, then everything that was ready at that moment.
+//!
+//! Rules
+//! 1. FIFO. What is scheduled during a turn runs in the next one. Within a turn: descriptors in the
+//!    kernel's order, then due timers in the order of their deadlines, after what was ready before.
+//! 2. The GIL is released only to sleep. A poll that does not block keeps it: winning it back from
+//!    a busy thread costs 5 ms. While the loop is busy it lets others in once per switch interval.
+//! 3. While there is work, the kernel is asked at most every [`POLL_INTERVAL`], so that a burst of
+//!    wake-ups does not pay a system call each; and not at all when no descriptor is watched.
+//! 4. An exception of a callback goes to the exception handler; KeyboardInterrupt and SystemExit
+//!    leave the loop, and what was still queued stays queued.
+
+use super::core::{Entry, LoopCore, Timer};
+use super::{errors, handles, readers};
+use crate::ffi::errors::{R, Raised, exc, os_error};
+use crate::ffi::{Class, Obj, Own, context, threads};
+use crate::hook::Hook;
+use crate::tasks::step;
+use aioxide_core::{Events, RESOLUTION, timeout_until};
+use std::time::Duration;
+
+/// How long ready work may keep the loop from looking at its descriptors.
+const POLL_INTERVAL: f64 = 50e-6;
+/// How long the loop runs without letting other threads in: `sys.getswitchinterval()`'s default.
+const SWITCH_INTERVAL: f64 = 5e-3;
+/// How many turns go by between two looks at the clock for rule 2 when nothing else needs it.
+const TURNS_PER_LOOK: u64 = 64;
+
+/// Runs until `stopping`.
+pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    core.last_release.set(core.now());
+    loop {
+        turn(loop_, core)?;
+        if core.stopping.get() {
+            return Ok(());
+        }
+    }
+}
+
+/// One turn.
+pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    threads::check_signals()?;
+    let timers = core.timers.with(|timers| timers.len());
+    if core.ready.is_empty() && !core.stopping.get() {
+        sleep(loop_, core)?;
+        fire_timers(core, core.now());
+    } else {
+        busy(loop_, core, timers)?;
+    }
+    for _ in 0..core.ready.len() {
+        let Some(entry) = core.ready.pop_front() else { break };
+        run(loop_, core, entry)?;
+    }
+    Ok(())
+}
+
+/// There is work: look at descriptors and timers without sleeping (rules 2 and 3).
+#[inline]
+fn busy(loop_: &Obj, core: &Own<LoopCore>, timers: usize) -> R<()> {
+    let turns = core.turns.get().wrapping_add(1);
+    core.turns.set(turns);
+    let watched = core.watched.get() > 0;
+    if timers == 0 && !watched && turns % TURNS_PER_LOOK != 0 {
+        return Ok(());
+    }
+    let now = core.now();
+    if now - core.last_release.get() > SWITCH_INTERVAL {
+        core.last_release.set(now);
+        threads::without_gil(|| ());
+    }
+    if watched && (now - core.last_poll.get() > POLL_INTERVAL || core.stopping.get()) {
+        core.last_poll.set(now);
+        poll(loop_, core, Some(Duration::ZERO))?;
+    }
+    if timers > 0 {
+        fire_timers(core, now);
+    }
+    Ok(())
+}
+
+/// Nothing to do: sleep until a descriptor, a timer, a signal or another thread calls.
+fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    purge_timers(core);
+    let timeout = core.timers.with(|timers| timers.peek_when()).map(|when| timeout_until(when, core.now()));
+    let Some(waker) = core.reactor.with(|reactor| reactor.as_ref().map(|reactor| reactor.waker().clone())) else {
+        return core.check_closed();
+    };
+    waker.park();
+    // With the GIL held nobody has been able to push since the check above; a signal may have come.
+    let result = poll(loop_, core, timeout);
+    waker.unpark();
+    let now = core.now();
+    core.last_poll.set(now);
+    core.last_release.set(now);
+    result
+}
+
+/// Asks the kernel and queues what it answers.
+fn poll(loop_: &Obj, core: &Own<LoopCore>, timeout: Option<Duration>) -> R<()> {
+    readers::after_fork(core)?;
+    let Some(poller) = core.reactor.with(|reactor| reactor.as_ref().map(|reactor| reactor.poller())) else {
+        return core.check_closed();
+    };
+    let mut events = core.events.take().unwrap_or_else(|| Box::new(Events::new()));
+    let waited = if timeout == Some(Duration::ZERO) {
+        poller.wait(&mut events, timeout)
+    } else {
+        let events = &mut events;
+        threads::without_gil(move || poller.wait(events, timeout))
+    };
+    let outcome = match waited {
+        Ok(()) => {
+            readers::dispatch(loop_, core, &mut events);
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => threads::check_signals(),
+        Err(error) => Err(os_error(&error)),
+    };
+    core.events.set(Some(events));
+    outcome
+}
+
+/// Due timers become ready, in the order of their deadlines.
+fn fire_timers(core: &LoopCore, now: f64) {
+    let end = now + RESOLUTION;
+    while let Some((_, timer)) = core.timers.with(|timers| timers.pop_due(end)) {
+        if is_cancelled(&timer) {
+            core.timers.with(|timers| timers.note_uncounted());
+            continue;
+        }
+        match timer {
+            Timer::Handle(handle) => {
+                handles::unschedule(&handle);
+                core.push(Entry::Handle(handle));
+            }
+            Timer::Sleep(future) => core.push(Entry::Slept(future)),
+            Timer::Hook(hook, _) => core.push(Entry::Callback { callback: hook.into_obj(), argument: None, context: None }),
+        }
+    }
+}
+
+/// asyncio's rule: clean the heap when it is large and more than half of it is cancelled; and drop
+/// cancelled timers from its top.
+fn purge_timers(core: &LoopCore) {
+    if core.timers.with(|timers| timers.should_purge()) {
+        let gone = core.timers.with(|timers| timers.purge(is_cancelled));
+        drop(gone);
+        return;
+    }
+    while core.timers.with(|timers| timers.peek().is_some_and(is_cancelled)) {
+        let gone = core.timers.with(|timers| {
+            timers.note_uncounted();
+            timers.pop()
+        });
+        drop(gone);
+    }
+}
+
+fn is_cancelled(timer: &Timer) -> bool {
+    match timer {
+        Timer::Handle(handle) => handles::is_cancelled(handle),
+        Timer::Sleep(future) => future.is_done(),
+        Timer::Hook(hook, number) => hook.number.get() != *number,
+    }
+}
+
+/// Runs one entry; rule 4.
+#[inline]
+fn run(loop_: &Obj, core: &Own<LoopCore>, entry: Entry) -> R<()> {
+    match entry {
+        Entry::Step(task) => match step::in_context(&task, core, None) {
+            Ok(()) => Ok(()),
+            Err(raised) => failed_step(loop_, &task, raised),
+        },
+        Entry::Wake(task) => match step::wake(&task, core) {
+            Ok(()) => Ok(()),
+            Err(raised) => failed_step(loop_, &task, raised),
+        },
+        Entry::Callback { callback, argument, context } => {
+            match run_callback(&callback, argument.as_ref(), context.as_ref()) {
+                Ok(()) => Ok(()),
+                Err(raised) => failed_callback(loop_, callback, argument, context, raised),
+            }
+        }
+        Entry::Handle(handle) => handles::run(loop_, core, &handle),
+        Entry::Slept(future) => {
+            if future.is_done() {
+                return Ok(());
+            }
+            let value = future.value.get_or_none();
+            future.finish(value)
+        }
+    }
+}
+
+#[inline]
+fn run_callback(callback: &Obj, argument: Option<&Obj>, context: Option<&Obj>) -> R<()> {
+    if let Some(hook) = Hook::class().exact(callback) {
+        return match context {
+            None => hook.run(argument),
+            Some(context) => context::run(context, || hook.run(argument)),
+        };
+    }
+    let call = || match argument {
+        Some(argument) => callback.call(&[argument]).map(drop),
+        None => callback.call0().map(drop),
+    };
+    match context {
+        Some(context) => context::run(context, call),
+        None => call(),
+    }
+}
+
+/// KeyboardInterrupt and SystemExit.
+pub(crate) fn is_fatal(raised: &Raised) -> bool {
+    raised.matches(exc::keyboard_interrupt()) || raised.matches(exc::system_exit())
+}
+
+#[cold]
+fn failed_step(loop_: &Obj, task: &Own<crate::tasks::Task>, raised: Raised) -> R<()> {
+    if is_fatal(&raised) {
+        return Err(raised);
+    }
+    let exception = raised.take();
+    let callback = Hook::step(task, None)?.into_obj();
+    let handle = handles::make(loop_, callback, &[], task.context.get())?;
+    errors::report_callback(loop_, &handle, &exception)
+}
+
+#[cold]
+fn failed_callback(loop_: &Obj, callback: Obj, argument: Option<Obj>, context: Option<Obj>, raised: Raised) -> R<()> {
+    if is_fatal(&raised) {
+        return Err(raised);
+    }
+    let exception = raised.take();
+    let arguments: Vec<Obj> = argument.into_iter().collect();
+    let handle = handles::make(loop_, callback, &arguments, context)?;
+    errors::report_callback(loop_, &handle, &exception)
+}

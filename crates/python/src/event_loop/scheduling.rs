@@ -1,0 +1,128 @@
+//! "Scheduling callbacks" and "Scheduling delayed callbacks": call_soon, call_later, call_at,
+//! call_soon_threadsafe, time.
+
+use super::class::this;
+use super::core::{Entry, LoopCore, Timer};
+use super::handles;
+use crate::ffi::errors::{R, type_error};
+use crate::ffi::function::Imp;
+use crate::ffi::{Args, Obj, Own};
+
+/// What this file adds to the class.
+pub(super) const METHODS: &[(&str, Imp)] = &[
+    ("call_soon(self, callback, *args, context=None)", call_soon),
+    ("call_soon_threadsafe(self, callback, *args, context=None)", call_soon_threadsafe),
+    ("call_later(self, delay, callback, *args, context=None)", call_later),
+    ("call_at(self, when, callback, *args, context=None)", call_at),
+    ("time(self)", time),
+    ("_timer_handle_cancelled(self, handle)", timer_handle_cancelled),
+    ("_check_closed(self)", |args| this(args)?.1.check_closed().map(|()| Obj::none())),
+    ("_write_to_self(self)", |args| {
+        this(args)?.1.wake_up();
+        Ok(Obj::none())
+    }),
+    ("_run_once(self)", |args| {
+        let (loop_, core) = this(args)?;
+        super::run::turn(loop_, core).map(|()| Obj::none())
+    }),
+];
+
+/// What debug mode looks at before anything is scheduled.
+#[cold]
+fn debug_checks(core: &LoopCore, callback: &Obj, method: &str, thread: bool) -> R<()> {
+    if thread {
+        core.check_thread()?;
+    }
+    crate::debug::check_callback(callback, method)
+}
+
+/// `loop.call_soon(callback, *args, context=None)`
+fn call_soon(args: &Args) -> R<Obj> {
+    let (loop_, core) = this(args)?;
+    let callback = args.req(1)?;
+    core.check_closed()?;
+    if core.debug.get() {
+        debug_checks(core, callback, "call_soon", true)?;
+    }
+    let handle = handles::make(loop_, callback.clone(), args.rest(), args.opt(2).cloned())?;
+    core.push(Entry::Handle(handle.clone()));
+    Ok(handle)
+}
+
+/// `loop.call_soon_threadsafe(callback, *args, context=None)`: any thread, or a signal handler.
+/// The GIL makes the queue safe; the loop is woken only if it sleeps.
+fn call_soon_threadsafe(args: &Args) -> R<Obj> {
+    let (loop_, core) = this(args)?;
+    let callback = args.req(1)?;
+    core.check_closed()?;
+    if core.debug.get() {
+        debug_checks(core, callback, "call_soon_threadsafe", false)?;
+    }
+    let handle = handles::make(loop_, callback.clone(), args.rest(), args.opt(2).cloned())?;
+    core.push(Entry::Handle(handle.clone()));
+    core.wake_up();
+    Ok(handle)
+}
+
+/// `loop.call_later(delay, callback, *args, context=None)`, in seconds.
+fn call_later(args: &Args) -> R<Obj> {
+    let (loop_, core) = this(args)?;
+    let delay = args.req(1)?;
+    if delay.is_none() {
+        return Err(type_error("delay must not be None"));
+    }
+    let when = core.now() + delay.to_f64()?;
+    at(loop_, core, Obj::float(when)?, when, args, "call_later")
+}
+
+/// `loop.call_at(when, callback, *args, context=None)`: `when` in seconds of `loop.time()`.
+fn call_at(args: &Args) -> R<Obj> {
+    let (loop_, core) = this(args)?;
+    let when = args.req(1)?;
+    if when.is_none() {
+        return Err(type_error("when cannot be None"));
+    }
+    at(loop_, core, when.clone(), when.to_f64()?, args, "call_at")
+}
+
+fn at(loop_: &Obj, core: &Own<LoopCore>, when: Obj, seconds: f64, args: &Args, method: &str) -> R<Obj> {
+    let callback = args.req(2)?;
+    core.check_closed()?;
+    if core.debug.get() {
+        debug_checks(core, callback, method, true)?;
+    }
+    let handle = handles::make_timer(loop_, when, callback.clone(), args.rest(), args.opt(3).cloned())?;
+    handles::schedule(core, seconds, handle.clone());
+    Ok(handle)
+}
+
+/// `loop.time()`: seconds of the monotonic clock.
+fn time(args: &Args) -> R<Obj> {
+    Obj::float(this(args)?.1.now())
+}
+
+/// For `asyncio.TimerHandle`s that are not ours.
+fn timer_handle_cancelled(args: &Args) -> R<Obj> {
+    this(args)?.1.timer_cancelled();
+    Ok(Obj::none())
+}
+
+/// `_ready`: the handles that are queued, as a list made for the occasion.
+pub(super) fn ready_snapshot(args: &Args) -> R<Obj> {
+    let mut handles = Vec::new();
+    this(args)?.1.ready.for_each(|entry| {
+        if let Entry::Handle(handle) = entry {
+            handles.push(handle.clone());
+        }
+    });
+    Obj::list(&handles)
+}
+
+/// `_scheduled`: the timer handles, in no order.
+pub(super) fn scheduled_snapshot(args: &Args) -> R<Obj> {
+    let handles: Vec<Obj> = this(args)?.1.timers.with(|timers| {
+        let handle = |timer: &Timer| if let Timer::Handle(handle) = timer { Some(handle.clone()) } else { None };
+        timers.iter().filter_map(handle).collect()
+    });
+    Obj::list(&handles)
+}

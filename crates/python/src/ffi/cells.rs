@@ -1,0 +1,220 @@
+//! Fields that the garbage collector can see and that user code may re-enter.
+//!
+//! Rule: no operation here runs user code while the field is in an odd state. What is replaced or
+//! removed is handed to the caller, who drops it when everything is consistent again.
+
+use super::class::{Class, Own, Visitor};
+use super::object::Obj;
+use std::cell::{Cell, UnsafeCell};
+use std::collections::VecDeque;
+
+/// An optional reference to any object.
+#[repr(transparent)]
+pub(crate) struct Slot(Cell<Option<Obj>>);
+
+impl Default for Slot {
+    fn default() -> Slot {
+        Slot(Cell::new(None))
+    }
+}
+
+impl Slot {
+    /// A new reference to what is there.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Option<Obj> {
+        // SAFETY: nobody can change the cell while we copy (single thread, incref runs no code).
+        unsafe { (*self.0.as_ptr()).clone() }
+    }
+
+    /// What is there, or `None` the object.
+    pub(crate) fn get_or_none(&self) -> Obj {
+        self.get().unwrap_or_else(Obj::none)
+    }
+
+    /// Puts a value; the old one is dropped last.
+    #[inline(always)]
+    pub(crate) fn set(&self, value: Obj) {
+        drop(self.0.replace(Some(value)));
+    }
+
+    /// Puts or empties.
+    #[inline(always)]
+    pub(crate) fn put(&self, value: Option<Obj>) {
+        drop(self.0.replace(value));
+    }
+
+    /// Takes it out.
+    #[inline(always)]
+    pub(crate) fn take(&self) -> Option<Obj> {
+        self.0.take()
+    }
+
+    /// Is it empty?
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        // SAFETY: a read of the pointer.
+        unsafe { (*self.0.as_ptr()).is_none() }
+    }
+
+    /// Is this very object there?
+    #[inline(always)]
+    pub(crate) fn holds(&self, value: &Obj) -> bool {
+        // SAFETY: a read of the pointer.
+        unsafe { (*self.0.as_ptr()).as_ref().is_some_and(|here| here.is(value)) }
+    }
+
+    /// For `tp_traverse`.
+    pub(crate) fn visit(&self, visitor: &mut Visitor) {
+        // SAFETY: traversal runs no user code.
+        if let Some(value) = unsafe { &*self.0.as_ptr() } {
+            visitor.obj(value);
+        }
+    }
+}
+
+/// An optional reference to an instance of one of our classes.
+pub(crate) struct OwnSlot<T: Class>(Cell<Option<Own<T>>>);
+
+impl<T: Class> Default for OwnSlot<T> {
+    fn default() -> Self {
+        OwnSlot(Cell::new(None))
+    }
+}
+
+impl<T: Class> OwnSlot<T> {
+    /// A new reference to what is there.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Option<Own<T>> {
+        // SAFETY: as for `Slot::get`.
+        unsafe { (*self.0.as_ptr()).clone() }
+    }
+    /// Puts or empties; the old one is dropped last.
+    #[inline(always)]
+    pub(crate) fn put(&self, value: Option<Own<T>>) {
+        drop(self.0.replace(value));
+    }
+    /// Takes it out.
+    #[inline(always)]
+    pub(crate) fn take(&self) -> Option<Own<T>> {
+        self.0.take()
+    }
+    /// Is it empty?
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        // SAFETY: a read of the pointer.
+        unsafe { (*self.0.as_ptr()).is_none() }
+    }
+    /// For `tp_traverse`.
+    pub(crate) fn visit(&self, visitor: &mut Visitor) {
+        // SAFETY: traversal runs no user code.
+        if let Some(value) = unsafe { &*self.0.as_ptr() } {
+            visitor.obj(value.obj());
+        }
+    }
+}
+
+/// A queue inside an object. No method runs user code: removed items go to the caller.
+/// (`T`'s `PartialEq`/`Drop` are never called in here.)
+pub(crate) struct Fifo<T>(UnsafeCell<VecDeque<T>>);
+
+impl<T> Default for Fifo<T> {
+    fn default() -> Self {
+        Fifo(UnsafeCell::new(VecDeque::new()))
+    }
+}
+
+impl<T> Fifo<T> {
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    fn deque(&self) -> &mut VecDeque<T> {
+        // SAFETY: `!Sync`; every borrow ends inside one method of this type, none of which runs foreign code.
+        unsafe { &mut *self.0.get() }
+    }
+    #[inline(always)]
+    pub(crate) fn push_back(&self, item: T) {
+        self.deque().push_back(item);
+    }
+    #[inline(always)]
+    pub(crate) fn push_front(&self, item: T) {
+        self.deque().push_front(item);
+    }
+    #[inline(always)]
+    pub(crate) fn pop_front(&self) -> Option<T> {
+        self.deque().pop_front()
+    }
+    #[inline(always)]
+    pub(crate) fn pop_back(&self) -> Option<T> {
+        self.deque().pop_back()
+    }
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.deque().len()
+    }
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.deque().is_empty()
+    }
+    /// Everything, leaving it empty.
+    pub(crate) fn take(&self) -> VecDeque<T> {
+        std::mem::take(self.deque())
+    }
+    /// Puts a whole queue, giving back the old one.
+    pub(crate) fn replace(&self, items: VecDeque<T>) -> VecDeque<T> {
+        std::mem::replace(self.deque(), items)
+    }
+    /// Removes the first item for which `found` (which must not run Python code) says so.
+    pub(crate) fn remove_first(&self, found: impl FnMut(&T) -> bool) -> Option<T> {
+        let index = self.deque().iter().position(found)?;
+        self.deque().remove(index)
+    }
+    /// Copies out item `index`.
+    pub(crate) fn get(&self, index: usize) -> Option<T>
+    where
+        T: Clone,
+    {
+        self.deque().get(index).cloned()
+    }
+    /// All items, copied out. `T::clone` is an incref.
+    pub(crate) fn snapshot(&self) -> Vec<T>
+    where
+        T: Clone,
+    {
+        self.deque().iter().cloned().collect()
+    }
+    /// For `tp_traverse` and for closures that run no Python code.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&T)) {
+        for item in self.deque().iter() {
+            f(item);
+        }
+    }
+    /// Gives back spare memory.
+    pub(crate) fn shrink(&self) {
+        self.deque().shrink_to_fit();
+    }
+}
+
+/// A value in an object that is only ever used by short closures which run no Python code.
+pub(crate) struct Inner<T>(UnsafeCell<T>);
+
+impl<T: Default> Default for Inner<T> {
+    fn default() -> Self {
+        Inner(UnsafeCell::new(T::default()))
+    }
+}
+
+impl<T> Inner<T> {
+    /// A place for `value`.
+    pub(crate) fn new(value: T) -> Self {
+        Inner(UnsafeCell::new(value))
+    }
+    /// Runs `f` on it. `f` must not run Python code (no decref of foreign objects either).
+    #[inline(always)]
+    pub(crate) fn with<U>(&self, f: impl FnOnce(&mut T) -> U) -> U {
+        // SAFETY: `!Sync`, and by the rule above `f` can not come back here.
+        f(unsafe { &mut *self.0.get() })
+    }
+}
+
+/// The head of an object's list of weak references. CPython reads and writes it.
+#[derive(Default)]
+pub(crate) struct WeakRefs(#[allow(dead_code)] Cell<usize>);

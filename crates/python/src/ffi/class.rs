@@ -1,0 +1,721 @@
+//! Our classes: heap types whose instances are a Rust struct behind an object head.
+//!
+//! A class is a struct that implements [`Class`]. [`Own<T>`] is an owned reference to an instance;
+//! it derefs to the struct. Allocation, deallocation, traversal and the slots are made here, once.
+
+use super::cells::Slot;
+use super::errors::{R, Raised, Saved};
+use super::function::{self, Imp};
+use super::object::{Obj, Static};
+use pyo3::ffi as c;
+use std::ffi::{CStr, c_int, c_void};
+use std::marker::PhantomData;
+use std::mem::offset_of;
+use std::ptr::NonNull;
+
+/// What an instance is in memory.
+#[repr(C)]
+pub(crate) struct Instance<T> {
+    head: c::PyObject,
+    body: T,
+}
+
+/// A struct that Python sees as a class.
+pub(crate) trait Class: Default + Sized + 'static {
+    /// `module.QualName`
+    const NAME: &'static CStr;
+    /// May Python code derive from it?
+    const SUBCLASSABLE: bool = true;
+    /// Where in `Self` the instance dict and the list of weak references are (both are `Slot`-sized).
+    const DICT: Option<usize> = None;
+    /// See [`Class::DICT`].
+    const WEAKREFS: Option<usize> = None;
+    /// Is [`Class::finalize`] to be called?
+    const FINALIZE: bool = false;
+    /// How many dead instances are kept for re-use.
+    const FREELIST: usize = 0;
+
+    /// Where the type object is kept.
+    fn class() -> &'static ClassCell<Self>;
+    /// Methods, attributes and slots.
+    fn slots(slots: &mut Slots<Self>) -> R<()>;
+    /// `tp_traverse`: every reference that it owns.
+    fn visit(&self, visitor: &mut Visitor);
+    /// `tp_clear`: drop what may be part of a cycle. By default the body is replaced by an empty one.
+    fn clear(&self);
+    /// `tp_finalize` (PEP 442): may resurrect, is called once.
+    fn finalize(_this: &Own<Self>) {}
+    /// Before anything of it is dropped: take it out of lists of live objects. Must not run Python code.
+    #[inline(always)]
+    fn leave(&self) {}
+    /// Cheap test before a finalizer is called from deallocation.
+    #[inline(always)]
+    fn wants_finalize(&self) -> bool {
+        true
+    }
+}
+
+/// A class whose instances begin with those of `T`.
+///
+/// # Safety
+/// `Self` is `repr(C)` and its first field is a `T`, and its type object has T's as its base.
+pub(crate) unsafe trait Extends<T: Class>: Class {}
+
+/// The type object of `T`, and its dead instances.
+pub(crate) struct ClassCell<T> {
+    object: Static,
+    free: std::cell::UnsafeCell<Vec<NonNull<c::PyObject>>>,
+    _body: PhantomData<fn() -> T>,
+}
+
+// SAFETY: touched only with the GIL held.
+unsafe impl<T> Sync for ClassCell<T> {}
+
+impl<T: Class> ClassCell<T> {
+    /// An empty place.
+    pub(crate) const fn new() -> Self {
+        ClassCell { object: Static::new(), free: std::cell::UnsafeCell::new(Vec::new()), _body: PhantomData }
+    }
+
+    /// The type object.
+    #[inline(always)]
+    pub(crate) fn get(&'static self) -> &'static Obj {
+        self.object.get()
+    }
+
+    /// Is `object` exactly of this class?
+    #[inline(always)]
+    pub(crate) fn is_exact(&'static self, object: &Obj) -> bool {
+        // SAFETY: alive.
+        unsafe { c::Py_TYPE(object.as_ptr()).cast() == self.get().as_ptr() }
+    }
+
+    /// Is `object` of this class or of one derived from it?
+    #[inline(always)]
+    pub(crate) fn is_instance(&'static self, object: &Obj) -> bool {
+        // SAFETY: alive.
+        unsafe {
+            let class = c::Py_TYPE(object.as_ptr());
+            class.cast() == self.get().as_ptr() || c::PyType_IsSubtype(class, self.get().as_ptr().cast()) != 0
+        }
+    }
+
+    /// `object` as an instance, if its class is exactly this one.
+    #[inline(always)]
+    pub(crate) fn exact<'a>(&'static self, object: &'a Obj) -> Option<&'a Own<T>> {
+        // SAFETY: of the class, so its memory is an `Instance<T>`; `Own` and `Obj` are one pointer.
+        self.is_exact(object).then(|| unsafe { &*(object as *const Obj).cast::<Own<T>>() })
+    }
+
+    /// `object` as an instance, if it is one.
+    #[inline(always)]
+    pub(crate) fn instance<'a>(&'static self, object: &'a Obj) -> Option<&'a Own<T>> {
+        // SAFETY: as in `exact`; a derived class only adds to the memory.
+        self.is_instance(object).then(|| unsafe { &*(object as *const Obj).cast::<Own<T>>() })
+    }
+
+    /// `object` as an owned instance, if its class is exactly this one.
+    #[inline(always)]
+    pub(crate) fn take_exact(&'static self, object: Obj) -> Result<Own<T>, Obj> {
+        if !self.is_exact(&object) {
+            return Err(object);
+        }
+        // SAFETY: as in `exact`; the reference goes over.
+        Ok(Own(unsafe { NonNull::new_unchecked(object.into_ptr()) }, PhantomData))
+    }
+
+    /// A new instance of exactly this class.
+    #[inline(always)]
+    pub(crate) fn alloc(&'static self, body: T) -> R<Own<T>> {
+        // SAFETY: memory from the freelist or of the class's size, untracked; the head is made here and
+        // the body written before the GC may look.
+        unsafe {
+            if T::FREELIST > 0
+                && let Some(ptr) = (*self.free.get()).pop()
+            {
+                let ptr = ptr.as_ptr();
+                // the type's reference went with the dead instance
+                c::Py_INCREF(self.get().as_ptr());
+                init_head(ptr);
+                std::ptr::write(&raw mut (*ptr.cast::<Instance<T>>()).body, body);
+                c::PyObject_GC_Track(ptr.cast());
+                return Ok(Own(NonNull::new_unchecked(ptr), PhantomData));
+            }
+            let ptr: *mut c::PyObject = super::object::gc_new(self.get().as_ptr());
+            if ptr.is_null() {
+                drop(body);
+                return Err(Raised::set());
+            }
+            std::ptr::write(&raw mut (*ptr.cast::<Instance<T>>()).body, body);
+            c::PyObject_GC_Track(ptr.cast());
+            Ok(Own(NonNull::new_unchecked(ptr), PhantomData))
+        }
+    }
+
+    /// A new instance of `class`, which is this one or derived from it.
+    pub(crate) fn alloc_for(&'static self, class: &Obj, body: T) -> R<Own<T>> {
+        if class.is(self.get()) {
+            return self.alloc(body);
+        }
+        // SAFETY: `tp_alloc` of a heap type gives zeroed memory of the right size, with its head made.
+        unsafe {
+            let class: *mut c::PyTypeObject = class.as_ptr().cast();
+            let Some(alloc) = (*class).tp_alloc else { return Err(super::errors::type_error("no tp_alloc")) };
+            let ptr = Obj::owned(alloc(class, 0))?.into_ptr();
+            std::ptr::write(&raw mut (*ptr.cast::<Instance<T>>()).body, body);
+            Ok(Own(NonNull::new_unchecked(ptr), PhantomData))
+        }
+    }
+}
+
+/// Makes the head of a re-used instance as `PyObject_GC_New` would.
+unsafe fn init_head(ptr: *mut c::PyObject) {
+    // SAFETY: the memory of a dead instance: its type pointer is still there.
+    unsafe {
+        unsafe extern "C" {
+            fn _Py_NewReference(op: *mut c::PyObject);
+        }
+        _Py_NewReference(ptr);
+    }
+}
+
+/// An owned reference to an instance of `T` (or of a class derived from it).
+#[repr(transparent)]
+pub(crate) struct Own<T: Class>(NonNull<c::PyObject>, PhantomData<T>);
+
+impl<T: Class> Clone for Own<T> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        // SAFETY: alive, and the GIL is held.
+        unsafe { c::Py_INCREF(self.0.as_ptr()) };
+        Own(self.0, PhantomData)
+    }
+}
+
+impl<T: Class> Drop for Own<T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: we own one reference.
+        unsafe { c::Py_DECREF(self.0.as_ptr()) }
+    }
+}
+
+impl<T: Class> std::ops::Deref for Own<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: alive; the body is only ever touched through shared references and cells.
+        unsafe { &(*self.0.as_ptr().cast::<Instance<T>>()).body }
+    }
+}
+
+impl<T: Class> Own<T> {
+    /// As any object.
+    #[inline(always)]
+    pub(crate) fn obj(&self) -> &Obj {
+        // SAFETY: both are one non-null pointer.
+        unsafe { &*(self as *const Own<T>).cast::<Obj>() }
+    }
+
+    /// As any object, owned.
+    #[inline(always)]
+    pub(crate) fn into_obj(self) -> Obj {
+        let ptr = self.0.as_ptr();
+        std::mem::forget(self);
+        // SAFETY: the reference that we owned.
+        unsafe { Obj::owned_unchecked(ptr) }
+    }
+
+    /// The same instance?
+    #[inline(always)]
+    pub(crate) fn is(&self, other: &Own<T>) -> bool {
+        self.0 == other.0
+    }
+
+    /// Is its class exactly `T`'s?
+    #[inline(always)]
+    pub(crate) fn is_exact(&self) -> bool {
+        T::class().is_exact(self.obj())
+    }
+
+    /// As an instance of the class that `T` extends.
+    #[inline(always)]
+    pub(crate) fn upcast<U: Class>(&self) -> &Own<U>
+    where
+        T: Extends<U>,
+    {
+        // SAFETY: `Extends` promises the layout.
+        unsafe { &*(self as *const Own<T>).cast::<Own<U>>() }
+    }
+
+    /// A pointer as a borrowed instance.
+    ///
+    /// # Safety
+    /// `*place` is a live instance of `T`.
+    #[inline(always)]
+    pub(crate) unsafe fn view(place: &*mut c::PyObject) -> &Own<T> {
+        // SAFETY: the caller's promise.
+        unsafe { &*(place as *const *mut c::PyObject).cast::<Own<T>>() }
+    }
+
+    /// A new reference to the instance whose body this is.
+    pub(crate) fn of(body: &T) -> Own<T> {
+        // SAFETY: a body is only ever found inside an instance (it is made by `alloc` and never moved out).
+        unsafe {
+            let ptr = (body as *const T).byte_sub(offset_of!(Instance<T>, body)).cast::<c::PyObject>().cast_mut();
+            c::Py_INCREF(ptr);
+            Own(NonNull::new_unchecked(ptr), PhantomData)
+        }
+    }
+}
+
+/// What `tp_traverse` hands on.
+pub(crate) struct Visitor {
+    visit: c::visitproc,
+    arg: *mut c_void,
+    result: c_int,
+}
+
+impl Visitor {
+    /// Shows one owned reference to the GC.
+    #[inline]
+    pub(crate) fn obj(&mut self, object: &Obj) {
+        if self.result == 0 {
+            // SAFETY: alive; called from `tp_traverse`.
+            self.result = unsafe { (self.visit)(object.as_ptr(), self.arg) };
+        }
+    }
+    /// Shows one owned reference of a known class.
+    #[inline]
+    pub(crate) fn own<T: Class>(&mut self, object: &Own<T>) {
+        self.obj(object.obj());
+    }
+}
+
+unsafe extern "C" fn traverse<T: Class>(op: *mut c::PyObject, visit: c::visitproc, arg: *mut c_void) -> c_int {
+    let mut visitor = Visitor { visit, arg, result: 0 };
+    // SAFETY: the GC calls this with an instance of T (or of a class derived from it).
+    unsafe {
+        let class = c::Py_TYPE(op).cast::<c::PyObject>();
+        visitor.obj(Obj::view(&class));
+        let body = &(*op.cast::<Instance<T>>()).body;
+        if let Some(offset) = T::DICT {
+            (*(&raw const *body).byte_add(offset).cast::<Slot>()).visit(&mut visitor);
+        }
+        body.visit(&mut visitor);
+    }
+    visitor.result
+}
+
+unsafe extern "C" fn clear<T: Class>(op: *mut c::PyObject) -> c_int {
+    // SAFETY: as in `traverse`.
+    unsafe {
+        let body = &(*op.cast::<Instance<T>>()).body;
+        body.clear();
+        if let Some(offset) = T::DICT {
+            (*(&raw const *body).byte_add(offset).cast::<Slot>()).put(None);
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn dealloc<T: Class>(op: *mut c::PyObject) {
+    // SAFETY: called once, with the last reference gone.
+    unsafe {
+        let instance = op.cast::<Instance<T>>();
+        if T::FINALIZE && (*instance).body.wants_finalize() && c::PyObject_CallFinalizerFromDealloc(op) < 0 {
+            return;
+        }
+        c::PyObject_GC_UnTrack(op.cast());
+        (*instance).body.leave();
+        if let Some(offset) = T::WEAKREFS
+            && !(*(&raw const (*instance).body).byte_add(offset).cast::<*mut c_void>()).is_null()
+        {
+            c::PyObject_ClearWeakRefs(op);
+        }
+        let class = c::Py_TYPE(op);
+        std::ptr::drop_in_place(&raw mut (*instance).body);
+        if T::FREELIST > 0 && class.cast() == T::class().get().as_ptr() {
+            let free = &mut *T::class().free.get();
+            if free.len() < T::FREELIST {
+                free.push(NonNull::new_unchecked(op));
+                c::Py_DECREF(class.cast());
+                return;
+            }
+        }
+        if let Some(tp_free) = (*class).tp_free {
+            tp_free(op.cast());
+        }
+        c::Py_DECREF(class.cast());
+    }
+}
+
+unsafe extern "C" fn finalize<T: Class>(op: *mut c::PyObject) {
+    // SAFETY: an instance of T, alive for the call.
+    unsafe {
+        let _saved = Saved::take();
+        guard((), || T::finalize(Own::<T>::view(&op)));
+    }
+}
+
+/// A Rust panic must not cross into C: it becomes the given value (and the hook has printed it).
+#[inline(always)]
+pub(crate) fn guard<U>(failed: U, f: impl FnOnce() -> U) -> U {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+        Ok(value) => value,
+        Err(_) => {
+            panicked();
+            failed
+        }
+    }
+}
+
+#[cold]
+fn panicked() {
+    // SAFETY: the GIL is held.
+    unsafe {
+        if c::PyErr_Occurred().is_null() {
+            let text = c"a bug in aioxide: a Rust panic (see standard error)";
+            c::PyErr_SetString(c::PyExc_SystemError, text.as_ptr());
+        }
+    }
+}
+
+/// The functions that slots call are zero-sized `fn` items, so that each slot gets its own trampoline.
+pub(crate) fn zst<F: Copy>() -> F {
+    const { assert!(size_of::<F>() == 0, "a slot takes a plain fn, not a closure with captures") };
+    // SAFETY: a value of size zero has no bytes that could be wrong.
+    unsafe { std::mem::MaybeUninit::<F>::uninit().assume_init() }
+}
+
+fn to_ptr(result: R<Obj>) -> *mut c::PyObject {
+    result.map_or(std::ptr::null_mut(), Obj::into_ptr)
+}
+
+unsafe extern "C" fn unary<T: Class, F: Fn(&Own<T>) -> R<Obj> + Copy>(op: *mut c::PyObject) -> *mut c::PyObject {
+    // SAFETY: the interpreter calls slots of T with instances of T.
+    guard(std::ptr::null_mut(), || to_ptr(zst::<F>()(unsafe { Own::view(&op) })))
+}
+
+/// `tp_iternext` and `am_send` in one: what an awaitable answers.
+pub(crate) enum Step {
+    /// It waits for this (`None` or a future).
+    Yield(Obj),
+    /// It has ended with this.
+    Return(Obj),
+    /// It has ended with an exception.
+    Raise(Raised),
+}
+
+impl From<R<Obj>> for Step {
+    fn from(result: R<Obj>) -> Step {
+        match result {
+            Ok(value) => Step::Return(value),
+            Err(raised) => Step::Raise(raised),
+        }
+    }
+}
+
+unsafe extern "C" fn iternext<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(op: *mut c::PyObject) -> *mut c::PyObject {
+    guard(std::ptr::null_mut(), || {
+        // SAFETY: as in `unary`.
+        match zst::<F>()(unsafe { Own::view(&op) }, Obj::none()) {
+            Step::Yield(value) => value.into_ptr(),
+            Step::Return(value) if value.is_none() => std::ptr::null_mut(),
+            Step::Return(value) => {
+                super::send::stop_iteration(value);
+                std::ptr::null_mut()
+            }
+            Step::Raise(_) => std::ptr::null_mut(),
+        }
+    })
+}
+
+unsafe extern "C" fn send<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(
+    op: *mut c::PyObject,
+    value: *mut c::PyObject,
+    result: *mut *mut c::PyObject,
+) -> c::PySendResult {
+    // SAFETY: as in `unary`; `result` is a place for a new reference.
+    unsafe {
+        *result = std::ptr::null_mut();
+        guard(c::PySendResult::PYGEN_ERROR, || {
+            match zst::<F>()(Own::view(&op), Obj::borrowed_unchecked(value)) {
+                Step::Yield(value) => {
+                    *result = value.into_ptr();
+                    c::PySendResult::PYGEN_NEXT
+                }
+                Step::Return(value) => {
+                    *result = value.into_ptr();
+                    c::PySendResult::PYGEN_RETURN
+                }
+                Step::Raise(_) => c::PySendResult::PYGEN_ERROR,
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn hash<T: Class, F: Fn(&Own<T>) -> R<isize> + Copy>(op: *mut c::PyObject) -> isize {
+    // SAFETY: as in `unary`.
+    guard(-1, || zst::<F>()(unsafe { Own::view(&op) }).unwrap_or(-1))
+}
+
+struct Attribute<T: Class> {
+    get: fn(&Own<T>) -> R<Obj>,
+    set: Option<fn(&Own<T>, Option<&Obj>) -> R<()>>,
+}
+
+unsafe extern "C" fn getter<T: Class>(op: *mut c::PyObject, closure: *mut c_void) -> *mut c::PyObject {
+    // SAFETY: the closure is the leaked `Attribute<T>` of this getset, and the descriptor checked the class.
+    guard(std::ptr::null_mut(), || unsafe { to_ptr(((*closure.cast::<Attribute<T>>()).get)(Own::view(&op))) })
+}
+
+unsafe extern "C" fn setter<T: Class>(op: *mut c::PyObject, value: *mut c::PyObject, closure: *mut c_void) -> c_int {
+    // SAFETY: as in `getter`; a null value means deletion.
+    guard(-1, || unsafe {
+        let set = (*closure.cast::<Attribute<T>>()).set;
+        let value = if value.is_null() { None } else { Some(Obj::view(&value)) };
+        match set {
+            Some(set) => set(Own::view(&op), value).map_or(-1, |()| 0),
+            None => -1,
+        }
+    })
+}
+
+unsafe extern "C" fn new_empty<T: Class>(
+    class: *mut c::PyTypeObject,
+    _args: *mut c::PyObject,
+    _kwargs: *mut c::PyObject,
+) -> *mut c::PyObject {
+    let class: *mut c::PyObject = class.cast();
+    // SAFETY: a type derived from T's (the interpreter checks it in `object.__new__`'s stead).
+    guard(std::ptr::null_mut(), || unsafe {
+        to_ptr(T::class().alloc_for(Obj::view(&class), T::default()).map(Own::into_obj))
+    })
+}
+
+unsafe extern "C" fn new_refused<T: Class>(
+    _class: *mut c::PyTypeObject,
+    _args: *mut c::PyObject,
+    _kwargs: *mut c::PyObject,
+) -> *mut c::PyObject {
+    let name = T::NAME.to_string_lossy();
+    let name = name.rsplit('.').next().unwrap_or_default();
+    let _raised = super::errors::type_error(&format!("cannot create '{name}' instances"));
+    std::ptr::null_mut()
+}
+
+/// What a class is made of. Filled by [`Class::slots`].
+pub(crate) struct Slots<T: Class> {
+    slots: Vec<c::PyType_Slot>,
+    getset: Vec<c::PyGetSetDef>,
+    functions: Vec<(String, Obj)>,
+    init: Option<(String, Imp)>,
+    module: String,
+    qualname: String,
+    _class: PhantomData<T>,
+}
+
+impl<T: Class> Slots<T> {
+    fn slot(&mut self, slot: c_int, pfunc: *mut c_void) {
+        self.slots.push(c::PyType_Slot { slot, pfunc });
+    }
+
+    /// `__new__` makes an empty instance; `init` fills it. `sig` as in `method`: `"(self, *, loop=None)"`.
+    pub(crate) fn init(&mut self, sig: &str, imp: Imp) {
+        self.slot(c::Py_tp_new, new_empty::<T> as *mut c_void);
+        self.init = Some((format!("__init__{sig}"), imp));
+    }
+
+    /// `__new__` makes an empty instance, `__init__` is object's (or the base's).
+    pub(crate) fn new_only(&mut self) {
+        self.slot(c::Py_tp_new, new_empty::<T> as *mut c_void);
+    }
+
+    /// Instances are made by Rust alone.
+    pub(crate) fn no_new(&mut self) {
+        self.slot(c::Py_tp_new, new_refused::<T> as *mut c_void);
+    }
+
+    /// `def name(self, …)`: `"get(self)"`, `"cancel(self, msg=None)"`.
+    pub(crate) fn method(&mut self, sig: &str, imp: Imp) -> R<()> {
+        self.function(sig, imp, function::Kind::Plain)
+    }
+
+    /// `async def name(self, …)`: it returns an awaitable, and says so to `iscoroutinefunction`.
+    pub(crate) fn async_method(&mut self, sig: &str, imp: Imp) -> R<()> {
+        self.function(sig, imp, function::Kind::Async)
+    }
+
+    fn function(&mut self, sig: &str, imp: Imp, kind: function::Kind) -> R<()> {
+        let name = sig.split('(').next().unwrap_or_default().to_owned();
+        let function = function::make(sig, &self.module, Some(&self.qualname), imp, kind)?;
+        self.functions.push((name, function));
+        Ok(())
+    }
+
+    /// Any object as a class attribute.
+    pub(crate) fn attribute(&mut self, name: &str, value: Obj) {
+        self.functions.push((name.to_owned(), value));
+    }
+
+    /// `__class_getitem__ = classmethod(types.GenericAlias)`
+    pub(crate) fn generic(&mut self) -> R<()> {
+        let alias = Obj::import("types")?.getattr_str("GenericAlias")?;
+        let classmethod = Obj::import("builtins")?.getattr_str("classmethod")?;
+        let value = classmethod.call(&[&alias])?;
+        self.attribute("__class_getitem__", value);
+        Ok(())
+    }
+
+    /// A read-only attribute.
+    pub(crate) fn get(&mut self, name: &'static CStr, get: fn(&Own<T>) -> R<Obj>) {
+        self.getset(name, get, None);
+    }
+
+    /// An attribute; `set` gets `None` when it is deleted.
+    pub(crate) fn get_set(
+        &mut self,
+        name: &'static CStr,
+        get: fn(&Own<T>) -> R<Obj>,
+        set: fn(&Own<T>, Option<&Obj>) -> R<()>,
+    ) {
+        self.getset(name, get, Some(set));
+    }
+
+    fn getset(&mut self, name: &'static CStr, get: fn(&Own<T>) -> R<Obj>, set: Option<fn(&Own<T>, Option<&Obj>) -> R<()>>) {
+        let attribute = Box::leak(Box::new(Attribute::<T> { get, set }));
+        self.getset.push(c::PyGetSetDef {
+            name: name.as_ptr(),
+            get: Some(getter::<T>),
+            set: set.is_some().then_some(setter::<T> as c::setter),
+            doc: std::ptr::null(),
+            closure: (&raw mut *attribute).cast(),
+        });
+    }
+
+    /// `__repr__`
+    pub(crate) fn repr<F: Fn(&Own<T>) -> R<Obj> + Copy>(&mut self, _f: F) {
+        self.slot(c::Py_tp_repr, unary::<T, F> as *mut c_void);
+    }
+    /// `__iter__`
+    pub(crate) fn iter<F: Fn(&Own<T>) -> R<Obj> + Copy>(&mut self, _f: F) {
+        self.slot(c::Py_tp_iter, unary::<T, F> as *mut c_void);
+    }
+    /// `__await__`
+    pub(crate) fn await_<F: Fn(&Own<T>) -> R<Obj> + Copy>(&mut self, _f: F) {
+        self.slot(c::Py_am_await, unary::<T, F> as *mut c_void);
+    }
+    /// `__aiter__`
+    pub(crate) fn aiter<F: Fn(&Own<T>) -> R<Obj> + Copy>(&mut self, _f: F) {
+        self.slot(c::Py_am_aiter, unary::<T, F> as *mut c_void);
+    }
+    /// `__anext__`
+    pub(crate) fn anext<F: Fn(&Own<T>) -> R<Obj> + Copy>(&mut self, _f: F) {
+        self.slot(c::Py_am_anext, unary::<T, F> as *mut c_void);
+    }
+    /// A plain `__next__`: raise StopIteration to end.
+    pub(crate) fn next<F: Fn(&Own<T>) -> R<Obj> + Copy>(&mut self, _f: F) {
+        self.slot(c::Py_tp_iternext, unary::<T, F> as *mut c_void);
+    }
+    /// `__next__` and the C-level send of an awaitable.
+    pub(crate) fn resume<F: Fn(&Own<T>, Obj) -> Step + Copy>(&mut self, _f: F) {
+        self.slot(c::Py_tp_iternext, iternext::<T, F> as *mut c_void);
+        self.slot(c::Py_am_send, send::<T, F> as *mut c_void);
+    }
+    /// `__hash__`
+    pub(crate) fn hash<F: Fn(&Own<T>) -> R<isize> + Copy>(&mut self, _f: F) {
+        self.slot(c::Py_tp_hash, hash::<T, F> as *mut c_void);
+    }
+    /// `__call__`, `"(self, *args)"`
+    pub(crate) fn call(&mut self, sig: &str, imp: Imp) -> R<()> {
+        self.method(&format!("__call__{sig}"), imp)
+    }
+}
+
+/// Makes the type object of `T` and puts it into its place. `base`: another of our classes.
+pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
+    let full = T::NAME.to_string_lossy();
+    let (module, qualname) = full.rsplit_once('.').unwrap_or(("asyncio", &full));
+    let mut slots = Slots::<T> {
+        slots: Vec::new(),
+        getset: Vec::new(),
+        functions: Vec::new(),
+        init: None,
+        module: module.to_owned(),
+        qualname: qualname.to_owned(),
+        _class: PhantomData,
+    };
+    T::slots(&mut slots)?;
+    let mut members = Vec::new();
+    for (name, offset) in [(c"__dictoffset__", T::DICT), (c"__weaklistoffset__", T::WEAKREFS)] {
+        if let Some(offset) = offset {
+            members.push(c::PyMemberDef {
+                name: name.as_ptr(),
+                type_code: c::Py_T_PYSSIZET,
+                offset: (offset_of!(Instance<T>, body) + offset) as isize,
+                flags: c::Py_READONLY,
+                doc: std::ptr::null(),
+            });
+        }
+    }
+    if T::DICT.is_some() {
+        slots.getset.push(c::PyGetSetDef {
+            name: c"__dict__".as_ptr(),
+            get: Some(c::PyObject_GenericGetDict),
+            set: Some(c::PyObject_GenericSetDict),
+            doc: std::ptr::null(),
+            closure: std::ptr::null_mut(),
+        });
+    }
+    // SAFETY: all-zero ends each table.
+    unsafe {
+        members.push(std::mem::zeroed());
+        slots.getset.push(std::mem::zeroed());
+    }
+    slots.slot(c::Py_tp_members, members.leak().as_mut_ptr().cast());
+    let getset = std::mem::take(&mut slots.getset);
+    slots.slot(c::Py_tp_getset, getset.leak().as_mut_ptr().cast());
+    slots.slot(c::Py_tp_dealloc, dealloc::<T> as *mut c_void);
+    slots.slot(c::Py_tp_traverse, traverse::<T> as *mut c_void);
+    slots.slot(c::Py_tp_clear, clear::<T> as *mut c_void);
+    if T::FINALIZE {
+        slots.slot(c::Py_tp_finalize, finalize::<T> as *mut c_void);
+    }
+    slots.slots.push(c::PyType_Slot { slot: 0, pfunc: std::ptr::null_mut() });
+    let mut flags = c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_HAVE_GC;
+    if T::SUBCLASSABLE {
+        flags |= c::Py_TPFLAGS_BASETYPE;
+    }
+    let mut spec = c::PyType_Spec {
+        name: T::NAME.as_ptr(),
+        basicsize: size_of::<Instance<T>>() as c_int,
+        itemsize: 0,
+        flags: flags as _,
+        slots: slots.slots.as_mut_ptr(),
+    };
+    // SAFETY: a complete spec; the tables that the type keeps were leaked; `base` is a type with a prefix of our layout.
+    let class = unsafe {
+        Obj::owned(c::PyType_FromSpecWithBases(&mut spec, base.map_or(std::ptr::null_mut(), Obj::as_ptr)))?
+    };
+    for (name, function) in &slots.functions {
+        class.setattr_str(name, function)?;
+    }
+    if let Some((sig, imp)) = slots.init {
+        let function = function::make(&sig, module, Some(qualname), imp, function::Kind::Plain)?;
+        class.setattr_str("__init__", &function)?;
+    }
+    T::class().object.fill(class);
+    Ok(())
+}
+
+/// Declares that a `repr(C)` struct begins with a field `$base`, and its type derives from that one's.
+macro_rules! extends {
+    ($class:ty, $base:ty) => {
+        const _: () = assert!(std::mem::offset_of!($class, future) == 0);
+        #[allow(unsafe_code)]
+        // SAFETY: the first field is the base (checked above); `module.rs` makes the type with that base.
+        unsafe impl $crate::ffi::Extends<$base> for $class {}
+    };
+}
+pub(crate) use extends;

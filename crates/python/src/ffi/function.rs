@@ -1,0 +1,530 @@
+//! `function`: what our functions and methods are to Python.
+//!
+//! asyncio's functions are Python functions, and programs treat them so: they bind as methods, have
+//! a signature, take keywords with Python's error texts, and `async def`s answer to
+//! `iscoroutinefunction` (which is how `mock.patch("asyncio.sleep")` finds out that it needs an
+//! `AsyncMock`). A C builtin does none of that, so this is a small callable type of our own with a
+//! vectorcall. One text, `"sleep(delay, result=None)"`, is both the binder's table and what
+//! `inspect.signature` shows.
+
+use super::class::{Class, Own, guard};
+use super::errors::{R, type_error};
+use super::object::{Obj, Static, check};
+use pyo3::ffi as c;
+use std::ffi::{c_int, c_void};
+
+/// How many parameters a function of ours may have.
+pub(crate) const MAX_PARAMS: usize = 18;
+
+/// The body of a function.
+pub(crate) type Imp = fn(&Args) -> R<Obj>;
+
+/// What the caller's `def` was.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    /// `def`
+    Plain,
+    /// `async def`
+    Async,
+}
+
+/// The bound arguments of one call, in the order of the signature.
+pub(crate) struct Args<'a> {
+    bound: &'a [*mut c::PyObject],
+    rest: &'a [*mut c::PyObject],
+    kwargs: Option<Obj>,
+}
+
+impl Args<'_> {
+    /// Parameter `index`, if it was given.
+    #[inline(always)]
+    pub(crate) fn get(&self, index: usize) -> Option<&Obj> {
+        let place = self.bound.get(index)?;
+        // SAFETY: the caller's argument vector keeps it alive for the call; null means: not given.
+        if place.is_null() { None } else { Some(unsafe { Obj::view(place) }) }
+    }
+    /// Parameter `index`, if it was given and is not `None`.
+    pub(crate) fn opt(&self, index: usize) -> Option<&Obj> {
+        self.get(index).and_then(Obj::non_none)
+    }
+    /// A required parameter (the binder has made sure that it is there).
+    #[inline(always)]
+    pub(crate) fn req(&self, index: usize) -> R<&Obj> {
+        self.get(index).ok_or_else(|| type_error("missing argument"))
+    }
+    /// `self`, as an instance of `T`.
+    #[inline(always)]
+    pub(crate) fn this<T: Class>(&self) -> R<&Own<T>> {
+        let this = self.req(0)?;
+        match T::class().exact(this) {
+            Some(this) => Ok(this),
+            None => T::class().instance(this).ok_or_else(|| wrong_self::<T>(this)),
+        }
+    }
+    /// `*args`
+    #[inline(always)]
+    pub(crate) fn rest(&self) -> &[Obj] {
+        // SAFETY: live borrowed references in a row; `Obj` is one pointer, and a `&[Obj]` drops nothing.
+        unsafe { &*(std::ptr::from_ref(self.rest) as *const [Obj]) }
+    }
+    /// `**kwargs`: a dict, if any were given.
+    pub(crate) fn kwargs(&self) -> Option<&Obj> {
+        self.kwargs.as_ref()
+    }
+}
+
+#[cold]
+fn wrong_self<T: Class>(this: &Obj) -> super::Raised {
+    let name = T::NAME.to_string_lossy();
+    let name = name.rsplit('.').next().unwrap_or_default();
+    type_error(&format!("descriptor requires a '{name}' object but received a '{}'", this.class_name()))
+}
+
+struct Param {
+    name: Obj,
+    required: bool,
+}
+
+/// A function's parameters, read once from its text.
+struct Signature {
+    params: Vec<Param>,
+    positional_only: usize,
+    positional: usize,
+    varargs: bool,
+    varkw: bool,
+}
+
+impl Signature {
+    fn parse(text: &str) -> R<Signature> {
+        let inner = text.split_once('(').map_or("", |(_, rest)| rest).trim_end_matches(')');
+        let mut sig = Signature { params: Vec::new(), positional_only: 0, positional: 0, varargs: false, varkw: false };
+        let mut keyword_only = false;
+        for part in split_params(inner) {
+            if part == "/" {
+                sig.positional_only = sig.params.len();
+            } else if part == "*" {
+                keyword_only = true;
+            } else if part.starts_with("**") {
+                sig.varkw = true;
+            } else if part.starts_with('*') {
+                sig.varargs = true;
+                keyword_only = true;
+            } else {
+                let (name, required) = part.split_once('=').map_or((part, true), |(name, _)| (name, false));
+                sig.params.push(Param { name: Obj::interned(name.trim())?, required });
+                if !keyword_only {
+                    sig.positional += 1;
+                }
+            }
+        }
+        debug_assert!(sig.params.len() <= MAX_PARAMS);
+        Ok(sig)
+    }
+}
+
+/// Splits at commas that are not inside brackets or quotes.
+fn split_params(text: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut quoted, mut start) = (Vec::new(), 0, false, 0);
+    for (index, ch) in text.char_indices() {
+        match ch {
+            '\'' => quoted = !quoted,
+            '(' | '[' if !quoted => depth += 1,
+            ')' | ']' if !quoted => depth -= 1,
+            ',' if !quoted && depth == 0 => {
+                parts.push(text[start..index].trim());
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(text[start..].trim());
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+/// The object. Not made through `Class`: it needs a vectorcall and is never derived from.
+#[repr(C)]
+struct FunctionObject {
+    head: c::PyObject,
+    vectorcall: c::vectorcallfunc,
+    dict: *mut c::PyObject,
+    weakrefs: *mut c::PyObject,
+    imp: Imp,
+    signature: Signature,
+    text: String,
+    kind: Kind,
+    name: Obj,
+    qualname: Obj,
+    module: Obj,
+}
+
+static FUNCTION: Static = Static::new();
+static PARSE_SIGNATURE: Static = Static::new();
+
+unsafe extern "C" fn vectorcall(
+    callable: *mut c::PyObject,
+    args: *const *mut c::PyObject,
+    nargsf: usize,
+    kwnames: *mut c::PyObject,
+) -> *mut c::PyObject {
+    // SAFETY: the interpreter calls this with one of our functions and a valid argument vector.
+    unsafe {
+        let function = &*callable.cast::<FunctionObject>();
+        let sig = &function.signature;
+        let given = nargsf & !c::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let args = if given == 0 { &[] } else { std::slice::from_raw_parts(args, given) };
+        guard(std::ptr::null_mut(), || {
+            let result = if kwnames.is_null() && given == sig.positional && sig.params.len() == given {
+                (function.imp)(&Args { bound: args, rest: &[], kwargs: None })
+            } else {
+                bind_and_call(function, args, kwnames)
+            };
+            result.map_or(std::ptr::null_mut(), Obj::into_ptr)
+        })
+    }
+}
+
+/// The general case: defaults, keywords, `*args`, `**kwargs`.
+///
+/// # Safety
+/// `kwnames` is null or a tuple of str whose values follow `args` in memory.
+unsafe fn bind_and_call(function: &FunctionObject, args: &[*mut c::PyObject], kwnames: *mut c::PyObject) -> R<Obj> {
+    let sig = &function.signature;
+    let mut bound = [std::ptr::null_mut(); MAX_PARAMS];
+    let direct = args.len().min(sig.positional);
+    bound[..direct].copy_from_slice(&args[..direct]);
+    let mut rest: &[*mut c::PyObject] = &[];
+    if args.len() > sig.positional {
+        if !sig.varargs {
+            return Err(too_many(function, args.len()));
+        }
+        rest = &args[sig.positional..];
+    }
+    let mut kwargs = None;
+    if !kwnames.is_null() {
+        // SAFETY: a tuple, alive for the call; the values lie behind the positional ones.
+        let (names, values) = unsafe {
+            let names = Obj::view(&kwnames).tuple_items();
+            (names, std::slice::from_raw_parts(args.as_ptr().add(args.len()), names.len()))
+        };
+        for (name, value) in names.iter().zip(values) {
+            match find(sig, name)? {
+                Some(index) if bound[index].is_null() => bound[index] = *value,
+                Some(index) => {
+                    return Err(type_error(&format!(
+                        "{}() got multiple values for argument '{}'",
+                        function.qualname.to_string()?,
+                        sig.params[index].name.to_string()?
+                    )));
+                }
+                None if sig.varkw => {
+                    let dict = match &kwargs {
+                        Some(dict) => dict,
+                        None => kwargs.insert(Obj::dict()?),
+                    };
+                    // SAFETY: alive for the call.
+                    dict.dict_set(name, unsafe { Obj::view(value) })?;
+                }
+                None => {
+                    return Err(type_error(&format!(
+                        "{}() got an unexpected keyword argument '{}'",
+                        function.qualname.to_string()?,
+                        name.to_string()?
+                    )));
+                }
+            }
+        }
+    }
+    if sig.params.iter().zip(&bound).any(|(param, place)| param.required && place.is_null()) {
+        return Err(missing(function, &bound));
+    }
+    (function.imp)(&Args { bound: &bound[..sig.params.len()], rest, kwargs })
+}
+
+fn find(sig: &Signature, name: &Obj) -> R<Option<usize>> {
+    let named = &sig.params[sig.positional_only..];
+    if let Some(index) = named.iter().position(|param| param.name.is(name)) {
+        return Ok(Some(index + sig.positional_only));
+    }
+    for (index, param) in named.iter().enumerate() {
+        if param.name.eq(name)? {
+            return Ok(Some(index + sig.positional_only));
+        }
+    }
+    Ok(None)
+}
+
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+#[cold]
+fn too_many(function: &FunctionObject, given: usize) -> super::Raised {
+    let sig = &function.signature;
+    let least = sig.params[..sig.positional].iter().filter(|param| param.required).count();
+    let takes = if least == sig.positional {
+        format!("{} positional argument{}", least, plural(least))
+    } else {
+        format!("from {least} to {} positional arguments", sig.positional)
+    };
+    let were = if given == 1 { "was" } else { "were" };
+    match function.qualname.to_string() {
+        Ok(name) => type_error(&format!("{name}() takes {takes} but {given} {were} given")),
+        Err(raised) => raised,
+    }
+}
+
+#[cold]
+fn missing(function: &FunctionObject, bound: &[*mut c::PyObject]) -> super::Raised {
+    let sig = &function.signature;
+    let absent = |range: std::ops::Range<usize>| -> R<Vec<String>> {
+        let mut names = Vec::new();
+        for index in range {
+            if sig.params[index].required && bound[index].is_null() {
+                names.push(format!("'{}'", sig.params[index].name.to_string()?));
+            }
+        }
+        Ok(names)
+    };
+    let text = || -> R<String> {
+        let (mut names, mut kind) = (absent(0..sig.positional)?, "positional");
+        if names.is_empty() {
+            (names, kind) = (absent(sig.positional..sig.params.len())?, "keyword-only");
+        }
+        let list = match names.as_slice() {
+            [one] => one.clone(),
+            [one, two] => format!("{one} and {two}"),
+            [most @ .., last] => format!("{}, and {last}", most.join(", ")),
+            [] => String::new(),
+        };
+        Ok(format!(
+            "{}() missing {} required {kind} argument{}: {list}",
+            function.qualname.to_string()?,
+            names.len(),
+            plural(names.len())
+        ))
+    };
+    match text() {
+        Ok(text) => type_error(&text),
+        Err(raised) => raised,
+    }
+}
+
+unsafe extern "C" fn descr_get(op: *mut c::PyObject, instance: *mut c::PyObject, _owner: *mut c::PyObject) -> *mut c::PyObject {
+    // SAFETY: one of our functions; binding as Python functions do.
+    unsafe {
+        if instance.is_null() {
+            c::Py_INCREF(op);
+            return op;
+        }
+        unsafe extern "C" {
+            fn PyMethod_New(function: *mut c::PyObject, instance: *mut c::PyObject) -> *mut c::PyObject;
+        }
+        PyMethod_New(op, instance)
+    }
+}
+
+unsafe extern "C" fn repr(op: *mut c::PyObject) -> *mut c::PyObject {
+    // SAFETY: one of our functions.
+    let function = unsafe { &*op.cast::<FunctionObject>() };
+    guard(std::ptr::null_mut(), || {
+        let text = function.qualname.to_string().and_then(|name| Obj::str(&format!("<function {name} at {op:p}>")));
+        text.map_or(std::ptr::null_mut(), Obj::into_ptr)
+    })
+}
+
+unsafe extern "C" fn get_attribute(op: *mut c::PyObject, closure: *mut c_void) -> *mut c::PyObject {
+    // SAFETY: one of our functions; the closure is the number given below.
+    let function = unsafe { &*op.cast::<FunctionObject>() };
+    guard(std::ptr::null_mut(), || {
+        let value = match closure as usize {
+            0 => Ok(function.name.clone()),
+            1 => Ok(function.qualname.clone()),
+            2 => Ok(function.module.clone()),
+            _ => signature(op, function),
+        };
+        value.map_or(std::ptr::null_mut(), Obj::into_ptr)
+    })
+}
+
+/// `__signature__`: parsed by inspect itself, when somebody asks.
+#[cold]
+fn signature(op: *mut c::PyObject, function: &FunctionObject) -> R<Obj> {
+    let params = function.text.split_once('(').map_or("", |(_, rest)| rest);
+    let inspect = Obj::import("inspect")?;
+    if !PARSE_SIGNATURE.filled() {
+        PARSE_SIGNATURE.fill(inspect.getattr_str("_signature_fromstr")?);
+    }
+    // SAFETY: alive.
+    let this = unsafe { Obj::view(&op) };
+    let text = Obj::str(&format!("({params}"))?;
+    PARSE_SIGNATURE.call(&[&inspect.getattr_str("Signature")?, this, &text, &Obj::bool(false)])
+}
+
+unsafe extern "C" fn traverse(op: *mut c::PyObject, visit: c::visitproc, arg: *mut c_void) -> c_int {
+    // SAFETY: one of our functions. Names are strings and can't be part of a cycle.
+    unsafe {
+        let dict = (*op.cast::<FunctionObject>()).dict;
+        if !dict.is_null() {
+            let result = visit(dict, arg);
+            if result != 0 {
+                return result;
+            }
+        }
+        visit(c::Py_TYPE(op).cast(), arg)
+    }
+}
+
+unsafe extern "C" fn clear(op: *mut c::PyObject) -> c_int {
+    // SAFETY: one of our functions.
+    unsafe {
+        let dict = std::mem::replace(&mut (*op.cast::<FunctionObject>()).dict, std::ptr::null_mut());
+        c::Py_XDECREF(dict);
+    }
+    0
+}
+
+unsafe extern "C" fn dealloc(op: *mut c::PyObject) {
+    // SAFETY: called once; the Rust fields are dropped in place, then the memory freed by the type.
+    unsafe {
+        c::PyObject_GC_UnTrack(op.cast());
+        let function = op.cast::<FunctionObject>();
+        if !(*function).weakrefs.is_null() {
+            c::PyObject_ClearWeakRefs(op);
+        }
+        clear(op);
+        std::ptr::drop_in_place(&raw mut (*function).signature);
+        std::ptr::drop_in_place(&raw mut (*function).text);
+        std::ptr::drop_in_place(&raw mut (*function).name);
+        std::ptr::drop_in_place(&raw mut (*function).qualname);
+        std::ptr::drop_in_place(&raw mut (*function).module);
+        let class = c::Py_TYPE(op);
+        c::PyObject_GC_Del(op.cast());
+        c::Py_DECREF(class.cast());
+    }
+}
+
+/// Makes the type object. First thing in module initialisation.
+pub(crate) fn init() -> R<()> {
+    let attribute = |name: &'static std::ffi::CStr, which: usize| c::PyGetSetDef {
+        name: name.as_ptr(),
+        get: Some(get_attribute),
+        set: None,
+        doc: std::ptr::null(),
+        closure: which as *mut c_void,
+    };
+    let member = |name: &'static std::ffi::CStr, offset: usize| c::PyMemberDef {
+        name: name.as_ptr(),
+        type_code: c::Py_T_PYSSIZET,
+        offset: offset as isize,
+        flags: c::Py_READONLY,
+        doc: std::ptr::null(),
+    };
+    let getset = vec![
+        attribute(c"__name__", 0),
+        attribute(c"__qualname__", 1),
+        attribute(c"__module__", 2),
+        attribute(c"__signature__", 3),
+        c::PyGetSetDef {
+            name: c"__dict__".as_ptr(),
+            get: Some(c::PyObject_GenericGetDict),
+            set: Some(c::PyObject_GenericSetDict),
+            doc: std::ptr::null(),
+            closure: std::ptr::null_mut(),
+        },
+        // SAFETY: all-zero ends the table.
+        unsafe { std::mem::zeroed() },
+    ];
+    let members = vec![
+        member(c"__vectorcalloffset__", std::mem::offset_of!(FunctionObject, vectorcall)),
+        member(c"__dictoffset__", std::mem::offset_of!(FunctionObject, dict)),
+        member(c"__weaklistoffset__", std::mem::offset_of!(FunctionObject, weakrefs)),
+        // SAFETY: as above.
+        unsafe { std::mem::zeroed() },
+    ];
+    let slot = |slot, pfunc| c::PyType_Slot { slot, pfunc };
+    let mut slots = [
+        slot(c::Py_tp_dealloc, dealloc as *mut c_void),
+        slot(c::Py_tp_traverse, traverse as *mut c_void),
+        slot(c::Py_tp_clear, clear as *mut c_void),
+        slot(c::Py_tp_call, c::PyVectorcall_Call as *mut c_void),
+        slot(c::Py_tp_descr_get, descr_get as *mut c_void),
+        slot(c::Py_tp_repr, repr as *mut c_void),
+        slot(c::Py_tp_getset, getset.leak().as_mut_ptr().cast()),
+        slot(c::Py_tp_members, members.leak().as_mut_ptr().cast()),
+        slot(0, std::ptr::null_mut()),
+    ];
+    let mut spec = c::PyType_Spec {
+        name: c"aioxide._core.function".as_ptr(),
+        basicsize: size_of::<FunctionObject>() as c_int,
+        itemsize: 0,
+        flags: (c::Py_TPFLAGS_DEFAULT
+            | c::Py_TPFLAGS_HAVE_GC
+            | c::Py_TPFLAGS_HAVE_VECTORCALL
+            | c::Py_TPFLAGS_METHOD_DESCRIPTOR
+            | c::Py_TPFLAGS_DISALLOW_INSTANTIATION) as _,
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: a complete spec.
+    FUNCTION.fill(unsafe { Obj::owned(c::PyType_FromSpec(&mut spec))? });
+    Ok(())
+}
+
+/// Makes a function. `sig`: `"name(param, other=None, *, key=1)"`; `class`: the qualname of its class.
+pub(crate) fn make(sig: &str, module: &str, class: Option<&str>, imp: Imp, kind: Kind) -> R<Obj> {
+    let name = sig.split('(').next().unwrap_or_default();
+    let qualname = class.map_or(name.to_owned(), |class| format!("{class}.{name}"));
+    let (signature, name, qualname, module) =
+        (Signature::parse(sig)?, Obj::interned(name)?, Obj::str(&qualname)?, Obj::interned(module)?);
+    // SAFETY: untracked memory of the type's size; every field is written before it is tracked.
+    let function = unsafe {
+        let ptr: *mut FunctionObject = super::object::gc_new(FUNCTION.get().as_ptr()).cast();
+        let object = Obj::owned(ptr.cast())?;
+        (&raw mut (*ptr).vectorcall).write(vectorcall);
+        (&raw mut (*ptr).dict).write(std::ptr::null_mut());
+        (&raw mut (*ptr).weakrefs).write(std::ptr::null_mut());
+        (&raw mut (*ptr).imp).write(imp);
+        (&raw mut (*ptr).signature).write(signature);
+        (&raw mut (*ptr).text).write(sig.to_owned());
+        (&raw mut (*ptr).kind).write(kind);
+        (&raw mut (*ptr).name).write(name);
+        (&raw mut (*ptr).qualname).write(qualname);
+        (&raw mut (*ptr).module).write(module);
+        c::PyObject_GC_Track(ptr.cast());
+        object
+    };
+    if kind == Kind::Async {
+        mark_async(&function)?;
+    }
+    Ok(function)
+}
+
+/// What `asyncio.iscoroutinefunction` and (3.12+) `inspect.iscoroutinefunction` look for.
+fn mark_async(function: &Obj) -> R<()> {
+    let marker = Obj::import("asyncio.coroutines")?.getattr_str("_is_coroutine")?;
+    function.setattr_str("_is_coroutine", &marker)?;
+    let inspect = Obj::import("inspect")?;
+    if let Some(mark) = inspect.getattr_opt(&Obj::str("_is_coroutine_mark")?)? {
+        function.setattr_str("_is_coroutine_mark", &mark)?;
+    }
+    Ok(())
+}
+
+/// The full text of a function's signature, for tests of the table itself.
+#[allow(dead_code)]
+pub(crate) fn text_of(function: &Obj) -> Option<&str> {
+    // SAFETY: the class is checked first.
+    unsafe {
+        (c::Py_TYPE(function.as_ptr()).cast() == FUNCTION.get().as_ptr())
+            .then(|| (*function.as_ptr().cast::<FunctionObject>()).text.as_str())
+    }
+}
+
+/// Sets `__doc__` (functions have a dict, so it is an ordinary attribute).
+pub(crate) fn document(function: &Obj, text: &str) -> R<()> {
+    // SAFETY: alive; `__doc__` of the type is a plain None in its dict, so the instance's wins.
+    check(unsafe {
+        let (name, text) = (Obj::interned("__doc__")?, Obj::str(text)?);
+        c::PyObject_SetAttr(function.as_ptr(), name.as_ptr(), text.as_ptr())
+    })
+}

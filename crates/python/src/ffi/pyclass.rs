@@ -1,0 +1,180 @@
+//! Classes of ours that derive from asyncio's Python classes, and fields of theirs by offset.
+//!
+//! `EventLoop` must be an `asyncio.AbstractEventLoop` and a `Handle` an `asyncio.Handle`: Python
+//! classes, whose layout differs from version to version. So these classes are made by calling
+//! `type()`, our functions go into their dict, and their state lies in `__slots__` members, which
+//! CPython itself traverses and clears. A [`Field`] reads and writes such a member in one load.
+
+use super::errors::R;
+use super::function::{self, Imp, Kind};
+use super::object::{Obj, Static};
+use pyo3::ffi as c;
+use std::sync::atomic::{AtomicIsize, Ordering};
+
+/// A class made by `type()`.
+pub(crate) struct PyClass(Static);
+
+impl PyClass {
+    /// An empty place.
+    pub(crate) const fn new() -> PyClass {
+        PyClass(Static::new())
+    }
+    /// The type object.
+    #[inline(always)]
+    pub(crate) fn get(&'static self) -> &'static Obj {
+        self.0.get()
+    }
+    /// Is `object` exactly of this class?
+    #[inline(always)]
+    pub(crate) fn is_exact(&'static self, object: &Obj) -> bool {
+        // SAFETY: alive.
+        unsafe { c::Py_TYPE(object.as_ptr()).cast() == self.get().as_ptr() }
+    }
+    /// Is `object` of this class or of one derived from it?
+    #[inline]
+    pub(crate) fn is_instance(&'static self, object: &Obj) -> bool {
+        // SAFETY: alive.
+        unsafe { self.is_exact(object) || c::PyType_IsSubtype(c::Py_TYPE(object.as_ptr()), self.get().as_ptr().cast()) != 0 }
+    }
+    /// A new instance of exactly this class, all fields empty, `__init__` not called.
+    #[inline]
+    pub(crate) fn alloc(&'static self) -> R<Obj> {
+        // SAFETY: a heap type has a tp_alloc, which gives zeroed and tracked memory.
+        unsafe { Obj::owned(c::PyType_GenericAlloc(self.get().as_ptr().cast(), 0)) }
+    }
+    /// Makes the class.
+    pub(crate) fn fill(&'static self, class: Obj) {
+        self.0.fill(class);
+    }
+}
+
+/// The dict of a class in the making.
+pub(crate) struct Body {
+    module: &'static str,
+    name: &'static str,
+    dict: Obj,
+}
+
+impl Body {
+    /// `class name:` in `module`, with these `__slots__`.
+    pub(crate) fn new(module: &'static str, name: &'static str, slots: &[&str]) -> R<Body> {
+        let dict = Obj::dict()?;
+        dict.dict_set(&Obj::interned("__module__")?, &Obj::str(module)?)?;
+        let names = slots.iter().map(|slot| Obj::interned(slot)).collect::<R<Vec<_>>>()?;
+        let names: Vec<&Obj> = names.iter().collect();
+        dict.dict_set(&Obj::interned("__slots__")?, &Obj::tuple(&names)?)?;
+        Ok(Body { module, name, dict })
+    }
+    /// `def`
+    pub(crate) fn method(&mut self, sig: &str, imp: Imp) -> R<()> {
+        self.function(sig, imp, Kind::Plain)
+    }
+    /// `async def`
+    pub(crate) fn async_method(&mut self, sig: &str, imp: Imp) -> R<()> {
+        self.function(sig, imp, Kind::Async)
+    }
+    fn function(&mut self, sig: &str, imp: Imp, kind: Kind) -> R<()> {
+        let name = sig.split('(').next().unwrap_or_default();
+        let function = function::make(sig, self.module, Some(self.name), imp, kind)?;
+        self.dict.dict_set(&Obj::interned(name)?, &function)
+    }
+    /// A property; `set` gets the new value.
+    pub(crate) fn property(&mut self, name: &'static str, get: Imp, set: Option<Imp>) -> R<()> {
+        let getter = function::make(&format!("{name}(self)"), self.module, Some(self.name), get, Kind::Plain)?;
+        let setter = match set {
+            Some(set) => function::make(&format!("{name}(self, value)"), self.module, Some(self.name), set, Kind::Plain)?,
+            None => Obj::none(),
+        };
+        let property = Obj::import("builtins")?.getattr_str("property")?.call(&[&getter, &setter])?;
+        self.dict.dict_set(&Obj::interned(name)?, &property)
+    }
+    /// Any class attribute.
+    pub(crate) fn attribute(&mut self, name: &str, value: &Obj) -> R<()> {
+        self.dict.dict_set(&Obj::interned(name)?, value)
+    }
+    /// `type(name, bases, dict)`
+    pub(crate) fn build(self, bases: &[&Obj]) -> R<Obj> {
+        // SAFETY: a static of the interpreter.
+        let metaclass = unsafe { Obj::borrowed_unchecked((&raw mut c::PyType_Type).cast()) };
+        metaclass.call(&[&Obj::str(self.name)?, &Obj::tuple(bases)?, &self.dict])
+    }
+}
+
+/// One `__slots__` member of a class, found by name, used by offset.
+pub(crate) struct Field(AtomicIsize);
+
+#[repr(C)]
+struct MemberDescr {
+    head: c::PyObject,
+    class: *mut c::PyTypeObject,
+    name: *mut c::PyObject,
+    qualname: *mut c::PyObject,
+    member: *mut c::PyMemberDef,
+}
+
+impl Field {
+    /// An empty place.
+    pub(crate) const fn new() -> Field {
+        Field(AtomicIsize::new(0))
+    }
+
+    /// Finds `class.name`, which must be a member descriptor of an object field.
+    pub(crate) fn find(&self, class: &Obj, name: &str) -> R<()> {
+        let descriptor = class.getattr_str(name)?;
+        // SAFETY: the class of the descriptor is checked before its layout is used.
+        unsafe {
+            if c::Py_TYPE(descriptor.as_ptr()) != &raw mut c::PyMemberDescr_Type {
+                return Err(super::errors::runtime_error(&format!("{name} is not a __slots__ member")));
+            }
+            let member = (*descriptor.as_ptr().cast::<MemberDescr>()).member;
+            if (*member).type_code != c::Py_T_OBJECT_EX {
+                return Err(super::errors::runtime_error(&format!("{name} is not an object member")));
+            }
+            self.0.store((*member).offset, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn place(&self, object: &Obj) -> *mut *mut c::PyObject {
+        // SAFETY: only used on instances of the class in which the field was found (callers check the class).
+        unsafe { object.as_ptr().byte_offset(self.0.load(Ordering::Relaxed)).cast() }
+    }
+
+    /// What is there.
+    #[inline(always)]
+    pub(crate) fn get(&self, object: &Obj) -> Option<Obj> {
+        // SAFETY: null or a live reference.
+        unsafe {
+            let value = *self.place(object);
+            if value.is_null() { None } else { Some(Obj::borrowed_unchecked(value)) }
+        }
+    }
+
+    /// Is this very object there?
+    #[inline(always)]
+    pub(crate) fn holds(&self, object: &Obj, value: &Obj) -> bool {
+        // SAFETY: a read of the pointer.
+        unsafe { *self.place(object) == value.as_ptr() }
+    }
+
+    /// Puts a value; the old one is dropped last.
+    #[inline(always)]
+    pub(crate) fn set(&self, object: &Obj, value: Obj) {
+        // SAFETY: the place owns its reference; it is replaced before the old one is dropped.
+        unsafe {
+            let old = std::mem::replace(&mut *self.place(object), value.into_ptr());
+            c::Py_XDECREF(old);
+        }
+    }
+
+    /// The instance of one of our classes that is there. For fields that only we write.
+    #[inline(always)]
+    pub(crate) fn view<'a, T: super::Class>(&self, object: &'a Obj) -> Option<&'a super::Own<T>> {
+        // SAFETY: `'a` borrows the object, and such a field is written once, when the object is made.
+        unsafe {
+            let place = &*self.place(object);
+            if place.is_null() { None } else { Some(super::Own::view(place)) }
+        }
+    }
+}

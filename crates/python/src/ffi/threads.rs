@@ -1,0 +1,54 @@
+//! The GIL and threads: who am I, and letting others run while the loop sleeps.
+
+use super::errors::R;
+use super::object::check;
+use pyo3::ffi as c;
+
+/// `threading.get_ident()`
+#[inline]
+pub(crate) fn ident() -> u64 {
+    unsafe extern "C" {
+        fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
+    }
+    // SAFETY: no preconditions.
+    unsafe { PyThread_get_thread_ident() as u64 }
+}
+
+/// Runs `f` with the GIL released. `f` must not touch Python (it can't: `Obj` is not `Send`).
+pub(crate) fn without_gil<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    struct Restore(*mut c::PyThreadState);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: gives back the thread state that was saved on this thread.
+            unsafe { c::PyEval_RestoreThread(self.0) }
+        }
+    }
+    // SAFETY: the GIL is held now, and again when `_restore` is dropped, also on a panic.
+    let _restore = Restore(unsafe { c::PyEval_SaveThread() });
+    f()
+}
+
+/// Runs the Python-level handlers of signals that have come in (main thread only).
+#[inline]
+pub(crate) fn check_signals() -> R<()> {
+    // SAFETY: the GIL is held.
+    check(unsafe { c::PyErr_CheckSignals() })
+}
+
+/// How often this process has been forked off: a new number in every child.
+pub(crate) fn fork_epoch() -> u32 {
+    EPOCH.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+static EPOCH: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+/// Starts counting forks. Called once.
+pub(crate) fn watch_forks() {
+    unsafe extern "C" fn child() {
+        EPOCH.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    // SAFETY: registers a function that only adds to an atomic.
+    unsafe {
+        libc::pthread_atfork(None, None, Some(child));
+    }
+}

@@ -1,0 +1,106 @@
+//! Every Python object that we import, and every name that we look up: once, here.
+
+use crate::ffi::R;
+use crate::ffi::object::{Obj, Static};
+
+macro_rules! imports {
+    ($($(#[$cfg:meta])* $name:ident = $module:literal . $attr:literal;)*) => {
+        $(
+            #[doc = concat!("`", $module, ".", $attr, "`")]
+            $(#[$cfg])*
+            pub(crate) static $name: Static = Static::new();
+        )*
+        fn import_all() -> R<()> {
+            $(
+                $(#[$cfg])*
+                $name.fill(Obj::import($module)?.getattr_str($attr)?);
+            )*
+            Ok(())
+        }
+    };
+}
+
+imports! {
+    CANCELLED_ERROR = "asyncio.exceptions"."CancelledError";
+    INVALID_STATE_ERROR = "asyncio.exceptions"."InvalidStateError";
+    BROKEN_BARRIER_ERROR = "asyncio.exceptions"."BrokenBarrierError";
+    QUEUE_EMPTY = "asyncio.queues"."QueueEmpty";
+    QUEUE_FULL = "asyncio.queues"."QueueFull";
+    GET_RUNNING_LOOP = "_asyncio"."_get_running_loop";
+    SET_RUNNING_LOOP = "_asyncio"."_set_running_loop";
+    C_FUTURE = "_asyncio"."Future";
+    C_TASK = "_asyncio"."Task";
+    ENTER_TASK = "_asyncio"."_enter_task";
+    LEAVE_TASK = "_asyncio"."_leave_task";
+    REGISTER_TASK = "_asyncio"."_register_task";
+    UNREGISTER_TASK = "_asyncio"."_unregister_task";
+    #[cfg(Py_3_12)] SWAP_CURRENT_TASK = "_asyncio"."_swap_current_task";
+    #[cfg(not(Py_3_14))] CURRENT_TASKS = "_asyncio"."_current_tasks";
+    ABSTRACT_EVENT_LOOP = "asyncio.events"."AbstractEventLoop";
+    ASYNCIO_HANDLE = "asyncio.events"."Handle";
+    ASYNCIO_TIMER_HANDLE = "asyncio.events"."TimerHandle";
+    GET_EVENT_LOOP = "asyncio.events"."get_event_loop";
+    EXTRACT_STACK = "asyncio.format_helpers"."extract_stack";
+    FORMAT_CALLBACK_SOURCE = "asyncio.format_helpers"."_format_callback_source";
+    FUTURE_REPR = "asyncio.base_futures"."_future_repr";
+    TASK_REPR = "asyncio.base_tasks"."_task_repr";
+    TASK_GET_STACK = "asyncio.base_tasks"."_task_get_stack";
+    TASK_PRINT_STACK = "asyncio.base_tasks"."_task_print_stack";
+    FORMAT_COROUTINE = "asyncio.coroutines"."_format_coroutine";
+    ISCOROUTINE = "asyncio.coroutines"."iscoroutine";
+    ALL_TASKS = "asyncio.tasks"."all_tasks";
+    #[cfg(Py_3_14)] CURRENT_TASK = "_asyncio"."current_task";
+    ISAWAITABLE = "inspect"."isawaitable";
+    GETFRAME = "sys"."_getframe";
+    ISCOROUTINEFUNCTION = "inspect"."iscoroutinefunction";
+    FORMAT_HANDLE = "asyncio.base_events"."_format_handle";
+    LOGGER = "asyncio.log"."logger";
+    COROUTINE_ABC = "collections.abc"."Coroutine";
+    AWAITABLE_ABC = "collections.abc"."Awaitable";
+    GENERIC_ALIAS = "types"."GenericAlias";
+    WARN = "warnings"."warn";
+    WARN_UNAWAITED = "warnings"."_warn_unawaited_coroutine";
+    CONCURRENT_FUTURE = "concurrent.futures"."Future";
+    CONCURRENT_CANCELLED = "concurrent.futures"."CancelledError";
+    CONCURRENT_INVALID_STATE = "concurrent.futures"."InvalidStateError";
+    HEAPPUSH = "heapq"."heappush";
+    HEAPPOP = "heapq"."heappop";
+    BASE_EXCEPTION_GROUP = "builtins"."BaseExceptionGroup";
+}
+
+/// Names of attributes and methods, interned.
+pub(crate) mod names {
+    use crate::ffi::R;
+    use crate::ffi::object::{Obj, Static};
+    macro_rules! names {
+        ($($name:ident = $text:literal;)*) => {
+            $(#[doc = concat!("`", $text, "`")] pub(crate) static $name: Static = Static::new();)*
+            pub(super) fn intern_all() -> R<()> {
+                $($name.fill(Obj::interned($text)?);)*
+                Ok(())
+            }
+        };
+    }
+    names! {
+        THROW = "throw"; CLASS = "__class__"; SEND = "send"; CLOSE = "close"; CALL_SOON = "call_soon"; CALL_LATER = "call_later"; CALL_AT = "call_at";
+        CONTEXT = "context"; NAME = "name"; EAGER_START = "eager_start"; LOOP = "loop"; MSG = "msg";
+        CALL_SOON_THREADSAFE = "call_soon_threadsafe"; CALL_EXCEPTION_HANDLER = "call_exception_handler";
+        CREATE_FUTURE = "create_future"; CREATE_TASK = "create_task"; GET_DEBUG = "get_debug"; GET_LOOP = "get_loop"; LOOP_ = "_loop";
+        TIME = "time"; CANCEL = "cancel"; CANCELLED = "cancelled"; CANCELLING = "cancelling"; UNCANCEL = "uncancel"; DONE = "done"; RESULT = "result"; EXCEPTION = "exception";
+        SET_RESULT = "set_result"; SET_EXCEPTION = "set_exception";
+        ADD_DONE_CALLBACK = "add_done_callback"; REMOVE_DONE_CALLBACK = "remove_done_callback";
+        BLOCKING = "_asyncio_future_blocking"; MAKE_CANCELLED_ERROR = "_make_cancelled_error"; LOG_DESTROY_PENDING = "_log_destroy_pending";
+        SOURCE_TRACEBACK = "_source_traceback"; STATE_ = "_state"; NAME_ATTR = "__name__"; QUALNAME = "__qualname__"; GET_NAME = "get_name"; SET_NAME = "set_name";
+        MESSAGE = "message"; FUTURE = "future"; TASK = "task"; HANDLE = "handle"; SOURCE_TRACEBACK_KEY = "source_traceback";
+        RUN_ = "_run"; CONTEXT_ATTR = "__context__"; CAUSE_ATTR = "__cause__"; AWAIT = "__await__";
+        APPEND = "append"; DISCARD = "discard"; ADD = "add"; REMOVE = "remove"; POPLEFT = "popleft"; GET_ = "_get"; PUT_ = "_put"; INIT_ = "_init";
+        FILENO = "fileno"; IS_RUNNING = "is_running"; IS_CLOSED = "is_closed"; STOP = "stop"; SUBMIT = "submit";
+        SET_RUNNING_OR_NOTIFY_CANCEL = "set_running_or_notify_cancel"; AWAITED_BY = "_asyncio_awaited_by"; VALUE = "value"; WHEN = "when";
+    }
+}
+
+/// Fills every place. Nothing of ours may be used before.
+pub(crate) fn init() -> R<()> {
+    names::intern_all()?;
+    import_all()
+}

@@ -1,0 +1,31 @@
+//! `aioxide._core`: asyncio's names on top of `aioxide-core`.
+//!
+//! The map is in ARCHITECTURE.md. In one line: `ffi` is the only unsafe; `futures` and `tasks` are what
+//! a coroutine waits for and is driven by; `event_loop` runs them; the rest is asyncio's high-level API.
+
+mod debug;
+mod event_loop;
+mod ffi;
+mod futures;
+mod graph;
+mod hook;
+mod imports;
+mod kwnames;
+mod locks;
+mod module;
+mod queues;
+mod runners;
+mod takeover;
+mod taskgroups;
+mod tasks;
+mod threads;
+mod timeouts;
+mod version;
+
+use pyo3::prelude::*;
+
+/// The extension module.
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    ffi::init_module(module, module::init)
+}

@@ -1,0 +1,72 @@
+//! What the extension module exports: a list.
+
+use crate::ffi::function::{self, Imp, Kind};
+use crate::ffi::{Class, Obj, R, class};
+use crate::futures::iter::FutureIter;
+use crate::futures::Future;
+use crate::hook::Hook;
+use crate::tasks::{Task, factory, gather};
+use crate::{
+    event_loop, ffi, futures, graph, imports, kwnames, locks, queues, runners, takeover, taskgroups, tasks, threads, timeouts,
+    version,
+};
+
+/// Fills the module. Called once.
+pub(crate) fn init(module: &Obj) -> R<()> {
+    ffi::object::init();
+    ffi::threads::watch_forks();
+    version::init()?;
+    imports::init()?;
+    kwnames::init()?;
+    function::init()?;
+    classes(module)?;
+    functions(module)
+}
+
+fn classes(module: &Obj) -> R<()> {
+    class::create::<ffi::Coroutine>(None)?;
+    class::create::<Hook>(None)?;
+    class::create::<FutureIter>(None)?;
+    class::create::<Future>(None)?;
+    class::create::<Task>(Some(Future::class().get()))?;
+    class::create::<gather::Gathering>(Some(Future::class().get()))?;
+    class::create::<factory::EagerFactory>(None)?;
+    class::create::<event_loop::core::LoopCore>(None)?;
+    event_loop::class::init()?;
+    for (name, class) in [
+        ("Future", Future::class().get()),
+        ("Task", Task::class().get()),
+        ("EventLoop", event_loop::class::EVENT_LOOP.get()),
+        ("Handle", event_loop::handles::class()),
+        ("TimerHandle", event_loop::handles::timer_class()),
+    ] {
+        module.setattr_str(name, class)?;
+    }
+    Ok(())
+}
+
+/// A function of the module: where asyncio has it, its signature, its body, its kind.
+pub(crate) type Export = (&'static str, &'static str, Imp, Kind);
+
+/// Puts functions into the extension module.
+pub(crate) fn export(module: &Obj, functions: &[Export]) -> R<()> {
+    for (home, sig, imp, kind) in functions {
+        let function = function::make(sig, home, None, *imp, *kind)?;
+        let name = sig.split('(').next().unwrap_or_default();
+        module.setattr_str(name, &function)?;
+    }
+    Ok(())
+}
+
+fn functions(module: &Obj) -> R<()> {
+    futures::register(module)?;
+    tasks::register(module)?;
+    timeouts::register(module)?;
+    taskgroups::register(module)?;
+    locks::register(module)?;
+    queues::register(module)?;
+    threads::register(module)?;
+    runners::register(module)?;
+    graph::register(module)?;
+    takeover::register(module)
+}

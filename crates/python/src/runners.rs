@@ -1,0 +1,8 @@
+//! `asyncio.runners`: Runner and run.
+
+use crate::ffi::{Obj, R};
+
+/// Exports this area's classes and functions.
+pub(crate) fn register(_module: &Obj) -> R<()> {
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! `asyncio.tasks`: coroutines that run concurrently, and waiting for them.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `task.rs` | the class `Task`: fields, cancellation counts, completion |
+//! | `methods.rs` | its Python face |
+//! | `step.rs` | one step: resume the coroutine, look at what it yielded |
+//! | `registry.rs` | `current_task`, `all_tasks`, and what early importers of them see |
+//! | `spawn.rs` | `create_task`, `ensure_future`, eager factories |
+//! | `sleep.rs`, `gather.rs` | the functions of these names |
+
+pub(crate) mod factory;
+pub(crate) mod gather;
+mod methods;
+pub(crate) mod registry;
+pub(crate) mod sleep;
+pub(crate) mod spawn;
+pub(crate) mod step;
+pub(crate) mod task;
+
+pub(crate) use task::Task;
+
+use crate::ffi::function::Kind::{Async, Plain};
+use crate::ffi::{Obj, R};
+use crate::module::{Export, export};
+use crate::version;
+
+/// Exports this area's functions.
+pub(crate) fn register(module: &Obj) -> R<()> {
+    let create: Export = if version::FACTORY_TAKES_KWARGS.get() {
+        ("asyncio.tasks", "create_task(coro, **kwargs)", spawn::create_task_kwargs, Plain)
+    } else {
+        ("asyncio.tasks", "create_task(coro, *, name=None, context=None)", spawn::create_task, Plain)
+    };
+    let eager = "eager_task_factory(loop, coro, *, name=None, context=None, **kwargs)";
+    let create_eager = "create_eager_task_factory(custom_task_constructor)";
+    export(
+        module,
+        &[
+            create,
+            ("asyncio.tasks", "sleep(delay, result=None)", sleep::sleep, Async),
+            ("asyncio.tasks", "gather(*coros_or_futures, return_exceptions=False)", gather::gather, Plain),
+            ("asyncio.tasks", "ensure_future(coro_or_future, *, loop=None)", spawn::ensure_future, Plain),
+            ("asyncio.tasks", "current_task(loop=None)", registry::current_task, Plain),
+            ("asyncio.tasks", "all_tasks(loop=None)", registry::all_tasks, Plain),
+            ("asyncio.tasks", eager, spawn::eager_task_factory, Plain),
+            ("asyncio.tasks", create_eager, spawn::create_eager_task_factory, Plain),
+            ("aioxide._core", "_native_tasks()", registry::scheduled_tasks, Plain),
+        ],
+    )
+}

@@ -1,0 +1,232 @@
+//! `asyncio.Task`: a future that drives a coroutine.
+//!
+//! Rules
+//! 1. `waiter` is what the coroutine waits for; it is set in `step.rs` when a future is yielded and
+//!    emptied when the next step begins.
+//! 2. `must_cancel` is a cancellation that could not be handed to a waiter; the next step throws it in.
+//! 3. A task is in the list of all tasks from its making until it is done.
+//! 4. The coroutine and the context live as long as the task (reprs and debuggers want them).
+//!
+//! Must never: drop the coroutine while it runs.
+
+use crate::ffi::links::{Head, Linked, Links};
+use crate::ffi::{Class, ClassCell, Obj, Own, R, Slot, Slots, Visitor};
+use crate::futures::callbacks;
+use crate::futures::{Future, State};
+use crate::imports::{self, names};
+use crate::version;
+use std::cell::Cell;
+use std::ffi::CStr;
+
+/// The struct behind `asyncio.Task`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Task {
+    pub(crate) future: Future,
+    links: Links,
+    /// `_fut_waiter`
+    pub(crate) waiter: Slot,
+    pub(crate) coro: Slot,
+    pub(crate) context: Slot,
+    name: Slot,
+    /// The number of `Task-N`, for a task without a name of its own.
+    number: Cell<u64>,
+    /// `cancelling()`
+    pub(crate) cancels: Cell<u32>,
+    pub(crate) must_cancel: Cell<bool>,
+    pub(crate) log_destroy_pending: Cell<bool>,
+}
+
+static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+impl Task {
+    /// The next number of a task without a name.
+    #[inline(always)]
+    fn next_number() -> u64 {
+        COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
+    }
+
+    /// A task of `loop`, with all fields; not linked, nothing scheduled.
+    #[inline(always)]
+    pub(crate) fn new(loop_: Obj, coro: Obj, context: Obj, name: Option<Obj>) -> Task {
+        let task = Task { future: Future::pending(loop_), ..Task::default() };
+        task.fill(coro, context, name);
+        task
+    }
+
+    /// What `__init__` writes.
+    #[inline(always)]
+    pub(crate) fn fill(&self, coro: Obj, context: Obj, name: Option<Obj>) {
+        match name {
+            Some(name) => self.name.set(name),
+            None => {
+                self.name.put(None);
+                self.number.set(Task::next_number());
+            }
+        }
+        self.coro.set(coro);
+        self.context.set(context);
+        self.cancels.set(0);
+        self.must_cancel.set(false);
+        self.log_destroy_pending.set(true);
+    }
+
+    /// `get_name()`; the text `Task-N` is made when somebody asks.
+    pub(crate) fn name(&self) -> R<Obj> {
+        if let Some(name) = self.name.get() {
+            return Ok(name);
+        }
+        if self.number.get() == 0 {
+            return Ok(Obj::none());
+        }
+        let name = Obj::str(&format!("Task-{}", self.number.get()))?;
+        self.name.set(name.clone());
+        Ok(name)
+    }
+
+    /// `set_name(name)`
+    pub(crate) fn set_name(&self, name: Obj) {
+        self.name.set(name);
+    }
+}
+
+impl Own<Task> {
+    /// As the future that it is.
+    #[inline(always)]
+    pub(crate) fn as_future(&self) -> &Own<Future> {
+        self.upcast()
+    }
+
+    /// `cancel(msg)`: to the waiter if it takes it, else at the next step.
+    pub(crate) fn cancel(&self, message: Option<&Obj>) -> R<bool> {
+        let future = self.as_future();
+        future.log_traceback.set(false);
+        if future.is_done() {
+            return Ok(false);
+        }
+        self.cancels.set(self.cancels.get() + 1);
+        if let Some(waiter) = self.waiter.get()
+            && cancel_waiter(&waiter, message)?
+        {
+            return Ok(true);
+        }
+        self.must_cancel.set(true);
+        future.set_cancel_message(message);
+        Ok(true)
+    }
+
+    /// `uncancel()`: how many requests remain.
+    pub(crate) fn uncancel(&self) -> u32 {
+        let left = self.cancels.get().saturating_sub(1);
+        self.cancels.set(left);
+        if left == 0 && version::UNCANCEL_CLEARS_MUST_CANCEL.get() {
+            self.must_cancel.set(false);
+        }
+        left
+    }
+
+    /// Takes it out of the list of all tasks.
+    #[inline(always)]
+    pub(crate) fn leave_list(&self) {
+        LIST.unlink(&self.links);
+    }
+
+    /// Puts it into the list of all tasks.
+    #[inline(always)]
+    pub(crate) fn enter_list(&self) {
+        LIST.link(self);
+    }
+
+    #[cold]
+    fn report_destroyed_pending(&self) -> R<()> {
+        let Some(loop_) = self.future.loop_.get() else { return Ok(()) };
+        let context = Obj::dict()?;
+        context.dict_set(&names::TASK, self.obj())?;
+        context.dict_set(&names::MESSAGE, &Obj::str("Task was destroyed but it is pending!")?)?;
+        if let Some(traceback) = self.future.extra_opt().and_then(|extra| extra.source_traceback.get()) {
+            context.dict_set(&names::SOURCE_TRACEBACK_KEY, &traceback)?;
+        }
+        loop_.call_method(&names::CALL_EXCEPTION_HANDLER, &[&context])?;
+        Ok(())
+    }
+}
+
+/// `waiter.cancel(msg=message)`, as a task says it to what it waits for.
+fn cancel_waiter(waiter: &Obj, message: Option<&Obj>) -> R<bool> {
+    if callbacks::as_native(waiter).is_some() {
+        return callbacks::cancel(waiter, message);
+    }
+    let message = message.cloned().unwrap_or_else(Obj::none);
+    waiter.call_method_kw(&names::CANCEL, &[&message], Some(&crate::kwnames::MSG))?.truth()
+}
+
+/// Is it something that a task can drive: `asyncio.iscoroutine`, the common case first.
+#[inline]
+pub(crate) fn check_coroutine(coro: &Obj) -> R<bool> {
+    if crate::ffi::send::is_coroutine(coro) || crate::ffi::Coroutine::class().is_exact(coro) {
+        return Ok(true);
+    }
+    imports::ISCOROUTINE.call(&[coro])?.truth()
+}
+
+// SAFETY is in the layout: `repr(C)`, and the first field is the Future.
+crate::ffi::class::extends!(Task, Future);
+
+static CLASS: ClassCell<Task> = ClassCell::new();
+static LIST: Head<Task> = Head::new();
+
+impl Linked for Task {
+    fn links(&self) -> &Links {
+        &self.links
+    }
+    fn list() -> &'static Head<Task> {
+        &LIST
+    }
+}
+
+impl Class for Task {
+    const NAME: &'static CStr = c"_asyncio.Task";
+    const DICT: Option<usize> = Future::DICT;
+    const WEAKREFS: Option<usize> = Future::WEAKREFS;
+    const FINALIZE: bool = true;
+    const FREELIST: usize = 255;
+
+    fn class() -> &'static ClassCell<Task> {
+        &CLASS
+    }
+    fn slots(slots: &mut Slots<Task>) -> R<()> {
+        super::methods::slots(slots)
+    }
+    fn visit(&self, visitor: &mut Visitor) {
+        self.future.visit_fields(visitor);
+        self.waiter.visit(visitor);
+        self.coro.visit(visitor);
+        self.context.visit(visitor);
+        self.name.visit(visitor);
+    }
+    fn clear(&self) {
+        self.future.clear_fields();
+        self.waiter.put(None);
+        self.coro.put(None);
+        self.context.put(None);
+        self.name.put(None);
+    }
+    fn leave(&self) {
+        LIST.unlink(&self.links);
+    }
+    #[inline(always)]
+    fn wants_finalize(&self) -> bool {
+        self.future.log_traceback.get() || (self.future.state.get() == State::Pending && self.log_destroy_pending.get())
+    }
+    fn finalize(this: &Own<Task>) {
+        if this.future.state.get() == State::Pending
+            && this.log_destroy_pending.get()
+            && let Err(raised) = this.report_destroyed_pending()
+        {
+            raised.unraisable(this.obj());
+        }
+        if this.future.log_traceback.get() {
+            this.as_future().report_never_retrieved();
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! `asyncio.timeouts`: timeout, timeout_at, Timeout.
+
+use crate::ffi::{Obj, R};
+
+/// Exports this area's classes and functions.
+pub(crate) fn register(_module: &Obj) -> R<()> {
+    Ok(())
+}
