@@ -114,10 +114,10 @@ impl<T: Class> ClassCell<T> {
         self.is_instance(object).then(|| unsafe { &*(object as *const Obj).cast::<Own<T>>() })
     }
 
-    /// `object` as an owned instance, if its class is exactly this one.
+    /// `object` as an owned instance, if it is one.
     #[inline(always)]
-    pub(crate) fn take_exact(&'static self, object: Obj) -> Result<Own<T>, Obj> {
-        if !self.is_exact(&object) {
+    pub(crate) fn take_instance(&'static self, object: Obj) -> Result<Own<T>, Obj> {
+        if !self.is_instance(&object) {
             return Err(object);
         }
         // SAFETY: as in `exact`; the reference goes over.
