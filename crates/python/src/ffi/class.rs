@@ -130,7 +130,7 @@ impl<T: Class> ClassCell<T> {
         // SAFETY: memory from the freelist or of the class's size, untracked; the head is made here and
         // the body written before the GC may look.
         unsafe {
-            if T::FREELIST > 0
+            if T::FREELIST > 0 && !cfg!(Py_GIL_DISABLED)
                 && let Some(ptr) = (*self.free.get()).pop()
             {
                 let ptr = ptr.as_ptr();
@@ -168,10 +168,14 @@ impl<T: Class> ClassCell<T> {
     }
 }
 
-/// Makes the head of a re-used instance as `PyObject_GC_New` would.
+/// Makes the head of a re-used instance as `PyObject_GC_New` would. The GC's own header lies before
+/// the object and still says "was finalized": it must be blank, or no finalizer would run again.
 unsafe fn init_head(ptr: *mut c::PyObject) {
-    // SAFETY: the memory of a dead instance: its type pointer is still there.
+    // SAFETY: the memory of a dead instance, untracked: its type pointer is still there, and two words of
+    // GC header before it (there is no freelist in free-threaded builds, which have none).
     unsafe {
+        #[cfg(not(Py_GIL_DISABLED))]
+        std::ptr::write_bytes(ptr.cast::<usize>().sub(2), 0, 2);
         unsafe extern "C" {
             fn _Py_NewReference(op: *mut c::PyObject);
         }
@@ -335,7 +339,7 @@ unsafe extern "C" fn dealloc<T: Class>(op: *mut c::PyObject) {
         }
         let class = c::Py_TYPE(op);
         std::ptr::drop_in_place(&raw mut (*instance).body);
-        if T::FREELIST > 0 && class.cast() == T::class().get().as_ptr() {
+        if T::FREELIST > 0 && !cfg!(Py_GIL_DISABLED) && class.cast() == T::class().get().as_ptr() {
             let free = &mut *T::class().free.get();
             if free.len() < T::FREELIST {
                 free.push(NonNull::new_unchecked(op));
