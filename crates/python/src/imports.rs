@@ -68,6 +68,21 @@ imports! {
     BASE_EXCEPTION_GROUP = "builtins"."BaseExceptionGroup";
 }
 
+/// `async def _wrap_awaitable(awaitable): return await awaitable`: a coroutine of the interpreter's own,
+/// which is what programs test for after `ensure_future(awaitable)`.
+pub(crate) static WRAP_AWAITABLE: Static = Static::new();
+
+fn define_wrap_awaitable() -> R<()> {
+    let source = Obj::str("async def _wrap_awaitable(awaitable):\n    return await awaitable\n")?;
+    let namespace = Obj::dict()?;
+    namespace.dict_set(&Obj::str("__name__")?, &Obj::str("asyncio.tasks")?)?;
+    Obj::import("builtins")?.getattr_str("exec")?.call(&[&source, &namespace])?;
+    if let Some(function) = namespace.dict_get(&Obj::str("_wrap_awaitable")?)? {
+        WRAP_AWAITABLE.fill(function);
+    }
+    Ok(())
+}
+
 /// Names of attributes and methods, interned.
 pub(crate) mod names {
     use crate::ffi::R;
@@ -102,5 +117,6 @@ pub(crate) mod names {
 /// Fills every place. Nothing of ours may be used before.
 pub(crate) fn init() -> R<()> {
     names::intern_all()?;
-    import_all()
+    import_all()?;
+    define_wrap_awaitable()
 }

@@ -13,7 +13,7 @@ use crate::{
 
 /// Fills the module. Called once.
 pub(crate) fn init(module: &Obj) -> R<()> {
-    ffi::object::init();
+    ffi::object::init()?;
     ffi::threads::watch_forks();
     version::init()?;
     imports::init()?;

@@ -170,7 +170,7 @@ impl<T: Class> ClassCell<T> {
 
 /// Makes the head of a re-used instance as `PyObject_GC_New` would. The GC's own header lies before
 /// the object and still says "was finalized": it must be blank, or no finalizer would run again.
-unsafe fn init_head(ptr: *mut c::PyObject) {
+pub(super) unsafe fn init_head(ptr: *mut c::PyObject) {
     // SAFETY: the memory of a dead instance, untracked: its type pointer is still there, and two words of
     // GC header before it (there is no freelist in free-threaded builds, which have none).
     unsafe {

@@ -179,7 +179,19 @@ impl Obj {
     /// `self(*args)`
     #[inline]
     pub(crate) fn call(&self, args: &[&Obj]) -> R<Obj> {
+        if let [one] = args {
+            // SAFETY: both alive.
+            return unsafe { Obj::owned(c::PyObject_CallOneArg(self.as_ptr(), one.as_ptr())) };
+        }
         self.call_kw(args, None)
+    }
+
+    /// `self(*args)` with a tuple.
+    #[inline]
+    pub(crate) fn call_tuple(&self, args: &Obj) -> R<Obj> {
+        let items = args.tuple_items();
+        // SAFETY: the tuple keeps its items alive for the call; `Obj` is one pointer.
+        unsafe { Obj::owned(c::PyObject_Vectorcall(self.as_ptr(), items.as_ptr().cast(), items.len(), std::ptr::null_mut())) }
     }
 
     /// `self(*args)`, the last ones by the names in the tuple `kwnames`.
@@ -403,6 +415,12 @@ impl Obj {
         }
     }
 
+    /// `()`
+    #[inline]
+    pub(crate) fn empty_tuple() -> Obj {
+        EMPTY_TUPLE.get().clone()
+    }
+
     /// A tuple of new references.
     pub(crate) fn tuple(items: &[&Obj]) -> R<Obj> {
         // SAFETY: a fresh tuple of that length, filled with owned references before anybody sees it.
@@ -410,6 +428,18 @@ impl Obj {
             let tuple = Obj::owned(c::PyTuple_New(items.len() as isize))?;
             for (index, item) in items.iter().enumerate() {
                 c::PyTuple_SET_ITEM(tuple.as_ptr(), index as isize, (*item).clone().into_ptr());
+            }
+            Ok(tuple)
+        }
+    }
+
+    /// As [`Obj::tuple`], of owned ones.
+    pub(crate) fn tuple_of(items: &[Obj]) -> R<Obj> {
+        // SAFETY: as in `tuple`.
+        unsafe {
+            let tuple = Obj::owned(c::PyTuple_New(items.len() as isize))?;
+            for (index, item) in items.iter().enumerate() {
+                c::PyTuple_SET_ITEM(tuple.as_ptr(), index as isize, item.clone().into_ptr());
             }
             Ok(tuple)
         }
@@ -601,10 +631,15 @@ pub(crate) fn generic_setattr(this: &Obj, name: &Obj, value: &Obj) -> R<()> {
 /// `True`, as a place.
 pub(crate) static TRUE: Static = Static::new();
 
-/// Fills [`NONE`] and [`TRUE`].
-pub(crate) fn init() {
+/// `()`, as a place.
+static EMPTY_TUPLE: Static = Static::new();
+
+/// Fills the places above.
+pub(crate) fn init() -> R<()> {
     NONE.fill(Obj::none());
     TRUE.fill(Obj::bool(true));
+    EMPTY_TUPLE.fill(Obj::tuple(&[])?);
+    Ok(())
 }
 
 /// The value of an exact `int` or `float`.
