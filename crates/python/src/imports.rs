@@ -66,6 +66,14 @@ imports! {
     HEAPPUSH = "heapq"."heappush";
     HEAPPOP = "heapq"."heappop";
     BASE_EXCEPTION_GROUP = "builtins"."BaseExceptionGroup";
+    EVENTS = "asyncio"."events";
+    CONSTANTS = "asyncio"."constants";
+    #[cfg(not(Py_3_14))] GET_POLICY = "asyncio.events"."get_event_loop_policy";
+    #[cfg(Py_3_14)] GET_POLICY = "asyncio.events"."_get_event_loop_policy";
+    STOCK_POLICY = "asyncio.unix_events"."_UnixDefaultEventLoopPolicy";
+    RUNNER_STATE = "asyncio.runners"."_State";
+    PARTIAL = "functools"."partial";
+    WEAK_SET = "weakref"."WeakSet";
 }
 
 /// `async def _wrap_awaitable(awaitable): return await awaitable`: a coroutine of the interpreter's own,

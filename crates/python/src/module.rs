@@ -7,7 +7,7 @@ use crate::futures::Future;
 use crate::hook::Hook;
 use crate::tasks::{Task, factory, gather};
 use crate::{
-    event_loop, ffi, futures, graph, imports, kwnames, locks, queues, runners, takeover, taskgroups, tasks, threads, timeouts,
+    event_loop, ffi, futures, graph, imports, kwnames, later, locks, pending, policy, queues, runners, takeover, taskgroups, tasks, threads, timeouts,
     version,
 };
 
@@ -68,5 +68,8 @@ fn functions(module: &Obj) -> R<()> {
     threads::register(module)?;
     runners::register(module)?;
     graph::register(module)?;
-    takeover::register(module)
+    policy::register(module)?;
+    later::register(module)?;
+    takeover::register(module)?;
+    pending::fill(module)
 }

@@ -6,6 +6,7 @@
 //! | `methods.rs` | its Python face |
 //! | `step.rs` | one step: resume the coroutine, look at what it yielded |
 //! | `registry.rs` | `current_task`, `all_tasks`, and what early importers of them see |
+//! | `visible.rs` | what asyncio's own `all_tasks` sees of us |
 //! | `spawn.rs` | `create_task`, `ensure_future`, eager factories |
 //! | `sleep.rs`, `gather.rs` | the functions of these names |
 
@@ -17,6 +18,7 @@ pub(crate) mod sleep;
 pub(crate) mod spawn;
 pub(crate) mod step;
 pub(crate) mod task;
+mod visible;
 
 pub(crate) use task::Task;
 
@@ -34,6 +36,7 @@ pub(crate) fn register(module: &Obj) -> R<()> {
     };
     let eager = "eager_task_factory(loop, coro, *, name=None, context=None, **kwargs)";
     let create_eager = "create_eager_task_factory(custom_task_constructor)";
+    visible::init()?;
     export(
         module,
         &[

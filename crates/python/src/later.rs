@@ -1,0 +1,57 @@
+//! What later versions bring: the names are there, using them says what is missing.
+//!
+//! Streams, servers and subprocesses. Nothing here falls back to asyncio. `install()` leaves asyncio's
+//! own in place: on a loop of ours they end in the loop's own "not yet" (`event_loop/missing.rs`), on
+//! another loop they work.
+
+use crate::ffi::errors::not_implemented;
+use crate::ffi::function::Kind::Async;
+use crate::ffi::pyclass::Body;
+use crate::ffi::{Args, Obj, R};
+use crate::module::export;
+
+macro_rules! later {
+    (functions: $($home:literal . $name:literal $params:literal,)* classes: $($where:literal . $class:literal,)*) => {
+        const NAMES: &[&str] = &[$($name,)* $($class,)*];
+
+        /// Exports them.
+        pub(crate) fn register(module: &Obj) -> R<()> {
+            export(module, &[$((
+                $home,
+                concat!($name, $params),
+                |_: &Args| Err(not_implemented(concat!("aioxide does not implement ", $name, "() yet"))),
+                Async,
+            ),)*])?;
+            $({
+                let mut body = Body::new($where, $class, &[])?;
+                body.method("__init__(self, *args, **kwargs)", |_: &Args| {
+                    Err(not_implemented(concat!("aioxide does not implement ", $class, " yet")))
+                })?;
+                let original = Obj::import($where)?.getattr_str($class)?;
+                module.setattr_str($class, &body.build(&[&original])?)?;
+            })*
+            Ok(())
+        }
+    };
+}
+
+later! {
+    functions:
+    "asyncio.streams"."open_connection" "(host=None, port=None, *, limit=65536, **kwds)",
+    "asyncio.streams"."start_server" "(client_connected_cb, host=None, port=None, *, limit=65536, **kwds)",
+    "asyncio.streams"."open_unix_connection" "(path=None, *, limit=65536, **kwds)",
+    "asyncio.streams"."start_unix_server" "(client_connected_cb, path=None, *, limit=65536, **kwds)",
+    "asyncio.subprocess"."create_subprocess_shell" "(cmd, stdin=None, stdout=None, stderr=None, limit=65536, **kwds)",
+    "asyncio.subprocess"."create_subprocess_exec" "(program, *args, stdin=None, stdout=None, stderr=None, limit=65536, **kwds)",
+    classes:
+    "asyncio.streams"."StreamReader",
+    "asyncio.streams"."StreamReaderProtocol",
+    "asyncio.streams"."StreamWriter",
+    "asyncio.base_events"."Server",
+    "asyncio.subprocess"."Process",
+}
+
+/// Is it one of these names?
+pub(crate) fn is_missing(name: &str) -> bool {
+    NAMES.contains(&name)
+}

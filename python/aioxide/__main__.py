@@ -1,0 +1,138 @@
+"""``python -m aioxide app.py``: a program as it is, with asyncio being aioxide.
+
+    python -m aioxide [-c command | -m module | file | -] [argument ...]
+
+Without arguments: asyncio's interactive console. The program finds sys.argv, sys.path and __main__ as Python itself
+would leave them to it; its exit code and its traceback are those that it would have there.
+"""
+
+import builtins
+import io
+import linecache
+import os
+import pkgutil
+import runpy
+import sys
+import textwrap
+import types
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+
+import aioxide
+
+USAGE = "usage: python -m aioxide [-h] [-V] [-c command | -m module | file | -] [argument ...]"
+
+
+class Unusable(Exception):
+    """A command line, or a file, that is no program. Python's exit code for those is 2."""
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments:
+        aioxide.install()
+        return run_module("asyncio", [sys.argv[0]], alter_argv=False)
+    first, rest = arguments[0], arguments[1:]
+    if first in ("-h", "--help"):
+        return print(f"{USAGE}\n\n{__doc__.partition(chr(10))[0]}")
+    if first in ("-V", "--version"):
+        return print(f"aioxide {aioxide.__version__} on Python {sys.version.split()[0]}")
+    option, attached = first[:2], first[2:]
+    if option in ("-c", "-m"):
+        if not attached and not rest:
+            raise Unusable(f"Argument expected for the {option} option\n{USAGE}")
+        what, *rest = [attached, *rest] if attached else rest
+        aioxide.install()
+        if option == "-m":
+            return run_module(what, ["-m", *rest], alter_argv=True)
+        return run_command(what, ["-c", *rest])
+    if first == "-":
+        aioxide.install()
+        return execute(sys.stdin.buffer.read(), "<stdin>", ["-", *rest], "")
+    if first.startswith("-"):
+        raise Unusable(f"unknown option {first}\n{USAGE}")
+    run_file(first, arguments)
+
+
+def set_up(argv: list[str], first_path: str | None) -> types.ModuleType:
+    """What a program finds when it begins: a __main__ of its own, its arguments, where it imports from."""
+    sys.argv[:] = argv
+    if first_path is not None and not sys.flags.safe_path:
+        sys.path[0] = first_path
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    module.__builtins__ = builtins
+    if sys.version_info < (3, 14):
+        module.__annotations__ = {}
+    return module
+
+
+def execute(source, filename: str, argv: list[str], first_path: str, **attributes) -> None:
+    """Source text, or code, as the program."""
+    module = set_up(argv, first_path)
+    vars(module).update(attributes)
+    code = source if isinstance(source, types.CodeType) else compile(source, filename, "exec", dont_inherit=True)
+    exec(code, vars(module))
+
+
+def run_module(name: str, argv: list[str], *, alter_argv: bool) -> None:
+    set_up(argv, None)
+    runpy._run_module_as_main(name, alter_argv)  # what Python itself does for -m
+
+
+def run_command(source: str, argv: list[str]) -> None:
+    if sys.version_info >= (3, 14):
+        source = textwrap.dedent(source)
+    if sys.version_info >= (3, 13):  # its tracebacks show the line
+        linecache.cache["<string>"] = (len(source), None, source.splitlines(keepends=True), "<string>")
+    execute(source, "<string>", argv, "")
+
+
+def run_file(path: str, argv: list[str]) -> None:
+    full = os.path.abspath(path)
+    if os.path.isdir(path) or not isinstance(pkgutil.get_importer(path), (type(None), _FileFinder)):
+        # a directory or a zip file with a __main__.py
+        aioxide.install()
+        set_up(argv, path)
+        return runpy._run_module_as_main("__main__", False)
+    try:
+        with io.open_code(full) as file:
+            source = file.read()
+    except OSError as error:
+        raise Unusable(f"{sys.executable}: can't open file {full!r}: [Errno {error.errno}] {error.strerror}") from None
+    loader = SourceFileLoader("__main__", full)
+    if path.endswith(".pyc"):
+        loader = SourcelessFileLoader("__main__", full)
+        source = loader.get_code("__main__")
+    aioxide.install()
+    attributes = {"__file__": full, "__loader__": loader}
+    if sys.version_info < (3, 15):
+        attributes["__cached__"] = None
+    execute(source, full, argv, os.path.dirname(os.path.realpath(path)), **attributes)
+
+
+_FileFinder = type(pkgutil.get_importer(os.path.dirname(os.__file__)))
+
+
+def hide_our_frames() -> None:
+    """The traceback that Python is about to print begins where the program does."""
+    show = sys.excepthook
+
+    def excepthook(kind, value, traceback):
+        while traceback is not None and traceback.tb_frame.f_code.co_filename != __file__:
+            traceback = traceback.tb_next
+        while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+            traceback = traceback.tb_next
+        sys.last_traceback = value.__traceback__ = traceback
+        show(kind, value, traceback)
+
+    sys.excepthook = excepthook
+
+
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    raise
+except Unusable as error:
+    print(error, file=sys.stderr)
+    raise SystemExit(2) from None
+except BaseException:
+    hide_our_frames()
+    raise
