@@ -4,6 +4,7 @@
 //! a coroutine waits for and is driven by; `event_loop` runs them; the rest is asyncio's high-level API.
 
 mod debug;
+mod deque;
 mod event_loop;
 mod ffi;
 mod futures;
@@ -13,6 +14,7 @@ mod imports;
 mod kwnames;
 mod locks;
 mod module;
+mod number;
 mod queues;
 mod runners;
 mod takeover;
