@@ -89,6 +89,8 @@ fn define_wrap_awaitable() -> R<()> {
         WRAP_AWAITABLE.fill(function);
     }
     Ok(())
+    DEQUE = "collections"."deque";
+    BARRIER_STATE = "asyncio.locks"."_BarrierState";
 }
 
 /// Names of attributes and methods, interned.
@@ -119,6 +121,8 @@ pub(crate) mod names {
         APPEND = "append"; DISCARD = "discard"; ADD = "add"; REMOVE = "remove"; POPLEFT = "popleft"; GET_ = "_get"; PUT_ = "_put"; INIT_ = "_init";
         FILENO = "fileno"; IS_RUNNING = "is_running"; IS_CLOSED = "is_closed"; STOP = "stop"; SUBMIT = "submit";
         SET_RUNNING_OR_NOTIFY_CANCEL = "set_running_or_notify_cancel"; AWAITED_BY = "_asyncio_awaited_by"; VALUE = "value"; WHEN = "when";
+        ACQUIRE = "acquire"; RELEASE = "release"; LOCKED = "locked"; WAIT = "wait"; NOTIFY = "notify"; GET_LOOP_ = "_get_loop";
+        FULL = "full"; EMPTY = "empty"; QSIZE = "qsize"; PUT_NOWAIT = "put_nowait"; GET_NOWAIT = "get_nowait"; FORMAT_ = "_format"; POP = "pop";
     }
 }
 

@@ -702,6 +702,10 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     let class = unsafe {
         Obj::owned(c::PyType_FromSpecWithBases(&mut spec, base.map_or(std::ptr::null_mut(), Obj::as_ptr)))?
     };
+    if module.starts_with("asyncio") {
+        // there it is a `class` statement, whose name in error texts has no module
+        class.setattr_str("__name__", &Obj::str(qualname)?)?;
+    }
     for (name, function) in &slots.functions {
         class.setattr_str(name, function)?;
     }
@@ -713,10 +717,13 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     Ok(())
 }
 
-/// Declares that a `repr(C)` struct begins with a field `$base`, and its type derives from that one's.
+/// Declares that a `repr(C)` struct begins with a field `$field` of type `$base`, and its type derives from that one's.
 macro_rules! extends {
     ($class:ty, $base:ty) => {
-        const _: () = assert!(std::mem::offset_of!($class, future) == 0);
+        $crate::ffi::class::extends!($class, $base, future);
+    };
+    ($class:ty, $base:ty, $field:ident) => {
+        const _: () = assert!(std::mem::offset_of!($class, $field) == 0);
         #[allow(unsafe_code)]
         // SAFETY: the first field is the base (checked above); `module.rs` makes the type with that base.
         unsafe impl $crate::ffi::Extends<$base> for $class {}

@@ -678,3 +678,9 @@ pub(crate) unsafe fn gc_new(class: *mut c::PyObject) -> *mut c::PyObject {
     // SAFETY: the caller's promise.
     unsafe { new(class.cast()) }
 }
+
+/// `isinstance(object, float)`
+pub(crate) fn is_float(object: &Obj) -> bool {
+    // SAFETY: alive.
+    unsafe { c::PyFloat_Check(object.as_ptr()) != 0 }
+}
