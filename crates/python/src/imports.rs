@@ -66,6 +66,7 @@ imports! {
     HEAPPUSH = "heapq"."heappush";
     HEAPPOP = "heapq"."heappop";
     BASE_EXCEPTION_GROUP = "builtins"."BaseExceptionGroup";
+    EXCEPTION_GROUP = "builtins"."ExceptionGroup";
 }
 
 /// Names of attributes and methods, interned.
