@@ -91,6 +91,7 @@ fn define_wrap_awaitable() -> R<()> {
     Ok(())
     DEQUE = "collections"."deque";
     BARRIER_STATE = "asyncio.locks"."_BarrierState";
+    EXCEPTION_GROUP = "builtins"."ExceptionGroup";
 }
 
 /// Names of attributes and methods, interned.

@@ -296,6 +296,30 @@ impl Obj {
         }
     }
 
+    /// `self <= other`
+    pub(crate) fn le(&self, other: &Obj) -> R<bool> {
+        // SAFETY: both alive.
+        match unsafe { c::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), c::Py_LE) } {
+            -1 => Err(Raised::set()),
+            value => Ok(value != 0),
+        }
+    }
+
+    /// `self + other`
+    pub(crate) fn add(&self, other: &Obj) -> R<Obj> {
+        // SAFETY: both alive.
+        unsafe { Obj::owned(c::PyNumber_Add(self.as_ptr(), other.as_ptr())) }
+    }
+
+    /// `issubclass(self, class)`
+    pub(crate) fn issubclass(&self, class: &Obj) -> R<bool> {
+        // SAFETY: both alive.
+        match unsafe { c::PyObject_IsSubclass(self.as_ptr(), class.as_ptr()) } {
+            -1 => Err(Raised::set()),
+            value => Ok(value != 0),
+        }
+    }
+
     /// `isinstance(self, class)`
     pub(crate) fn isinstance(&self, class: &Obj) -> R<bool> {
         // SAFETY: both alive.
@@ -527,6 +551,12 @@ impl Obj {
     pub(crate) fn set_add(&self, item: &Obj) -> R<()> {
         // SAFETY: alive; a non-set raises SystemError.
         check(unsafe { c::PySet_Add(self.as_ptr(), item.as_ptr()) })
+    }
+
+    /// `self.discard(item)` for a set.
+    pub(crate) fn set_discard(&self, item: &Obj) -> R<()> {
+        // SAFETY: alive; a non-set raises SystemError.
+        check(unsafe { c::PySet_Discard(self.as_ptr(), item.as_ptr()) })
     }
 
     /// `item in self` for a set or dict or anything with `__contains__`.
