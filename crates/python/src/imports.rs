@@ -66,6 +66,11 @@ imports! {
     HEAPPUSH = "heapq"."heappush";
     HEAPPOP = "heapq"."heappop";
     BASE_EXCEPTION_GROUP = "builtins"."BaseExceptionGroup";
+    SOCKET = "socket"."socket";
+    GETADDRINFO = "socket"."getaddrinfo";
+    SET_WAKEUP_FD = "signal"."set_wakeup_fd";
+    SENDFILE_NOT_AVAILABLE = "asyncio.exceptions"."SendfileNotAvailableError";
+    MAIN_THREAD = "threading"."main_thread";
 }
 
 /// Names of attributes and methods, interned.
@@ -96,6 +101,9 @@ pub(crate) mod names {
         APPEND = "append"; DISCARD = "discard"; ADD = "add"; REMOVE = "remove"; POPLEFT = "popleft"; GET_ = "_get"; PUT_ = "_put"; INIT_ = "_init";
         FILENO = "fileno"; IS_RUNNING = "is_running"; IS_CLOSED = "is_closed"; STOP = "stop"; SUBMIT = "submit";
         SET_RUNNING_OR_NOTIFY_CANCEL = "set_running_or_notify_cancel"; AWAITED_BY = "_asyncio_awaited_by"; VALUE = "value"; WHEN = "when";
+        ACCEPT = "accept"; CONNECT = "connect"; FAMILY = "family"; GETSOCKOPT = "getsockopt"; GETTIMEOUT = "gettimeout"; PROTO = "proto"; TYPE = "type";
+        RECV = "recv"; RECV_INTO = "recv_into"; RECVFROM = "recvfrom"; RECVFROM_INTO = "recvfrom_into"; SENDTO = "sendto"; SETBLOCKING = "setblocking";
+        GETADDRINFO = "getaddrinfo"; GETNAMEINFO = "getnameinfo"; RUN_IN_EXECUTOR = "run_in_executor"; SHUTDOWN = "shutdown"; SEEK = "seek";
     }
 }
 
