@@ -92,6 +92,11 @@ fn define_wrap_awaitable() -> R<()> {
     DEQUE = "collections"."deque";
     BARRIER_STATE = "asyncio.locks"."_BarrierState";
     EXCEPTION_GROUP = "builtins"."ExceptionGroup";
+    SOCKET = "socket"."socket";
+    GETADDRINFO = "socket"."getaddrinfo";
+    SET_WAKEUP_FD = "signal"."set_wakeup_fd";
+    SENDFILE_NOT_AVAILABLE = "asyncio.exceptions"."SendfileNotAvailableError";
+    MAIN_THREAD = "threading"."main_thread";
 }
 
 /// Names of attributes and methods, interned.
@@ -124,6 +129,9 @@ pub(crate) mod names {
         SET_RUNNING_OR_NOTIFY_CANCEL = "set_running_or_notify_cancel"; AWAITED_BY = "_asyncio_awaited_by"; VALUE = "value"; WHEN = "when";
         ACQUIRE = "acquire"; RELEASE = "release"; LOCKED = "locked"; WAIT = "wait"; NOTIFY = "notify"; GET_LOOP_ = "_get_loop";
         FULL = "full"; EMPTY = "empty"; QSIZE = "qsize"; PUT_NOWAIT = "put_nowait"; GET_NOWAIT = "get_nowait"; FORMAT_ = "_format"; POP = "pop";
+        ACCEPT = "accept"; CONNECT = "connect"; FAMILY = "family"; GETSOCKOPT = "getsockopt"; GETTIMEOUT = "gettimeout"; PROTO = "proto"; TYPE = "type";
+        RECV = "recv"; RECV_INTO = "recv_into"; RECVFROM = "recvfrom"; RECVFROM_INTO = "recvfrom_into"; SENDTO = "sendto"; SETBLOCKING = "setblocking";
+        GETADDRINFO = "getaddrinfo"; GETNAMEINFO = "getnameinfo"; RUN_IN_EXECUTOR = "run_in_executor"; SHUTDOWN = "shutdown"; SEEK = "seek";
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
 pub(crate) fn init(module: &Obj) -> R<()> {
     ffi::object::init()?;
     ffi::threads::watch_forks();
+    ffi::threads::init()?;
     version::init()?;
     imports::init()?;
     kwnames::init()?;

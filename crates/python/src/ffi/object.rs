@@ -105,6 +105,13 @@ impl Obj {
         unsafe { Obj::borrowed_unchecked(c::Py_TYPE(self.as_ptr()).cast()) }
     }
 
+    /// `type(self) is class`
+    #[inline(always)]
+    pub(crate) fn is_exactly(&self, class: &Obj) -> bool {
+        // SAFETY: alive.
+        unsafe { c::Py_TYPE(self.as_ptr()).cast() == class.as_ptr() }
+    }
+
     /// `type(self).__name__`, for error texts.
     pub(crate) fn class_name(&self) -> String {
         self.class().getattr_str("__name__").and_then(|name| name.to_string()).unwrap_or_else(|raised| {
@@ -581,6 +588,46 @@ impl Obj {
     pub(crate) fn refcount(&self) -> isize {
         // SAFETY: alive.
         unsafe { c::Py_REFCNT(self.as_ptr()) as isize }
+    }
+
+    /// `weakref.ref(self)`
+    pub(crate) fn weak_reference(&self) -> R<Obj> {
+        // SAFETY: alive; an object without weak references raises TypeError.
+        unsafe { Obj::owned(c::PyWeakref_NewRef(self.as_ptr(), std::ptr::null_mut())) }
+    }
+
+    /// `self() is object`, for a weak reference.
+    pub(crate) fn weakly_refers_to(&self, object: &Obj) -> bool {
+        // SAFETY: alive; a live referent is given as a new (3.13+) or a borrowed reference.
+        unsafe {
+            #[cfg(Py_3_13)]
+            {
+                let mut referent = std::ptr::null_mut();
+                c::PyWeakref_GetRef(self.as_ptr(), &mut referent) == 1 && Obj::owned_unchecked(referent).is(object)
+            }
+            #[cfg(not(Py_3_13))]
+            {
+                c::PyWeakref_GetObject(self.as_ptr()) == object.as_ptr()
+            }
+        }
+    }
+
+    /// `self == b''`
+    pub(crate) fn is_empty_bytes(&self) -> bool {
+        // SAFETY: alive; the class is checked before the size is read.
+        unsafe { c::PyBytes_Check(self.as_ptr()) != 0 && c::PyBytes_Size(self.as_ptr()) == 0 }
+    }
+
+    /// `memoryview(self)`
+    pub(crate) fn memoryview(&self) -> R<Obj> {
+        // SAFETY: alive.
+        unsafe { Obj::owned(c::PyMemoryView_FromObject(self.as_ptr())) }
+    }
+
+    /// `self[start:end]`
+    pub(crate) fn slice(&self, start: usize, end: usize) -> R<Obj> {
+        // SAFETY: alive; an end beyond the length is cut down to it.
+        unsafe { Obj::owned(c::PySequence_GetSlice(self.as_ptr(), start as isize, end.min(isize::MAX as usize) as isize)) }
     }
 
     /// `import name`
