@@ -74,6 +74,14 @@ imports! {
     RUNNER_STATE = "asyncio.runners"."_State";
     PARTIAL = "functools"."partial";
     WEAK_SET = "weakref"."WeakSet";
+    DEQUE = "collections"."deque";
+    BARRIER_STATE = "asyncio.locks"."_BarrierState";
+    EXCEPTION_GROUP = "builtins"."ExceptionGroup";
+    SOCKET = "socket"."socket";
+    GETADDRINFO = "socket"."getaddrinfo";
+    SET_WAKEUP_FD = "signal"."set_wakeup_fd";
+    SENDFILE_NOT_AVAILABLE = "asyncio.exceptions"."SendfileNotAvailableError";
+    MAIN_THREAD = "threading"."main_thread";
 }
 
 /// `async def _wrap_awaitable(awaitable): return await awaitable`: a coroutine of the interpreter's own,
@@ -89,14 +97,6 @@ fn define_wrap_awaitable() -> R<()> {
         WRAP_AWAITABLE.fill(function);
     }
     Ok(())
-    DEQUE = "collections"."deque";
-    BARRIER_STATE = "asyncio.locks"."_BarrierState";
-    EXCEPTION_GROUP = "builtins"."ExceptionGroup";
-    SOCKET = "socket"."socket";
-    GETADDRINFO = "socket"."getaddrinfo";
-    SET_WAKEUP_FD = "signal"."set_wakeup_fd";
-    SENDFILE_NOT_AVAILABLE = "asyncio.exceptions"."SendfileNotAvailableError";
-    MAIN_THREAD = "threading"."main_thread";
 }
 
 /// Names of attributes and methods, interned.

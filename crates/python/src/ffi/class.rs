@@ -114,6 +114,12 @@ impl<T: Class> ClassCell<T> {
         self.is_instance(object).then(|| unsafe { &*(object as *const Obj).cast::<Own<T>>() })
     }
 
+    /// `object` as an owned instance, if its class is exactly this one.
+    #[inline(always)]
+    pub(crate) fn take_exact(&'static self, object: Obj) -> Result<Own<T>, Obj> {
+        if self.is_exact(&object) { self.take_instance(object) } else { Err(object) }
+    }
+
     /// `object` as an owned instance, if it is one.
     #[inline(always)]
     pub(crate) fn take_instance(&'static self, object: Obj) -> Result<Own<T>, Obj> {
