@@ -520,6 +520,7 @@ pub(crate) struct Slots<T: Class> {
     slots: Vec<c::PyType_Slot>,
     getset: Vec<c::PyGetSetDef>,
     functions: Vec<(String, Obj)>,
+    hidden: Vec<(String, Obj)>,
     init: Option<(String, Imp)>,
     module: String,
     qualname: String,
@@ -555,6 +556,15 @@ impl<T: Class> Slots<T> {
     /// `async def name(self, …)`: it returns an awaitable, and says so to `iscoroutinefunction`.
     pub(crate) fn async_method(&mut self, sig: &str, imp: Imp) -> R<()> {
         self.function(sig, imp, function::Kind::Async)
+    }
+
+    /// A method that Python code finds by its name while the slot of the same name stays as it is.
+    /// Only for classes that nobody derives from.
+    pub(crate) fn hidden_method(&mut self, sig: &str, imp: Imp) -> R<()> {
+        let name = sig.split('(').next().unwrap_or_default().to_owned();
+        let function = function::make(sig, &self.module, Some(&self.qualname), imp, function::Kind::Plain)?;
+        self.hidden.push((name, function));
+        Ok(())
     }
 
     fn function(&mut self, sig: &str, imp: Imp, kind: function::Kind) -> R<()> {
@@ -651,6 +661,7 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
         slots: Vec::new(),
         getset: Vec::new(),
         functions: Vec::new(),
+        hidden: Vec::new(),
         init: None,
         module: module.to_owned(),
         qualname: qualname.to_owned(),
@@ -714,6 +725,15 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     }
     for (name, function) in &slots.functions {
         class.setattr_str(name, function)?;
+    }
+    for (name, function) in &slots.hidden {
+        let name = Obj::interned(name)?;
+        // SAFETY: a heap type of ours that nobody has seen; its dict is an ordinary dict, and the type is told.
+        unsafe {
+            let ptr: *mut c::PyTypeObject = class.as_ptr().cast();
+            Obj::view(&(*ptr).tp_dict).dict_set(&name, function)?;
+            c::PyType_Modified(ptr);
+        }
     }
     if let Some((sig, imp)) = slots.init {
         let function = function::make(&sig, module, Some(qualname), imp, function::Kind::Plain)?;

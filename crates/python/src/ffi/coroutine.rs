@@ -253,7 +253,7 @@ fn poll(this: &Own<Coroutine>, input: R<Obj>) -> Step {
 
 /// `send(value)`, with the checks of a real coroutine.
 #[inline]
-fn resume(this: &Own<Coroutine>, value: Obj) -> Step {
+pub(super) fn resume(this: &Own<Coroutine>, value: Obj) -> Step {
     match this.status.get() {
         Status::Suspended => {}
         Status::Created if value.is_none() => {}
@@ -328,16 +328,16 @@ fn to_result(step: Step) -> R<Obj> {
     }
 }
 
-fn method_send(args: &Args) -> R<Obj> {
+pub(super) fn method_send(args: &Args) -> R<Obj> {
     to_result(resume(args.this()?, args.req(1)?.clone()))
 }
 
-fn method_throw(args: &Args) -> R<Obj> {
+pub(super) fn method_throw(args: &Args) -> R<Obj> {
     let this = args.this::<Coroutine>()?;
     to_result(throw_into(this, &crate::futures::iter::thrown(args)?))
 }
 
-fn method_close(args: &Args) -> R<Obj> {
+pub(super) fn method_close(args: &Args) -> R<Obj> {
     let this = args.this::<Coroutine>()?;
     match this.status.get() {
         Status::Created | Status::Closed => {
@@ -399,6 +399,7 @@ impl Class for Coroutine {
         slots.repr(repr);
         slots.await_(itself);
         slots.resume(resume);
+        slots.hidden_method("__await__(self, /)", super::coroutine_wrapper::of)?;
         slots.method("send(self, value, /)", method_send)?;
         slots.method("throw(self, typ, val=None, tb=None, /)", method_throw)?;
         slots.method("close(self, /)", method_close)?;

@@ -61,6 +61,14 @@ impl Args<'_> {
             None => T::class().instance(this).ok_or_else(|| wrong_self::<T>(this)),
         }
     }
+    /// Calls `imp` with these arguments, but another `self`.
+    pub(crate) fn with_self(&self, this: &Obj, imp: Imp) -> R<Obj> {
+        let mut bound = self.bound.to_vec();
+        if let Some(place) = bound.first_mut() {
+            *place = this.as_ptr();
+        }
+        imp(&Args { bound: &bound, rest: self.rest, kwargs: self.kwargs.clone() })
+    }
     /// `*args`
     #[inline(always)]
     pub(crate) fn rest(&self) -> &[Obj] {
