@@ -172,7 +172,8 @@ unsafe extern "C" fn vectorcall(
         let function = &*callable.cast::<FunctionObject>();
         let sig = &function.signature;
         let given = nargsf & !c::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        let args = if given == 0 { &[] } else { std::slice::from_raw_parts(args, given) };
+        // with no positional arguments the keywords' values begin right there
+        let args = if args.is_null() { &[] } else { std::slice::from_raw_parts(args, given) };
         guard(std::ptr::null_mut(), || {
             let result = if kwnames.is_null() && given == sig.positional && sig.params.len() == given {
                 (function.imp)(&Args { bound: args, rest: &[], kwargs: None })

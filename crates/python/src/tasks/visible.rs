@@ -9,7 +9,6 @@
 
 use super::registry;
 use crate::ffi::errors::runtime_error;
-use crate::ffi::function::Kind::Plain;
 use crate::ffi::object::Static;
 use crate::ffi::pyclass::Body;
 use crate::ffi::{Args, Obj, R};
