@@ -56,5 +56,6 @@ pub use schedule::{Ready, Timers};
 pub use sys::Backend;
 pub use sys::epoll::Epoll;
 pub use sys::events::Events;
+pub use sys::pipe::SignalPipe;
 pub use sys::scripted::Scripted;
 pub use sys::wakeup::Waker;

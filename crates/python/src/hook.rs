@@ -84,6 +84,7 @@ static CLASS: ClassCell<Hook> = ClassCell::new();
 impl Class for Hook {
     const NAME: &'static CStr = c"aioxide._core.Hook";
     const SUBCLASSABLE: bool = false;
+    const FREELIST: usize = 255;
     fn class() -> &'static ClassCell<Hook> {
         &CLASS
     }

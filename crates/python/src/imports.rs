@@ -74,6 +74,29 @@ imports! {
     RUNNER_STATE = "asyncio.runners"."_State";
     PARTIAL = "functools"."partial";
     WEAK_SET = "weakref"."WeakSet";
+    DEQUE = "collections"."deque";
+    BARRIER_STATE = "asyncio.locks"."_BarrierState";
+    EXCEPTION_GROUP = "builtins"."ExceptionGroup";
+    SOCKET = "socket"."socket";
+    GETADDRINFO = "socket"."getaddrinfo";
+    SET_WAKEUP_FD = "signal"."set_wakeup_fd";
+    SENDFILE_NOT_AVAILABLE = "asyncio.exceptions"."SendfileNotAvailableError";
+    MAIN_THREAD = "threading"."main_thread";
+}
+
+/// `async def _wrap_awaitable(awaitable): return await awaitable`: a coroutine of the interpreter's own,
+/// which is what programs test for after `ensure_future(awaitable)`.
+pub(crate) static WRAP_AWAITABLE: Static = Static::new();
+
+fn define_wrap_awaitable() -> R<()> {
+    let source = Obj::str("async def _wrap_awaitable(awaitable):\n    return await awaitable\n")?;
+    let namespace = Obj::dict()?;
+    namespace.dict_set(&Obj::str("__name__")?, &Obj::str("asyncio.tasks")?)?;
+    Obj::import("builtins")?.getattr_str("exec")?.call(&[&source, &namespace])?;
+    if let Some(function) = namespace.dict_get(&Obj::str("_wrap_awaitable")?)? {
+        WRAP_AWAITABLE.fill(function);
+    }
+    Ok(())
 }
 
 /// Names of attributes and methods, interned.
@@ -104,11 +127,17 @@ pub(crate) mod names {
         APPEND = "append"; DISCARD = "discard"; ADD = "add"; REMOVE = "remove"; POPLEFT = "popleft"; GET_ = "_get"; PUT_ = "_put"; INIT_ = "_init";
         FILENO = "fileno"; IS_RUNNING = "is_running"; IS_CLOSED = "is_closed"; STOP = "stop"; SUBMIT = "submit";
         SET_RUNNING_OR_NOTIFY_CANCEL = "set_running_or_notify_cancel"; AWAITED_BY = "_asyncio_awaited_by"; VALUE = "value"; WHEN = "when";
+        ACQUIRE = "acquire"; RELEASE = "release"; LOCKED = "locked"; WAIT = "wait"; NOTIFY = "notify"; GET_LOOP_ = "_get_loop";
+        FULL = "full"; EMPTY = "empty"; QSIZE = "qsize"; PUT_NOWAIT = "put_nowait"; GET_NOWAIT = "get_nowait"; FORMAT_ = "_format"; POP = "pop";
+        ACCEPT = "accept"; CONNECT = "connect"; FAMILY = "family"; GETSOCKOPT = "getsockopt"; GETTIMEOUT = "gettimeout"; PROTO = "proto"; TYPE = "type";
+        RECV = "recv"; RECV_INTO = "recv_into"; RECVFROM = "recvfrom"; RECVFROM_INTO = "recvfrom_into"; SENDTO = "sendto"; SETBLOCKING = "setblocking";
+        GETADDRINFO = "getaddrinfo"; GETNAMEINFO = "getnameinfo"; RUN_IN_EXECUTOR = "run_in_executor"; SHUTDOWN = "shutdown"; SEEK = "seek";
     }
 }
 
 /// Fills every place. Nothing of ours may be used before.
 pub(crate) fn init() -> R<()> {
     names::intern_all()?;
-    import_all()
+    import_all()?;
+    define_wrap_awaitable()
 }

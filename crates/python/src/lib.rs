@@ -4,6 +4,7 @@
 //! a coroutine waits for and is driven by; `event_loop` runs them; the rest is asyncio's high-level API.
 
 mod debug;
+mod deque;
 mod event_loop;
 mod ffi;
 mod futures;
@@ -16,6 +17,7 @@ mod locks;
 mod module;
 mod pending;
 mod policy;
+mod number;
 mod queues;
 mod runners;
 mod takeover;

@@ -13,8 +13,9 @@ use crate::{
 
 /// Fills the module. Called once.
 pub(crate) fn init(module: &Obj) -> R<()> {
-    ffi::object::init();
+    ffi::object::init()?;
     ffi::threads::watch_forks();
+    ffi::threads::init()?;
     version::init()?;
     imports::init()?;
     kwnames::init()?;

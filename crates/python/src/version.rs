@@ -63,6 +63,14 @@ table! {
     TASKGROUP_315 = 0x030f00;
     /// `Timeout` puts its TimeoutError into the chain of `__context__`.
     TIMEOUT_INSERTS_CONTEXT = 0x030d00;
+    /// `timeout()` and TaskGroup take a class derived from CancelledError for a cancellation.
+    CANCELLED_SUBCLASS = 0x030d00;
+    /// `as_completed` starts when it is called, with an object; before: a generator, at the first `next()`.
+    AS_COMPLETED_STARTS_AT_ONCE = 0x030d00;
+    /// A wait of `as_completed` that fails can be made again.
+    AS_COMPLETED_COUNTS_BACK = 0x030e00;
+    /// The exception of a shielded future is reported even if the outer one was cancelled.
+    SHIELD_KEEPS_EXCEPTION = 0x030e00;
     /// Awaited-by edges and call graphs.
     CALL_GRAPH = 0x030e00;
     /// The name of `current_task()` is set by the C accelerator; `iscoroutine` is False for generators.

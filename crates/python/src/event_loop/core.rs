@@ -14,7 +14,7 @@ use super::class;
 use crate::ffi::{Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, running, threads};
 use crate::futures::Future;
 use crate::tasks::Task;
-use aioxide_core::{Clock, Events, Monotonic, Reactor, Timers};
+use aioxide_core::{Clock, Events, Monotonic, Reactor, SignalPipe, Timers};
 use std::cell::Cell;
 use std::ffi::CStr;
 
@@ -49,11 +49,22 @@ pub(crate) enum Timer {
     Hook(Own<crate::hook::Hook>, usize),
 }
 
-/// The callbacks of one descriptor.
+/// Who is told that a descriptor is ready.
+#[derive(Clone)]
+pub(crate) enum Waiter {
+    /// A handle of `add_reader` and family: run each time.
+    Handle(Obj),
+    /// What a `sock_*` awaits: ended once, and with it the wait.
+    Future(Own<Future>),
+}
+
+/// Who waits for one descriptor.
 #[derive(Default)]
 pub(crate) struct Watch {
-    pub(crate) reader: Option<Obj>,
-    pub(crate) writer: Option<Obj>,
+    pub(crate) reader: Option<Waiter>,
+    pub(crate) writer: Option<Waiter>,
+    /// A weak reference to the socket for which the kernel watches it: rule 2 of `readers.rs`.
+    pub(crate) owner: Option<Obj>,
 }
 
 /// The state.
@@ -64,7 +75,10 @@ pub(crate) struct LoopCore {
     pub(crate) reactor: Inner<Option<Reactor>>,
     pub(crate) events: Cell<Option<Box<Events>>>,
     pub(crate) watches: Inner<Vec<Watch>>,
+    /// How many waiters there are in `watches`, and one more if there are signal handlers.
     pub(crate) watched: Cell<usize>,
+    /// A buffer of `readers::dispatch`.
+    pub(crate) told: Cell<Vec<Waiter>>,
     pub(crate) current: OwnSlot<Task>,
     /// `_current_tasks[loop]` has been brought up to date (3.11 to 3.13).
     pub(crate) published: Cell<bool>,
@@ -76,8 +90,10 @@ pub(crate) struct LoopCore {
     pub(crate) stopping: Cell<bool>,
     pub(crate) thread: Cell<u64>,
     pub(crate) last_poll: Cell<f64>,
-    pub(crate) last_release: Cell<f64>,
-    pub(crate) turns: Cell<u64>,
+    /// It took long to win back the GIL after the last sleep.
+    pub(crate) contended: Cell<bool>,
+    /// How many entries have run: see rule 2 of `run.rs`.
+    pub(crate) entries: Cell<u64>,
     pub(crate) forks: Cell<u32>,
     pub(crate) slow_callback_duration: Slot,
     pub(crate) current_handle: Slot,
@@ -89,9 +105,15 @@ pub(crate) struct LoopCore {
     pub(crate) asyncgens_shutdown: Cell<bool>,
     pub(crate) old_asyncgen_hooks: Slot,
     pub(crate) origin_tracking: Cell<i32>,
+    /// The executor of `getaddrinfo`.
+    pub(crate) resolver: Slot,
     /// `{signum: Handle}`
     pub(crate) signal_handlers: Slot,
-    pub(crate) signal_pipe: Cell<Option<[i32; 2]>>,
+    /// There are some, and `watched` counts them as one.
+    pub(crate) has_signal_handlers: Cell<bool>,
+    pub(crate) signal_pipe: Inner<Option<SignalPipe>>,
+    /// The wake-up descriptor of the process is our pipe for as long as the loop runs.
+    pub(crate) wakes_by_signal: Cell<bool>,
 }
 
 impl LoopCore {
@@ -235,8 +257,16 @@ impl Class for LoopCore {
             }
         });
         self.watches.with(|watches| {
-            for handle in watches.iter().flat_map(|watch| [&watch.reader, &watch.writer]).flatten() {
-                visitor.obj(handle);
+            for watch in watches.iter() {
+                for waiter in [&watch.reader, &watch.writer].into_iter().flatten() {
+                    match waiter {
+                        Waiter::Handle(handle) => visitor.obj(handle),
+                        Waiter::Future(future) => visitor.own(future),
+                    }
+                }
+                if let Some(owner) = &watch.owner {
+                    visitor.obj(owner);
+                }
             }
         });
         self.current.visit(visitor);
@@ -256,7 +286,7 @@ impl Class for LoopCore {
 }
 
 impl LoopCore {
-    fn slots_held(&self) -> [&Slot; 8] {
+    fn slots_held(&self) -> [&Slot; 9] {
         [
             &self.slow_callback_duration,
             &self.current_handle,
@@ -265,6 +295,7 @@ impl LoopCore {
             &self.default_executor,
             &self.asyncgens,
             &self.old_asyncgen_hooks,
+            &self.resolver,
             &self.signal_handlers,
         ]
     }

@@ -6,7 +6,7 @@
 use super::core::{LoopCore, Timer, of};
 use super::{errors, run};
 use crate::ffi::function::Imp;
-use crate::ffi::pyclass::{Body, Field, PyClass};
+use crate::ffi::pyclass::{Body, Field, Pool, Pooled, PyClass, pooled};
 use crate::ffi::{Args, Obj, Own, R, context};
 use crate::imports::{self, names};
 
@@ -21,6 +21,23 @@ static REPR: Field = Field::new();
 static CONTEXT: Field = Field::new();
 static WHEN: Field = Field::new();
 static SCHEDULED: Field = Field::new();
+
+static HANDLES: Pool = Pool::new();
+static TIMER_HANDLES: Pool = Pool::new();
+
+struct OfHandles;
+impl Pooled for OfHandles {
+    fn pool() -> &'static Pool {
+        &HANDLES
+    }
+}
+
+struct OfTimerHandles;
+impl Pooled for OfTimerHandles {
+    fn pool() -> &'static Pool {
+        &TIMER_HANDLES
+    }
+}
 
 /// Makes the classes.
 pub(super) fn init() -> R<()> {
@@ -56,6 +73,10 @@ pub(super) fn init() -> R<()> {
     body.method("when(self)", when)?;
     // isinstance(timer, aioxide.Handle) holds as isinstance(timer, asyncio.Handle) does
     TIMER_HANDLE.fill(body.build(&[&imports::ASYNCIO_TIMER_HANDLE])?);
+    let fields = [&CALLBACK, &ARGS, &CANCELLED, &LOOP, &SOURCE_TRACEBACK, &REPR, &CONTEXT];
+    pooled::<OfHandles>(&HANDLE, &fields);
+    let timer_fields = [&fields[..], &[&WHEN, &SCHEDULED]].concat();
+    pooled::<OfTimerHandles>(&TIMER_HANDLE, &timer_fields);
     Ok(())
 }
 
@@ -91,7 +112,7 @@ fn fill(handle: &Obj, loop_: &Obj, callback: Obj, args: Obj, context: Option<Obj
 /// A handle. `context`: `None` copies the current one.
 #[inline]
 pub(crate) fn make(loop_: &Obj, callback: Obj, args: &[Obj], context: Option<Obj>) -> R<Obj> {
-    let handle = HANDLE.alloc()?;
+    let handle = HANDLE.alloc_pooled(&HANDLES)?;
     fill(&handle, loop_, callback, tuple(args)?, context)?;
     Ok(handle)
 }
@@ -99,16 +120,16 @@ pub(crate) fn make(loop_: &Obj, callback: Obj, args: &[Obj], context: Option<Obj
 /// A timer handle.
 #[inline]
 pub(crate) fn make_timer(loop_: &Obj, when: Obj, callback: Obj, args: &[Obj], context: Option<Obj>) -> R<Obj> {
-    let handle = TIMER_HANDLE.alloc()?;
+    let handle = TIMER_HANDLE.alloc_pooled(&TIMER_HANDLES)?;
     fill(&handle, loop_, callback, tuple(args)?, context)?;
     WHEN.set(&handle, when);
     SCHEDULED.set(&handle, Obj::bool(true));
     Ok(handle)
 }
 
+#[inline]
 fn tuple(args: &[Obj]) -> R<Obj> {
-    let args: Vec<&Obj> = args.iter().collect();
-    Obj::tuple(&args)
+    if args.is_empty() { Ok(Obj::empty_tuple()) } else { Obj::tuple_of(args) }
 }
 
 fn init_handle(args: &Args) -> R<Obj> {
@@ -227,11 +248,7 @@ fn call(loop_: &Obj, handle: &Obj) -> R<()> {
     let (Some(callback), Some(args), Some(context)) = (CALLBACK.get(handle), ARGS.get(handle), CONTEXT.get(handle)) else {
         return Ok(());
     };
-    let result = context::run(&context, || match args.tuple_items() {
-        [] => callback.call0(),
-        [one] => callback.call(&[one]),
-        _ => callback.call_with(&args, None),
-    });
+    let result = context::run(&context, || callback.call_tuple(&args));
     match result {
         Ok(_) => Ok(()),
         Err(raised) if run::is_fatal(&raised) => Err(raised),

@@ -53,8 +53,7 @@ fn check_running(core: &LoopCore) -> R<()> {
 pub(crate) fn forever(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     core.check_closed()?;
     check_running(core)?;
-    enter(loop_, core)?;
-    let result = run::until_stopped(loop_, core);
+    let result = enter(loop_, core).and_then(|()| run::until_stopped(loop_, core));
     match result {
         Ok(()) => leave(core),
         Err(raised) => {
@@ -72,7 +71,7 @@ fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     core.thread.set(threads::ident());
     let hook = |name: &str| loop_.getattr_str(name);
     sys.call_method_str("set_asyncgen_hooks", &[&hook("_asyncgen_firstiter_hook")?, &hook("_asyncgen_finalizer_hook")?])?;
-    super::on_run(loop_, core)?;
+    super::on_run(core)?;
     running::set(Some(loop_))
 }
 
@@ -154,7 +153,6 @@ fn close(args: &Args) -> R<Obj> {
     if core.debug.get() {
         imports::LOGGER.call_method_str("debug", &[&Obj::str("Close %r")?, loop_])?;
     }
-    super::on_close(loop_, core)?;
     core.closed.set(true);
     core.refresh_fast();
     drop(core.ready.take());
@@ -167,6 +165,7 @@ fn close(args: &Args) -> R<Obj> {
     drop(core.watches.with(std::mem::take));
     core.watched.set(0);
     drop(core.reactor.with(Option::take));
+    super::on_close(loop_, core)?;
     Ok(Obj::none())
 }
 

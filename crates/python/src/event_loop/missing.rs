@@ -31,5 +31,4 @@ missing! {
     "connect_write_pipe(self, protocol_factory, pipe)" "connect_write_pipe",
     "subprocess_shell(self, protocol_factory, cmd, **kwargs)" "subprocess_shell",
     "subprocess_exec(self, protocol_factory, *args, **kwargs)" "subprocess_exec",
-    "sock_sendfile(self, sock, file, offset=0, count=None, *, fallback=None)" "sock_sendfile",
 }

@@ -11,38 +11,57 @@
 //! | `creation.rs` | create_future, create_task, task factories |
 //! | `errors.rs` | exception handlers |
 //! | `readers.rs` | add_reader and its family |
+//! | `signals.rs` | add_signal_handler, and how a signal wakes the loop |
+//! | `executors.rs` | run_in_executor and the default executor |
+//! | `dns.rs` | getaddrinfo, getnameinfo |
+//! | `sockets.rs` | sock_recv and its family |
+//! | `sendfile.rs` | sock_sendfile |
 //! | `missing.rs` | what later versions bring, with a clear error |
 
 pub(crate) mod class;
 pub(crate) mod core;
 pub(crate) mod creation;
+mod dns;
 pub(crate) mod errors;
+mod executors;
 pub(crate) mod handles;
 pub(crate) mod lifecycle;
 pub(crate) mod missing;
 pub(crate) mod readers;
 pub(crate) mod run;
 pub(crate) mod scheduling;
+mod sendfile;
+mod signals;
+mod sockets;
 
 use crate::ffi::pyclass::Body;
 use crate::ffi::{Obj, Own, R};
 
-/// The groups that have files of their own and coroutines among their methods.
-fn add_later_groups(_body: &mut Body) -> R<()> {
-    Ok(())
+/// The groups that have coroutines among their methods, or attributes.
+fn add_later_groups(body: &mut Body) -> R<()> {
+    for group in [signals::METHODS, executors::METHODS] {
+        for (sig, imp) in group {
+            body.method(sig, *imp)?;
+        }
+    }
+    executors::add(body)?;
+    dns::add(body)?;
+    sockets::add(body)?;
+    sendfile::add(body)
 }
 
 /// The loop begins to run on this thread.
-fn on_run(_loop: &Obj, _core: &Own<core::LoopCore>) -> R<()> {
-    Ok(())
+fn on_run(core: &Own<core::LoopCore>) -> R<()> {
+    signals::on_run(core)
 }
 
 /// The loop has stopped.
-fn on_stop(_core: &Own<core::LoopCore>) -> R<()> {
-    Ok(())
+fn on_stop(core: &Own<core::LoopCore>) -> R<()> {
+    signals::on_stop(core)
 }
 
-/// The loop is being closed.
-fn on_close(_loop: &Obj, _core: &Own<core::LoopCore>) -> R<()> {
-    Ok(())
+/// The loop has been closed.
+fn on_close(loop_: &Obj, core: &Own<core::LoopCore>) -> R<()> {
+    dns::on_close(core)?;
+    signals::on_close(loop_, core)
 }

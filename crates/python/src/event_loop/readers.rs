@@ -1,19 +1,29 @@
-//! "Watching file descriptors": add_reader, remove_reader, add_writer, remove_writer.
+//! "Watching file descriptors": add_reader, remove_reader, add_writer, remove_writer; and the waits of `sock_*`.
+//!
+//! Rules
+//! 1. A descriptor has at most one reader and one writer. A handle stays until it is removed; a future
+//!    (of `sock_recv` and the like) leaves when it is ended.
+//! 2. When a future has left, the kernel goes on to watch for readability, so that a conversation of
+//!    `sock_recv`s costs no `epoll_ctl`. That is safe only for the socket object for which it began:
+//!    `owner` refers to it weakly, and a wait for any other asks the kernel again, since the number may
+//!    have been closed and given out anew in between.
+//! 3. What the kernel reports and nobody waits for is not watched any longer.
 
 use super::class::this;
-use super::core::{Entry, LoopCore, Watch};
-use super::handles;
-use crate::ffi::errors::{exc, os_error, runtime_error, value_error};
+use super::core::{Entry, LoopCore, Waiter, Watch};
+use super::{handles, signals};
+use crate::ffi::errors::{exc, os_error, raise, runtime_error, value_error};
 use crate::ffi::function::Imp;
 use crate::ffi::{Args, Obj, Own, R, threads};
+use crate::futures::Future;
 use crate::imports::names;
 use aioxide_core::{Events, Interest};
 
 /// What this file adds to the class.
 pub(super) const METHODS: &[(&str, Imp)] = &[
-    ("add_reader(self, fd, callback, *args)", |args| add_method(args, Side::Reader)),
+    ("add_reader(self, fd, callback, *args)", |args| add_method(args, Side::Reader).map(|_| Obj::none())),
     ("remove_reader(self, fd)", |args| remove_method(args, Side::Reader)),
-    ("add_writer(self, fd, callback, *args)", |args| add_method(args, Side::Writer)),
+    ("add_writer(self, fd, callback, *args)", |args| add_method(args, Side::Writer).map(|_| Obj::none())),
     ("remove_writer(self, fd)", |args| remove_method(args, Side::Writer)),
     ("_add_reader(self, fd, callback, *args)", |args| add_method(args, Side::Reader)),
     ("_remove_reader(self, fd)", |args| remove_method(args, Side::Reader)),
@@ -34,7 +44,7 @@ impl Side {
     fn interest(self) -> Interest {
         if self == Side::Reader { Interest::READABLE } else { Interest::WRITABLE }
     }
-    fn of(self, watch: &mut Watch) -> &mut Option<Obj> {
+    fn of(self, watch: &mut Watch) -> &mut Option<Waiter> {
         if self == Side::Reader { &mut watch.reader } else { &mut watch.writer }
     }
 }
@@ -81,36 +91,101 @@ fn add_method(args: &Args, side: Side) -> R<Obj> {
     Ok(handle)
 }
 
-/// Watches `fd`; a callback that was there is replaced and cancelled.
+/// `_ensure_fd_no_transport(fd)`: a descriptor of a transport is not to be watched by others.
+#[allow(clippy::unnecessary_wraps, reason = "there are no transports yet")]
+pub(super) fn ensure_no_transport(_: &LoopCore, _: i32) -> R<()> {
+    Ok(())
+}
+
+/// Watches `fd`; whoever waited there is replaced, and cancelled if it is a handle.
 pub(crate) fn add(core: &Own<LoopCore>, fd: i32, side: Side, handle: Obj) -> R<()> {
     after_fork(core)?;
     core.check_closed()?;
-    let index = fd as usize;
-    let interest = core.reactor.with(|reactor| match reactor {
+    watch(core, fd, side)?;
+    replace(core, fd, side, Waiter::Handle(handle))
+}
+
+/// The next readiness of `fd`, which belongs to the socket `owner`, ends `future`.
+pub(super) fn wait(core: &Own<LoopCore>, fd: i32, side: Side, owner: &Obj, future: &Own<Future>) -> R<()> {
+    after_fork(core)?;
+    core.check_closed()?;
+    let interest = core.reactor.with(|reactor| reactor.as_ref().map(|reactor| reactor.interest(fd)));
+    let still_watched = interest.is_some_and(|interest| interest.contains(side.interest()))
+        && core.watches.with(|watches| {
+            let owned = |watch: &Watch| watch.owner.as_ref().is_some_and(|reference| reference.weakly_refers_to(owner));
+            watches.get(fd as usize).is_some_and(owned)
+        });
+    if !still_watched {
+        let reference = owner.weak_reference()?;
+        watch(core, fd, side)?;
+        let old = at(core, fd, |watch| watch.owner.replace(reference));
+        drop(old);
+    }
+    replace(core, fd, side, Waiter::Future(future.clone()))
+}
+
+/// Tells the kernel to watch one side of `fd`, too.
+fn watch(core: &LoopCore, fd: i32, side: Side) -> R<()> {
+    let watched = core.reactor.with(|reactor| match reactor {
         Some(reactor) => {
             let wanted = reactor.interest(fd) | side.interest();
             reactor.set_interest(fd, wanted).map_err(Some)
         }
         None => Err(None),
     });
-    match interest {
-        Ok(()) => {}
-        Err(Some(error)) => return Err(os_error(&error)),
-        Err(None) => return Err(runtime_error("Event loop is closed")),
+    match watched {
+        Ok(()) => Ok(()),
+        Err(Some(error)) => Err(os_error(&error)),
+        Err(None) => Err(runtime_error("Event loop is closed")),
     }
-    let old = core.watches.with(|watches| {
+}
+
+/// Tells the kernel to watch one side of `fd` no longer. Nobody may wait there.
+fn unwatch(core: &LoopCore, fd: i32, side: Side) {
+    core.reactor.with(|reactor| {
+        if let Some(reactor) = reactor {
+            let left = reactor.interest(fd) & !side.interest();
+            // The kernel may have forgotten a descriptor that was closed under us: nothing to undo then.
+            if reactor.set_interest(fd, left).is_err() {
+                reactor.forget(fd);
+            }
+        }
+    });
+}
+
+/// The entry of `fd`, which is made if need be. `f` must not run Python code.
+fn at<T>(core: &LoopCore, fd: i32, f: impl FnOnce(&mut Watch) -> T) -> T {
+    let index = fd as usize;
+    core.watches.with(|watches| {
         if watches.len() <= index {
             watches.resize_with(index + 1, Watch::default);
         }
-        side.of(&mut watches[index]).replace(handle)
-    });
+        f(&mut watches[index])
+    })
+}
+
+fn replace(core: &LoopCore, fd: i32, side: Side, waiter: Waiter) -> R<()> {
+    let old = at(core, fd, |watch| side.of(watch).replace(waiter));
     match old {
-        Some(old) => handles::cancel_handle(&old),
+        Some(Waiter::Handle(old)) => handles::cancel_handle(&old),
+        // As in asyncio, whoever awaits it is left to itself.
+        Some(Waiter::Future(_)) => Ok(()),
         None => {
             core.watched.set(core.watched.get() + 1);
             Ok(())
         }
     }
+}
+
+fn take(core: &LoopCore, fd: i32, side: Side, which: impl FnOnce(&Waiter) -> bool) -> Option<Waiter> {
+    let taken = core.watches.with(|watches| {
+        let place = side.of(watches.get_mut(fd as usize)?);
+        if place.as_ref().is_some_and(which) { place.take() } else { None }
+    });
+    if taken.is_some() {
+        core.watched.set(core.watched.get() - 1);
+    }
+    taken
 }
 
 fn remove_method(args: &Args, side: Side) -> R<Obj> {
@@ -124,37 +199,90 @@ fn remove_method(args: &Args, side: Side) -> R<Obj> {
 /// Stops watching. `false`: nothing was watched there.
 pub(crate) fn remove(core: &Own<LoopCore>, fd: i32, side: Side) -> R<bool> {
     after_fork(core)?;
-    let old = core.watches.with(|watches| watches.get_mut(fd as usize).and_then(|watch| side.of(watch).take()));
-    let Some(old) = old else { return Ok(false) };
-    core.watched.set(core.watched.get() - 1);
-    core.reactor.with(|reactor| {
-        if let Some(reactor) = reactor {
-            let left = reactor.interest(fd) & !side.interest();
-            // The kernel may have forgotten a descriptor that was closed under us: nothing to undo then.
-            if reactor.set_interest(fd, left).is_err() {
-                reactor.forget(fd);
-            }
-        }
-    });
-    handles::cancel_handle(&old)?;
+    let Some(old) = take(core, fd, side, |_| true) else { return Ok(false) };
+    unwatch(core, fd, side);
+    if let Waiter::Handle(old) = old {
+        handles::cancel_handle(&old)?;
+    }
     Ok(true)
 }
 
-/// The callbacks of what is ready go to the end of the ready queue, reader before writer.
-pub(super) fn dispatch(_: &Obj, core: &Own<LoopCore>, events: &mut Events) {
+/// Nobody awaits `future` any longer: what it waited for is over, one way or another.
+///
+/// Most sockets are writable all the time, and the kernel would report it at once: unlike readability,
+/// that is not worth going on with.
+pub(super) fn leave(core: &LoopCore, fd: i32, side: Side, future: &Own<Future>) {
+    let ours = |waiter: &Waiter| matches!(waiter, Waiter::Future(here) if here.is(future));
+    drop(take(core, fd, side, ours));
+    let free = side == Side::Writer
+        && core.watches.with(|watches| watches.get(fd as usize).is_none_or(|watch| watch.writer.is_none()));
+    let armed = || core.reactor.with(|reactor| reactor.as_ref().is_some_and(|r| r.interest(fd).is_writable()));
+    if free && armed() {
+        unwatch(core, fd, side);
+    }
+}
+
+/// The handles of what is ready go to the end of the ready queue and the futures are ended, in the
+/// kernel's order, reader before writer.
+pub(super) fn dispatch(loop_: &Obj, core: &Own<LoopCore>, events: &mut Events) -> R<()> {
+    let mut told = core.told.take();
+    let mut idle = Vec::new();
+    let mut signalled = false;
+    let signals = signals::reader(core);
     core.reactor.with(|reactor| {
         let Some(reactor) = reactor else { return };
         reactor.dispatch(events, |fd, ready| {
+            if signals == Some(fd) {
+                signalled = true;
+                return;
+            }
             core.watches.with(|watches| {
-                let Some(watch) = watches.get(fd as usize) else { return };
-                for (is, handle) in [(ready.readable, &watch.reader), (ready.writable, &watch.writer)] {
-                    if let (true, Some(handle)) = (is, handle) {
-                        core.push(Entry::Handle(handle.clone()));
+                let mut watch = watches.get_mut(fd as usize);
+                for (is, side) in [(ready.readable, Side::Reader), (ready.writable, Side::Writer)] {
+                    if !is {
+                        continue;
+                    }
+                    match watch.as_mut().and_then(|watch| side.of(watch).as_ref()) {
+                        Some(waiter) if waits(waiter) => told.push(waiter.clone()),
+                        _ => idle.push((fd, side)),
                     }
                 }
             });
         });
     });
+    for (fd, side) in idle {
+        // a cancelled handle, or a future that was ended and has not left yet
+        drop(take(core, fd, side, |waiter| !waits(waiter)));
+        unwatch(core, fd, side);
+    }
+    let mut failure = None;
+    for waiter in told.drain(..) {
+        match waiter {
+            Waiter::Handle(handle) => core.push(Entry::Handle(handle)),
+            Waiter::Future(future) if !future.is_done() => {
+                if let Err(raised) = future.finish(Obj::none()) {
+                    failure = Some(raised.take());
+                }
+            }
+            Waiter::Future(_) => {}
+        }
+    }
+    core.told.set(told);
+    if signalled {
+        signals::arrived(loop_, core)?;
+    }
+    match failure {
+        Some(exception) => Err(raise(&exception)),
+        None => Ok(()),
+    }
+}
+
+/// Is there still somebody to tell?
+fn waits(waiter: &Waiter) -> bool {
+    match waiter {
+        Waiter::Handle(handle) => !handles::is_cancelled(handle),
+        Waiter::Future(future) => !future.is_done(),
+    }
 }
 
 /// In a forked child the kernel's table is still the parent's: make one of our own.
@@ -163,6 +291,9 @@ pub(crate) fn after_fork(core: &LoopCore) -> R<()> {
     if core.forks.replace(epoch) == epoch {
         return Ok(());
     }
+    // the threads of the resolver live in the parent
+    core.resolver.put(None);
+    let pipe = core.signal_pipe.with(|pipe| pipe.as_ref().map_or(Ok(()), |pipe| pipe.reopen()));
     let reopened = core.reactor.with(|reactor| reactor.as_mut().map_or(Ok(()), |reactor| reactor.reopen_after_fork()));
-    reopened.map_err(|error| os_error(&error))
+    pipe.and(reopened).map_err(|error| os_error(&error))
 }

@@ -4,7 +4,9 @@
 //! 1. FIFO. What is scheduled during a turn runs in the next one. Within a turn: descriptors in the
 //!    kernel's order, then due timers in the order of their deadlines, after what was ready before.
 //! 2. The GIL is released only to sleep. A poll that does not block keeps it: winning it back from
-//!    a busy thread costs 5 ms. While the loop is busy it lets others in once per switch interval.
+//!    a busy thread costs a switch interval. So beside one the loop takes what is there already before
+//!    it goes to sleep. While it is busy it hands the GIL over when it is asked to, as bytecode does;
+//!    every [`BREATH`] entries is often enough for that.
 //! 3. While there is work, the kernel is asked at most every [`POLL_INTERVAL`], so that a burst of
 //!    wake-ups does not pay a system call each; and not at all when no descriptor is watched.
 //! 4. An exception of a callback goes to the exception handler; KeyboardInterrupt and SystemExit
@@ -16,19 +18,18 @@ use crate::ffi::errors::{R, Raised, exc, os_error};
 use crate::ffi::{Class, Obj, Own, context, threads};
 use crate::hook::Hook;
 use crate::tasks::step;
-use aioxide_core::{Events, RESOLUTION, timeout_until};
+use aioxide_core::{Clock, Events, Monotonic, RESOLUTION, timeout_until};
 use std::time::Duration;
 
 /// How long ready work may keep the loop from looking at its descriptors.
 const POLL_INTERVAL: f64 = 50e-6;
-/// How long the loop runs without letting other threads in: `sys.getswitchinterval()`'s default.
-const SWITCH_INTERVAL: f64 = 5e-3;
-/// How many turns go by between two looks at the clock for rule 2 when nothing else needs it.
-const TURNS_PER_LOOK: u64 = 64;
+/// How many entries run between two looks at whether another thread wants the GIL.
+const BREATH: u64 = 128;
+/// Winning the GIL back takes longer than this only if another thread has it.
+const CONTENTION: f64 = 20e-6;
 
 /// Runs until `stopping`.
 pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
-    core.last_release.set(core.now());
     loop {
         turn(loop_, core)?;
         if core.stopping.get() {
@@ -40,34 +41,33 @@ pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 /// One turn.
 pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     threads::check_signals()?;
-    let timers = core.timers.with(|timers| timers.len());
     if core.ready.is_empty() && !core.stopping.get() {
         sleep(loop_, core)?;
         fire_timers(core, core.now());
     } else {
-        busy(loop_, core, timers)?;
+        busy(loop_, core)?;
     }
     for _ in 0..core.ready.len() {
+        let entries = core.entries.get().wrapping_add(1);
+        core.entries.set(entries);
+        if entries % BREATH == 0 {
+            threads::breathe()?;
+        }
         let Some(entry) = core.ready.pop_front() else { break };
         run(loop_, core, entry)?;
     }
     Ok(())
 }
 
-/// There is work: look at descriptors and timers without sleeping (rules 2 and 3).
+/// There is work: look at descriptors and timers without sleeping (rule 3).
 #[inline]
-fn busy(loop_: &Obj, core: &Own<LoopCore>, timers: usize) -> R<()> {
-    let turns = core.turns.get().wrapping_add(1);
-    core.turns.set(turns);
+fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    let timers = core.timers.with(|timers| timers.len());
     let watched = core.watched.get() > 0;
-    if timers == 0 && !watched && turns % TURNS_PER_LOOK != 0 {
+    if timers == 0 && !watched {
         return Ok(());
     }
     let now = core.now();
-    if now - core.last_release.get() > SWITCH_INTERVAL {
-        core.last_release.set(now);
-        threads::without_gil(|| ());
-    }
     if watched && (now - core.last_poll.get() > POLL_INTERVAL || core.stopping.get()) {
         core.last_poll.set(now);
         poll(loop_, core, Some(Duration::ZERO))?;
@@ -82,17 +82,25 @@ fn busy(loop_: &Obj, core: &Own<LoopCore>, timers: usize) -> R<()> {
 fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     purge_timers(core);
     let timeout = core.timers.with(|timers| timers.peek_when()).map(|when| timeout_until(when, core.now()));
+    if core.contended.get() && core.watched.get() > 0 {
+        poll(loop_, core, Some(Duration::ZERO))?;
+        if !core.ready.is_empty() {
+            core.last_poll.set(core.now());
+            return Ok(());
+        }
+    }
     let Some(waker) = core.reactor.with(|reactor| reactor.as_ref().map(|reactor| reactor.waker().clone())) else {
         return core.check_closed();
     };
     waker.park();
-    // With the GIL held nobody has been able to push since the check above; a signal may have come.
+    // With the GIL held nobody has been able to push since the check above; a signal may have come, and
+    // has written to the pipe.
     let result = poll(loop_, core, timeout);
     waker.unpark();
-    let now = core.now();
-    core.last_poll.set(now);
-    core.last_release.set(now);
-    result
+    core.last_poll.set(core.now());
+    result?;
+    // The handlers run before anything else, as they do in a loop written in Python.
+    threads::check_signals()
 }
 
 /// Asks the kernel and queues what it answers.
@@ -105,15 +113,14 @@ fn poll(loop_: &Obj, core: &Own<LoopCore>, timeout: Option<Duration>) -> R<()> {
     let waited = if timeout == Some(Duration::ZERO) {
         poller.wait(&mut events, timeout)
     } else {
-        let events = &mut events;
-        threads::without_gil(move || poller.wait(events, timeout))
+        let (events, clock) = (&mut events, Monotonic);
+        let (waited, woke) = threads::without_gil(move || (poller.wait(events, timeout), clock.now()));
+        core.contended.set(core.now() - woke > CONTENTION);
+        waited
     };
     let outcome = match waited {
-        Ok(()) => {
-            readers::dispatch(loop_, core, &mut events);
-            Ok(())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => threads::check_signals(),
+        Ok(()) => readers::dispatch(loop_, core, &mut events),
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
         Err(error) => Err(os_error(&error)),
     };
     core.events.set(Some(events));

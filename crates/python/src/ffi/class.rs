@@ -117,7 +117,13 @@ impl<T: Class> ClassCell<T> {
     /// `object` as an owned instance, if its class is exactly this one.
     #[inline(always)]
     pub(crate) fn take_exact(&'static self, object: Obj) -> Result<Own<T>, Obj> {
-        if !self.is_exact(&object) {
+        if self.is_exact(&object) { self.take_instance(object) } else { Err(object) }
+    }
+
+    /// `object` as an owned instance, if it is one.
+    #[inline(always)]
+    pub(crate) fn take_instance(&'static self, object: Obj) -> Result<Own<T>, Obj> {
+        if !self.is_instance(&object) {
             return Err(object);
         }
         // SAFETY: as in `exact`; the reference goes over.
@@ -130,7 +136,7 @@ impl<T: Class> ClassCell<T> {
         // SAFETY: memory from the freelist or of the class's size, untracked; the head is made here and
         // the body written before the GC may look.
         unsafe {
-            if T::FREELIST > 0
+            if T::FREELIST > 0 && !cfg!(Py_GIL_DISABLED)
                 && let Some(ptr) = (*self.free.get()).pop()
             {
                 let ptr = ptr.as_ptr();
@@ -168,10 +174,14 @@ impl<T: Class> ClassCell<T> {
     }
 }
 
-/// Makes the head of a re-used instance as `PyObject_GC_New` would.
-unsafe fn init_head(ptr: *mut c::PyObject) {
-    // SAFETY: the memory of a dead instance: its type pointer is still there.
+/// Makes the head of a re-used instance as `PyObject_GC_New` would. The GC's own header lies before
+/// the object and still says "was finalized": it must be blank, or no finalizer would run again.
+pub(super) unsafe fn init_head(ptr: *mut c::PyObject) {
+    // SAFETY: the memory of a dead instance, untracked: its type pointer is still there, and two words of
+    // GC header before it (there is no freelist in free-threaded builds, which have none).
     unsafe {
+        #[cfg(not(Py_GIL_DISABLED))]
+        std::ptr::write_bytes(ptr.cast::<usize>().sub(2), 0, 2);
         unsafe extern "C" {
             fn _Py_NewReference(op: *mut c::PyObject);
         }
@@ -335,7 +345,7 @@ unsafe extern "C" fn dealloc<T: Class>(op: *mut c::PyObject) {
         }
         let class = c::Py_TYPE(op);
         std::ptr::drop_in_place(&raw mut (*instance).body);
-        if T::FREELIST > 0 && class.cast() == T::class().get().as_ptr() {
+        if T::FREELIST > 0 && !cfg!(Py_GIL_DISABLED) && class.cast() == T::class().get().as_ptr() {
             let free = &mut *T::class().free.get();
             if free.len() < T::FREELIST {
                 free.push(NonNull::new_unchecked(op));
@@ -698,6 +708,10 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     let class = unsafe {
         Obj::owned(c::PyType_FromSpecWithBases(&mut spec, base.map_or(std::ptr::null_mut(), Obj::as_ptr)))?
     };
+    if module.starts_with("asyncio") {
+        // there it is a `class` statement, whose name in error texts has no module
+        class.setattr_str("__name__", &Obj::str(qualname)?)?;
+    }
     for (name, function) in &slots.functions {
         class.setattr_str(name, function)?;
     }
@@ -709,10 +723,13 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     Ok(())
 }
 
-/// Declares that a `repr(C)` struct begins with a field `$base`, and its type derives from that one's.
+/// Declares that a `repr(C)` struct begins with a field `$field` of type `$base`, and its type derives from that one's.
 macro_rules! extends {
     ($class:ty, $base:ty) => {
-        const _: () = assert!(std::mem::offset_of!($class, future) == 0);
+        $crate::ffi::class::extends!($class, $base, future);
+    };
+    ($class:ty, $base:ty, $field:ident) => {
+        const _: () = assert!(std::mem::offset_of!($class, $field) == 0);
         #[allow(unsafe_code)]
         // SAFETY: the first field is the base (checked above); `module.rs` makes the type with that base.
         unsafe impl $crate::ffi::Extends<$base> for $class {}

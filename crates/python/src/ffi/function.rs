@@ -90,6 +90,10 @@ struct Signature {
     params: Vec<Param>,
     positional_only: usize,
     positional: usize,
+    /// A call without keywords needs at least this many arguments; `usize::MAX` if it needs keywords.
+    least: usize,
+    /// A call without keywords takes at most this many.
+    most: usize,
     varargs: bool,
     varkw: bool,
 }
@@ -97,7 +101,15 @@ struct Signature {
 impl Signature {
     fn parse(text: &str) -> R<Signature> {
         let inner = text.split_once('(').map_or("", |(_, rest)| rest).trim_end_matches(')');
-        let mut sig = Signature { params: Vec::new(), positional_only: 0, positional: 0, varargs: false, varkw: false };
+        let mut sig = Signature {
+            params: Vec::new(),
+            positional_only: 0,
+            positional: 0,
+            least: 0,
+            most: 0,
+            varargs: false,
+            varkw: false,
+        };
         let mut keyword_only = false;
         for part in split_params(inner) {
             if part == "/" {
@@ -118,6 +130,12 @@ impl Signature {
             }
         }
         debug_assert!(sig.params.len() <= MAX_PARAMS);
+        let (positional, keyword_only) = sig.params.split_at(sig.positional);
+        sig.least = positional.iter().filter(|param| param.required).count();
+        if keyword_only.iter().any(|param| param.required) {
+            sig.least = usize::MAX;
+        }
+        sig.most = if sig.varargs { usize::MAX } else { sig.positional };
         Ok(sig)
     }
 }
@@ -172,11 +190,13 @@ unsafe extern "C" fn vectorcall(
         let function = &*callable.cast::<FunctionObject>();
         let sig = &function.signature;
         let given = nargsf & !c::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        // with no positional arguments the keywords' values begin right there
+        // (no arguments at all may come as a null pointer)
         let args = if args.is_null() { &[] } else { std::slice::from_raw_parts(args, given) };
         guard(std::ptr::null_mut(), || {
-            let result = if kwnames.is_null() && given == sig.positional && sig.params.len() == given {
-                (function.imp)(&Args { bound: args, rest: &[], kwargs: None })
+            let result = if kwnames.is_null() && given >= sig.least && given <= sig.most {
+                // the caller's own vector: parameters beyond its end were not given
+                let (bound, rest) = args.split_at(given.min(sig.positional));
+                (function.imp)(&Args { bound, rest, kwargs: None })
             } else {
                 bind_and_call(function, args, kwnames)
             };

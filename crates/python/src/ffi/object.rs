@@ -105,6 +105,13 @@ impl Obj {
         unsafe { Obj::borrowed_unchecked(c::Py_TYPE(self.as_ptr()).cast()) }
     }
 
+    /// `type(self) is class`
+    #[inline(always)]
+    pub(crate) fn is_exactly(&self, class: &Obj) -> bool {
+        // SAFETY: alive.
+        unsafe { c::Py_TYPE(self.as_ptr()).cast() == class.as_ptr() }
+    }
+
     /// `type(self).__name__`, for error texts.
     pub(crate) fn class_name(&self) -> String {
         self.class().getattr_str("__name__").and_then(|name| name.to_string()).unwrap_or_else(|raised| {
@@ -179,7 +186,19 @@ impl Obj {
     /// `self(*args)`
     #[inline]
     pub(crate) fn call(&self, args: &[&Obj]) -> R<Obj> {
+        if let [one] = args {
+            // SAFETY: both alive.
+            return unsafe { Obj::owned(c::PyObject_CallOneArg(self.as_ptr(), one.as_ptr())) };
+        }
         self.call_kw(args, None)
+    }
+
+    /// `self(*args)` with a tuple.
+    #[inline]
+    pub(crate) fn call_tuple(&self, args: &Obj) -> R<Obj> {
+        let items = args.tuple_items();
+        // SAFETY: the tuple keeps its items alive for the call; `Obj` is one pointer.
+        unsafe { Obj::owned(c::PyObject_Vectorcall(self.as_ptr(), items.as_ptr().cast(), items.len(), std::ptr::null_mut())) }
     }
 
     /// `self(*args)`, the last ones by the names in the tuple `kwnames`.
@@ -279,6 +298,30 @@ impl Obj {
     pub(crate) fn lt(&self, other: &Obj) -> R<bool> {
         // SAFETY: both alive.
         match unsafe { c::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), c::Py_LT) } {
+            -1 => Err(Raised::set()),
+            value => Ok(value != 0),
+        }
+    }
+
+    /// `self <= other`
+    pub(crate) fn le(&self, other: &Obj) -> R<bool> {
+        // SAFETY: both alive.
+        match unsafe { c::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), c::Py_LE) } {
+            -1 => Err(Raised::set()),
+            value => Ok(value != 0),
+        }
+    }
+
+    /// `self + other`
+    pub(crate) fn add(&self, other: &Obj) -> R<Obj> {
+        // SAFETY: both alive.
+        unsafe { Obj::owned(c::PyNumber_Add(self.as_ptr(), other.as_ptr())) }
+    }
+
+    /// `issubclass(self, class)`
+    pub(crate) fn issubclass(&self, class: &Obj) -> R<bool> {
+        // SAFETY: both alive.
+        match unsafe { c::PyObject_IsSubclass(self.as_ptr(), class.as_ptr()) } {
             -1 => Err(Raised::set()),
             value => Ok(value != 0),
         }
@@ -403,6 +446,12 @@ impl Obj {
         }
     }
 
+    /// `()`
+    #[inline]
+    pub(crate) fn empty_tuple() -> Obj {
+        EMPTY_TUPLE.get().clone()
+    }
+
     /// A tuple of new references.
     pub(crate) fn tuple(items: &[&Obj]) -> R<Obj> {
         // SAFETY: a fresh tuple of that length, filled with owned references before anybody sees it.
@@ -410,6 +459,18 @@ impl Obj {
             let tuple = Obj::owned(c::PyTuple_New(items.len() as isize))?;
             for (index, item) in items.iter().enumerate() {
                 c::PyTuple_SET_ITEM(tuple.as_ptr(), index as isize, (*item).clone().into_ptr());
+            }
+            Ok(tuple)
+        }
+    }
+
+    /// As [`Obj::tuple`], of owned ones.
+    pub(crate) fn tuple_of(items: &[Obj]) -> R<Obj> {
+        // SAFETY: as in `tuple`.
+        unsafe {
+            let tuple = Obj::owned(c::PyTuple_New(items.len() as isize))?;
+            for (index, item) in items.iter().enumerate() {
+                c::PyTuple_SET_ITEM(tuple.as_ptr(), index as isize, item.clone().into_ptr());
             }
             Ok(tuple)
         }
@@ -499,6 +560,12 @@ impl Obj {
         check(unsafe { c::PySet_Add(self.as_ptr(), item.as_ptr()) })
     }
 
+    /// `self.discard(item)` for a set.
+    pub(crate) fn set_discard(&self, item: &Obj) -> R<()> {
+        // SAFETY: alive; a non-set raises SystemError.
+        check(unsafe { c::PySet_Discard(self.as_ptr(), item.as_ptr()) })
+    }
+
     /// `item in self` for a set or dict or anything with `__contains__`.
     pub(crate) fn contains(&self, item: &Obj) -> R<bool> {
         // SAFETY: alive.
@@ -521,6 +588,46 @@ impl Obj {
     pub(crate) fn refcount(&self) -> isize {
         // SAFETY: alive.
         unsafe { c::Py_REFCNT(self.as_ptr()) as isize }
+    }
+
+    /// `weakref.ref(self)`
+    pub(crate) fn weak_reference(&self) -> R<Obj> {
+        // SAFETY: alive; an object without weak references raises TypeError.
+        unsafe { Obj::owned(c::PyWeakref_NewRef(self.as_ptr(), std::ptr::null_mut())) }
+    }
+
+    /// `self() is object`, for a weak reference.
+    pub(crate) fn weakly_refers_to(&self, object: &Obj) -> bool {
+        // SAFETY: alive; a live referent is given as a new (3.13+) or a borrowed reference.
+        unsafe {
+            #[cfg(Py_3_13)]
+            {
+                let mut referent = std::ptr::null_mut();
+                c::PyWeakref_GetRef(self.as_ptr(), &mut referent) == 1 && Obj::owned_unchecked(referent).is(object)
+            }
+            #[cfg(not(Py_3_13))]
+            {
+                c::PyWeakref_GetObject(self.as_ptr()) == object.as_ptr()
+            }
+        }
+    }
+
+    /// `self == b''`
+    pub(crate) fn is_empty_bytes(&self) -> bool {
+        // SAFETY: alive; the class is checked before the size is read.
+        unsafe { c::PyBytes_Check(self.as_ptr()) != 0 && c::PyBytes_Size(self.as_ptr()) == 0 }
+    }
+
+    /// `memoryview(self)`
+    pub(crate) fn memoryview(&self) -> R<Obj> {
+        // SAFETY: alive.
+        unsafe { Obj::owned(c::PyMemoryView_FromObject(self.as_ptr())) }
+    }
+
+    /// `self[start:end]`
+    pub(crate) fn slice(&self, start: usize, end: usize) -> R<Obj> {
+        // SAFETY: alive; an end beyond the length is cut down to it.
+        unsafe { Obj::owned(c::PySequence_GetSlice(self.as_ptr(), start as isize, end.min(isize::MAX as usize) as isize)) }
     }
 
     /// `import name`
@@ -601,10 +708,15 @@ pub(crate) fn generic_setattr(this: &Obj, name: &Obj, value: &Obj) -> R<()> {
 /// `True`, as a place.
 pub(crate) static TRUE: Static = Static::new();
 
-/// Fills [`NONE`] and [`TRUE`].
-pub(crate) fn init() {
+/// `()`, as a place.
+static EMPTY_TUPLE: Static = Static::new();
+
+/// Fills the places above.
+pub(crate) fn init() -> R<()> {
     NONE.fill(Obj::none());
     TRUE.fill(Obj::bool(true));
+    EMPTY_TUPLE.fill(Obj::tuple(&[])?);
+    Ok(())
 }
 
 /// The value of an exact `int` or `float`.
@@ -642,4 +754,10 @@ pub(crate) unsafe fn gc_new(class: *mut c::PyObject) -> *mut c::PyObject {
     }
     // SAFETY: the caller's promise.
     unsafe { new(class.cast()) }
+}
+
+/// `isinstance(object, float)`
+pub(crate) fn is_float(object: &Obj) -> bool {
+    // SAFETY: alive.
+    unsafe { c::PyFloat_Check(object.as_ptr()) != 0 }
 }

@@ -9,6 +9,7 @@ use super::errors::R;
 use super::function::{self, Imp, Kind};
 use super::object::{Obj, Static};
 use pyo3::ffi as c;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 /// A class made by `type()`.
@@ -35,6 +36,19 @@ impl PyClass {
     pub(crate) fn is_instance(&'static self, object: &Obj) -> bool {
         // SAFETY: alive.
         unsafe { self.is_exact(object) || c::PyType_IsSubtype(c::Py_TYPE(object.as_ptr()), self.get().as_ptr().cast()) != 0 }
+    }
+    /// A new instance of exactly this class, all fields empty, `__init__` not called. From the pool
+    /// that [`pooled`] has made, if there is one.
+    #[inline]
+    pub(crate) fn alloc_pooled(&'static self, pool: &'static Pool) -> R<Obj> {
+        // SAFETY: the GIL is held; what is in the pool is a dead instance of this very class.
+        unsafe {
+            let Some(ptr) = (*pool.free.get()).pop() else { return self.alloc() };
+            c::Py_INCREF(self.get().as_ptr());
+            super::class::init_head(ptr.as_ptr());
+            c::PyObject_GC_Track(ptr.as_ptr().cast());
+            Ok(Obj::owned_unchecked(ptr.as_ptr()))
+        }
     }
     /// A new instance of exactly this class, all fields empty, `__init__` not called.
     #[inline]
@@ -176,5 +190,72 @@ impl Field {
             let place = &*self.place(object);
             if place.is_null() { None } else { Some(super::Own::view(place)) }
         }
+    }
+}
+
+/// Dead instances of one class, kept for re-use, and which fields a living one has.
+pub(crate) struct Pool {
+    class: std::cell::Cell<*mut c::PyTypeObject>,
+    fields: std::cell::UnsafeCell<Vec<isize>>,
+    free: std::cell::UnsafeCell<Vec<NonNull<c::PyObject>>>,
+}
+
+// SAFETY: touched only with the GIL held.
+unsafe impl Sync for Pool {}
+
+impl Pool {
+    /// An empty pool.
+    pub(crate) const fn new() -> Pool {
+        Pool {
+            class: std::cell::Cell::new(std::ptr::null_mut()),
+            fields: std::cell::UnsafeCell::new(Vec::new()),
+            free: std::cell::UnsafeCell::new(Vec::new()),
+        }
+    }
+}
+
+/// Where a pool is kept: one static for each class, named by a type.
+pub(crate) trait Pooled {
+    /// The pool.
+    fn pool() -> &'static Pool;
+}
+
+/// How many dead instances a pool keeps.
+const POOL_SIZE: usize = 1024;
+
+/// Gives a class that [`Body::build`] has made (with no `__slots__` of its own) a deallocator that knows
+/// its fields, and a pool: CPython's general one walks bases, slots, dict and finalizers for each.
+/// `fields` are all the object fields that instances have, inherited ones included.
+pub(crate) fn pooled<P: Pooled>(class: &'static PyClass, fields: &[&Field]) {
+    let pool = P::pool();
+    // SAFETY: a heap type that we have just made; nobody has an instance yet. The fields are those of the
+    // base classes' `__slots__`, all of which the caller names.
+    unsafe {
+        let class: *mut c::PyTypeObject = class.get().as_ptr().cast();
+        pool.class.set(class);
+        *pool.fields.get() = fields.iter().map(|field| field.0.load(Ordering::Relaxed)).collect();
+        (*class).tp_dealloc = Some(pool_dealloc::<P>);
+    }
+}
+
+unsafe extern "C" fn pool_dealloc<P: Pooled>(op: *mut c::PyObject) {
+    let pool = P::pool();
+    // SAFETY: called once, with the last reference gone, on an instance of the class or of one derived from
+    // it (then by way of CPython's own deallocator, which has dealt with what the derived class added).
+    unsafe {
+        c::PyObject_GC_UnTrack(op.cast());
+        c::PyObject_ClearWeakRefs(op);
+        for offset in &*pool.fields.get() {
+            let place: *mut *mut c::PyObject = op.byte_offset(*offset).cast();
+            c::Py_XDECREF(std::mem::replace(&mut *place, std::ptr::null_mut()));
+        }
+        let class = c::Py_TYPE(op);
+        let free = &mut *pool.free.get();
+        if class == pool.class.get() && free.len() < POOL_SIZE && !cfg!(Py_GIL_DISABLED) {
+            free.push(NonNull::new_unchecked(op));
+        } else if let Some(tp_free) = (*class).tp_free {
+            tp_free(op.cast());
+        }
+        c::Py_DECREF(class.cast());
     }
 }

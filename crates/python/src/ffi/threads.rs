@@ -1,7 +1,7 @@
 //! The GIL and threads: who am I, and letting others run while the loop sleeps.
 
 use super::errors::R;
-use super::object::check;
+use super::object::{Obj, Static, check};
 use pyo3::ffi as c;
 
 /// `threading.get_ident()`
@@ -33,6 +33,22 @@ pub(crate) fn without_gil<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 pub(crate) fn check_signals() -> R<()> {
     // SAFETY: the GIL is held.
     check(unsafe { c::PyErr_CheckSignals() })
+}
+
+static BREATH: Static = Static::new();
+
+/// Makes the function behind [`breathe`]. Called once.
+pub(crate) fn init() -> R<()> {
+    BREATH.fill(Obj::import("builtins")?.call_method_str("eval", &[&Obj::str("lambda: None")?])?);
+    Ok(())
+}
+
+/// Does what the interpreter does from time to time between two bytecodes, by running two of them: hands
+/// the GIL to a thread that has waited for it for a switch interval, runs signal handlers and pending calls.
+///
+/// Releasing the GIL instead would hand it over unasked, and win it back only after the other's interval.
+pub(crate) fn breathe() -> R<()> {
+    BREATH.call0().map(drop)
 }
 
 /// How often this process has been forked off: a new number in every child.

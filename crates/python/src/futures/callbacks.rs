@@ -137,7 +137,7 @@ fn schedule(loop_: &Obj, future: &Obj, callback: Obj, context: Option<Obj>) -> R
             core.push(Entry::Callback { callback, argument: Some(future.clone()), context });
             return Ok(());
         }
-        match Task::class().take_exact(callback) {
+        match Task::class().take_instance(callback) {
             Ok(task) => core.push(Entry::Wake(task)),
             Err(callback) => core.push(Entry::Callback { callback, argument: Some(future.clone()), context: None }),
         }

@@ -258,7 +258,6 @@ impl Own<Future> {
 
     #[cold]
     fn result_slow(&self) -> R<Obj> {
-        self.alive()?;
         match self.state.get() {
             State::Pending => Err(invalid_state("Result is not set.")),
             State::Cancelled => Err(raise(&self.make_cancelled_error()?)),
@@ -267,20 +266,19 @@ impl Own<Future> {
         }
     }
 
-    /// Raises the exception, its traceback being that of when it was set (the first time).
+    /// Raises the exception, its traceback being that of when it was set (the first time; later none),
+    /// so that it does not grow with each `await`.
     #[cold]
     pub(crate) fn raise_exception(&self) -> Raised {
         self.log_traceback.set(false);
         let exception = self.value.get_or_none();
-        if let Some(traceback) = self.extra_opt().and_then(|extra| extra.exception_tb.take()) {
-            set_traceback(&exception, &traceback);
-        }
+        let traceback = self.extra_opt().and_then(|extra| extra.exception_tb.take());
+        set_traceback(&exception, &traceback.unwrap_or_else(Obj::none));
         raise(&exception)
     }
 
     /// `exception()`
     pub(crate) fn exception(&self) -> R<Obj> {
-        self.alive()?;
         match self.state.get() {
             State::Pending => Err(invalid_state("Exception is not set.")),
             State::Cancelled => Err(raise(&self.make_cancelled_error()?)),

@@ -8,17 +8,24 @@
 //! | `registry.rs` | `current_task`, `all_tasks`, and what early importers of them see |
 //! | `visible.rs` | what asyncio's own `all_tasks` sees of us |
 //! | `spawn.rs` | `create_task`, `ensure_future`, eager factories |
-//! | `sleep.rs`, `gather.rs` | the functions of these names |
+//! | `sleep.rs`, `gather.rs`, `wait.rs`, `wait_for.rs`, `shield.rs`, `as_completed.rs` | the functions of these names |
+//! | `waiting.rs`, `alarm.rs` | what those share: `await` in a step function; a callback at a time |
 
+pub(crate) mod alarm;
+mod as_completed;
 pub(crate) mod factory;
 pub(crate) mod gather;
 mod methods;
 pub(crate) mod registry;
+mod shield;
 pub(crate) mod sleep;
 pub(crate) mod spawn;
 pub(crate) mod step;
 pub(crate) mod task;
 mod visible;
+mod wait;
+mod wait_for;
+pub(crate) mod waiting;
 
 pub(crate) use task::Task;
 
@@ -37,12 +44,17 @@ pub(crate) fn register(module: &Obj) -> R<()> {
     let eager = "eager_task_factory(loop, coro, *, name=None, context=None, **kwargs)";
     let create_eager = "create_eager_task_factory(custom_task_constructor)";
     visible::init()?;
+    as_completed::register()?;
     export(
         module,
         &[
             create,
             ("asyncio.tasks", "sleep(delay, result=None)", sleep::sleep, Async),
             ("asyncio.tasks", "gather(*coros_or_futures, return_exceptions=False)", gather::gather, Plain),
+            ("asyncio.tasks", "wait(fs, *, timeout=None, return_when='ALL_COMPLETED')", wait::wait, Async),
+            ("asyncio.tasks", "wait_for(fut, timeout)", wait_for::wait_for, Async),
+            ("asyncio.tasks", "shield(arg)", shield::shield, Plain),
+            ("asyncio.tasks", "as_completed(fs, *, timeout=None)", as_completed::as_completed, Plain),
             ("asyncio.tasks", "ensure_future(coro_or_future, *, loop=None)", spawn::ensure_future, Plain),
             ("asyncio.tasks", "current_task(loop=None)", registry::current_task, Plain),
             ("asyncio.tasks", "all_tasks(loop=None)", registry::all_tasks, Plain),

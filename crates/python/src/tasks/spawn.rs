@@ -5,7 +5,7 @@ use super::step;
 use super::task::{Task, check_coroutine};
 use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::errors::{exc, raise, type_error, value_error};
-use crate::ffi::{Args, Class, Co, Coroutine, Obj, Own, R, context, running};
+use crate::ffi::{Args, Class, Obj, Own, R, context, running};
 use crate::futures::foreign;
 use crate::imports::{self, names};
 use crate::version;
@@ -195,9 +195,9 @@ pub(crate) fn ensure(object: &Obj, loop_: Option<&Obj>) -> R<Obj> {
     }
 }
 
-/// `async def _wrap_awaitable(awaitable): return await awaitable`
+/// asyncio's own `_wrap_awaitable`: programs test that it is a coroutine of the interpreter's.
 fn wrap_awaitable(object: &Obj) -> R<Obj> {
-    Coroutine::boxed("_wrap_awaitable", &[object], |co: Co| async move { co.wait(co.local(0)).await })
+    imports::WRAP_AWAITABLE.call(&[object])
 }
 
 /// `asyncio.eager_task_factory(loop, coro, *, name=None, context=None)`

@@ -219,6 +219,8 @@ impl Class for Task {
         self.future.log_traceback.get() || (self.future.state.get() == State::Pending && self.log_destroy_pending.get())
     }
     fn finalize(this: &Own<Task>) {
+        // Whoever resurrects it gets a task that runs no more: `all_tasks()` does not show it.
+        this.leave_list();
         if this.future.state.get() == State::Pending
             && this.log_destroy_pending.get()
             && let Err(raised) = this.report_destroyed_pending()

@@ -1,0 +1,67 @@
+//! `asyncio.locks._ContextManagerMixin`: `async with lock`.
+//!
+//! `__aenter__` is `await self.acquire()` and gives None, `__aexit__` is `self.release()`. If a program
+//! has overridden neither, they are the primitive's own functions with nothing in between.
+
+use super::waiters::{SELF, owner};
+use crate::ffi::coroutine::StepFn;
+use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Slots, Step};
+use crate::imports::names;
+
+/// A primitive with `acquire` and `release`.
+pub(crate) trait ContextManager: Class {
+    /// The body of `acquire()`.
+    const ACQUIRE: StepFn;
+    /// The object that this body works on; `None` if a program may have overridden `acquire` or `release`.
+    fn plain(this: &Own<Self>) -> Option<Obj>;
+    /// `release()` of an object that is plain.
+    fn release(this: &Own<Self>) -> R<()>;
+}
+
+fn aenter<T: ContextManager>(args: &Args) -> R<Obj> {
+    const NAME: &str = "_ContextManagerMixin.__aenter__";
+    let this = args.this::<T>()?;
+    if let Some(object) = T::plain(this) {
+        let coroutine = Coroutine::stepping(NAME, enter::<T>);
+        coroutine.locals[SELF].set(object);
+        return coroutine.alloc();
+    }
+    Coroutine::boxed(NAME, &[this.obj()], |co| async move {
+        let acquire = co.local(SELF).call_method(&names::ACQUIRE, &[])?;
+        co.wait(acquire).await?;
+        Ok(Obj::none())
+    })
+}
+
+/// `await self.acquire()`, whose result nobody sees.
+fn enter<T: ContextManager>(co: &Own<Coroutine>, input: R<Obj>) -> Step {
+    match T::ACQUIRE(co, input) {
+        Step::Return(_) => Step::Return(Obj::none()),
+        other => other,
+    }
+}
+
+fn aexit<T: ContextManager>(args: &Args) -> R<Obj> {
+    let coroutine = Coroutine::stepping("_ContextManagerMixin.__aexit__", leave::<T>);
+    coroutine.locals[SELF].set(args.this::<T>()?.obj().clone());
+    coroutine.alloc()
+}
+
+fn leave<T: ContextManager>(co: &Own<Coroutine>, input: R<Obj>) -> Step {
+    let release = || -> R<Obj> {
+        input?;
+        let this = owner::<T>(co)?;
+        match T::plain(&this) {
+            Some(_) => T::release(&this)?,
+            None => drop(this.obj().call_method(&names::RELEASE, &[])?),
+        }
+        Ok(Obj::none())
+    };
+    Step::from(release())
+}
+
+/// Adds both to a class.
+pub(crate) fn slots<T: ContextManager>(slots: &mut Slots<T>) -> R<()> {
+    slots.async_method("__aenter__(self)", aenter::<T>)?;
+    slots.async_method("__aexit__(self, exc_type, exc, tb)", aexit::<T>)
+}

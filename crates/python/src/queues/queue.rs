@@ -1,0 +1,201 @@
+//! The state of a queue, and every operation that does not wait.
+//!
+//! Rules
+//! 1. A getter or putter that is woken has been taken out of its line; it looks again whether it may
+//!    go on when it runs, because somebody else may have been faster.
+//! 2. Every item that comes in wakes one getter, every item that goes out one putter.
+//! 3. A class that overrides `_put`, `_get`, `full`, `empty`, `qsize` or the `_nowait` methods gets them called
+//!    (see [`Order::Custom`]).
+
+use super::order::Order;
+use super::{QUEUE_SHUT_DOWN, raise_class};
+use crate::deque::Deque;
+use crate::ffi::errors::value_error;
+use crate::ffi::{Class, ClassCell, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, WeakRefs};
+use crate::imports::{self, names};
+use crate::locks::event::Event;
+use crate::locks::loop_bound::{Bound, LoopBound};
+use crate::locks::waiters::Waiters;
+use crate::number::Number;
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::mem::offset_of;
+
+/// The struct behind `asyncio.Queue`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Queue {
+    pub(super) dict: Slot,
+    weakrefs: WeakRefs,
+    pub(super) loop_: LoopBound,
+    /// `_queue`
+    pub(super) items: Deque,
+    pub(super) getters: Waiters,
+    pub(super) putters: Waiters,
+    pub(super) maxsize: Number,
+    pub(super) unfinished: Cell<i64>,
+    /// Set while there are no unfinished tasks.
+    pub(super) finished: OwnSlot<Event>,
+    pub(super) is_shutdown: Cell<bool>,
+}
+
+impl Queue {
+    /// What `__init__` does but for `_init`.
+    pub(super) fn reset(&self, maxsize: Option<&Obj>) -> R<()> {
+        match maxsize {
+            Some(maxsize) => self.maxsize.read(maxsize)?,
+            None => self.maxsize.set(0.0),
+        }
+        self.getters.adopt(None);
+        self.putters.adopt(None);
+        self.unfinished.set(0);
+        self.finished.put(Some(Event::create(true)?));
+        self.is_shutdown.set(false);
+        Ok(())
+    }
+
+    /// The number of items is at the bound, as far as `items` knows.
+    #[inline(always)]
+    fn is_full_natively(&self) -> R<bool> {
+        let maxsize = self.maxsize.get();
+        Ok(maxsize > 0.0 && self.items.len()? as f64 >= maxsize)
+    }
+
+    fn all_finished(&self) -> R<()> {
+        match self.finished.get() {
+            Some(event) => event.set(),
+            None => Ok(()),
+        }
+    }
+
+    /// `task_done()`
+    pub(super) fn task_done(&self) -> R<()> {
+        let unfinished = self.unfinished.get();
+        if unfinished <= 0 {
+            return Err(value_error("task_done() called too many times"));
+        }
+        self.unfinished.set(unfinished - 1);
+        if unfinished == 1 {
+            self.all_finished()
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Own<Queue> {
+    /// `empty()`
+    #[inline]
+    pub(super) fn is_empty(&self) -> R<bool> {
+        match self.order() {
+            Order::Custom => self.obj().call_method(&names::EMPTY, &[])?.truth(),
+            _ => self.items.is_empty(),
+        }
+    }
+
+    /// `full()`
+    #[inline]
+    pub(super) fn is_full(&self) -> R<bool> {
+        match self.order() {
+            Order::Custom => self.obj().call_method(&names::FULL, &[])?.truth(),
+            _ => self.is_full_natively(),
+        }
+    }
+
+    /// What `full()` itself does: a class may have overridden `qsize()` alone.
+    pub(super) fn compute_full(&self) -> R<bool> {
+        match self.order() {
+            Order::Custom if self.maxsize.get() > 0.0 => {
+                Ok(self.obj().call_method(&names::QSIZE, &[])?.to_f64()? >= self.maxsize.get())
+            }
+            _ => self.is_full_natively(),
+        }
+    }
+
+    /// `put_nowait(item)`
+    #[inline]
+    pub(super) fn put_nowait(&self, item: Obj) -> R<()> {
+        if self.is_shutdown.get() {
+            return Err(raise_class(&QUEUE_SHUT_DOWN));
+        }
+        if self.is_full()? {
+            return Err(raise_class(&imports::QUEUE_FULL));
+        }
+        self.put_item(item)?;
+        self.unfinished.set(self.unfinished.get() + 1);
+        if let Some(finished) = self.finished.get() {
+            finished.unset();
+        }
+        self.getters.pop_and_wake()
+    }
+
+    /// `get_nowait()`
+    #[inline]
+    pub(super) fn get_nowait(&self) -> R<Obj> {
+        if self.is_empty()? {
+            let shut_down = self.is_shutdown.get();
+            return Err(raise_class(if shut_down {
+                &QUEUE_SHUT_DOWN
+            } else {
+                &imports::QUEUE_EMPTY
+            }));
+        }
+        let item = self.get_item()?;
+        self.putters.pop_and_wake()?;
+        Ok(item)
+    }
+
+    /// `shutdown(immediate)`
+    pub(super) fn shutdown(&self, immediate: bool) -> R<()> {
+        self.is_shutdown.set(true);
+        if immediate {
+            while !self.is_empty()? {
+                self.get_item()?;
+                if self.unfinished.get() > 0 {
+                    self.unfinished.set(self.unfinished.get() - 1);
+                }
+            }
+            if self.unfinished.get() == 0 {
+                self.all_finished()?;
+            }
+        }
+        // everybody looks again, and finds the queue shut down
+        self.getters.pop_and_wake_all()?;
+        self.putters.pop_and_wake_all()
+    }
+}
+
+impl Bound for Queue {
+    fn bound(&self) -> &LoopBound {
+        &self.loop_
+    }
+}
+
+static CLASS: ClassCell<Queue> = ClassCell::new();
+
+impl Class for Queue {
+    const NAME: &'static CStr = c"asyncio.queues.Queue";
+    const DICT: Option<usize> = Some(offset_of!(Queue, dict));
+    const WEAKREFS: Option<usize> = Some(offset_of!(Queue, weakrefs));
+
+    fn class() -> &'static ClassCell<Queue> {
+        &CLASS
+    }
+    fn slots(slots: &mut Slots<Queue>) -> R<()> {
+        super::methods::slots(slots)
+    }
+    fn visit(&self, visitor: &mut Visitor) {
+        self.loop_.visit(visitor);
+        self.items.visit(visitor);
+        self.getters.visit(visitor);
+        self.putters.visit(visitor);
+        self.finished.visit(visitor);
+    }
+    fn clear(&self) {
+        self.loop_.clear();
+        self.items.clear();
+        self.getters.clear();
+        self.putters.clear();
+        self.finished.put(None);
+    }
+}
