@@ -9,6 +9,9 @@ use crate::tasks::Task;
 use std::cell::Cell;
 use std::ffi::CStr;
 
+/// The name of what wakes up a task, which is asyncio's.
+const WAKEUP: &str = "TaskWakeupMethWrapper";
+
 /// What a hook does. `argument` is the future that is done, or `None` for a plain callback.
 pub(crate) type Run = fn(&Own<Hook>, argument: Option<&Obj>) -> R<()>;
 
@@ -35,12 +38,17 @@ impl Hook {
 
     /// What a task that waits for a foreign future (or on a foreign loop) leaves there.
     pub(crate) fn wakeup(task: &Own<Task>) -> R<Own<Hook>> {
-        Hook::new("TaskWakeupMethWrapper", crate::tasks::step::wakeup_hook, Some(task.obj().clone()), None)
+        Hook::new(WAKEUP, crate::tasks::step::wakeup_hook, Some(task.obj().clone()), None)
     }
 
     /// A task's next step, for a foreign loop.
     pub(crate) fn step(task: &Own<Task>, exception: Option<Obj>) -> R<Own<Hook>> {
         Hook::new("TaskStepMethWrapper", crate::tasks::step::step_hook, Some(task.obj().clone()), exception)
+    }
+
+    /// The task that it wakes up, if that is what it is for.
+    pub(crate) fn woken_task(&self) -> Option<Obj> {
+        if self.name.get() == WAKEUP { self.a.get() } else { None }
     }
 
     /// Drops what it needs: after it, running it does nothing that keeps anything alive.

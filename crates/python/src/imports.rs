@@ -70,6 +70,8 @@ imports! {
     CONSTANTS = "asyncio"."constants";
     #[cfg(not(Py_3_14))] GET_POLICY = "asyncio.events"."get_event_loop_policy";
     #[cfg(Py_3_14)] GET_POLICY = "asyncio.events"."_get_event_loop_policy";
+    #[cfg(Py_3_14)] ADD_TO_AWAITED_BY = "_asyncio"."future_add_to_awaited_by";
+    #[cfg(Py_3_14)] DISCARD_FROM_AWAITED_BY = "_asyncio"."future_discard_from_awaited_by";
     STOCK_POLICY = "asyncio.unix_events"."_UnixDefaultEventLoopPolicy";
     RUNNER_STATE = "asyncio.runners"."_State";
     PARTIAL = "functools"."partial";
@@ -126,7 +128,7 @@ pub(crate) mod names {
         RUN_ = "_run"; CONTEXT_ATTR = "__context__"; CAUSE_ATTR = "__cause__"; AWAIT = "__await__";
         APPEND = "append"; DISCARD = "discard"; ADD = "add"; REMOVE = "remove"; POPLEFT = "popleft"; GET_ = "_get"; PUT_ = "_put"; INIT_ = "_init";
         FILENO = "fileno"; IS_RUNNING = "is_running"; IS_CLOSED = "is_closed"; STOP = "stop"; SUBMIT = "submit";
-        SET_RUNNING_OR_NOTIFY_CANCEL = "set_running_or_notify_cancel"; AWAITED_BY = "_asyncio_awaited_by"; VALUE = "value"; WHEN = "when";
+        SET_RUNNING_OR_NOTIFY_CANCEL = "set_running_or_notify_cancel"; AWAITED_BY = "_asyncio_awaited_by"; VALUE = "value"; WHEN = "when"; DOC = "__doc__";
         ACQUIRE = "acquire"; RELEASE = "release"; LOCKED = "locked"; WAIT = "wait"; NOTIFY = "notify"; GET_LOOP_ = "_get_loop";
         FULL = "full"; EMPTY = "empty"; QSIZE = "qsize"; PUT_NOWAIT = "put_nowait"; GET_NOWAIT = "get_nowait"; FORMAT_ = "_format"; POP = "pop";
         ACCEPT = "accept"; CONNECT = "connect"; FAMILY = "family"; GETSOCKOPT = "getsockopt"; GETTIMEOUT = "gettimeout"; PROTO = "proto"; TYPE = "type";

@@ -4,6 +4,7 @@
 //! a coroutine waits for and is driven by; `event_loop` runs them; the rest is asyncio's high-level API.
 
 mod debug;
+mod docs;
 mod deque;
 mod event_loop;
 mod ffi;
@@ -15,7 +16,6 @@ mod kwnames;
 mod later;
 mod locks;
 mod module;
-mod pending;
 mod policy;
 mod number;
 mod queues;

@@ -7,7 +7,7 @@ use crate::futures::Future;
 use crate::hook::Hook;
 use crate::tasks::{Task, factory, gather};
 use crate::{
-    event_loop, ffi, futures, graph, imports, kwnames, later, locks, pending, policy, queues, runners, takeover, taskgroups, tasks, threads, timeouts,
+    docs, event_loop, ffi, futures, graph, imports, kwnames, later, locks, policy, queues, runners, takeover, taskgroups, tasks, threads, timeouts,
     version,
 };
 
@@ -73,5 +73,5 @@ fn functions(module: &Obj) -> R<()> {
     policy::register(module)?;
     later::register(module)?;
     takeover::register(module)?;
-    pending::fill(module)
+    docs::copy(module)
 }

@@ -19,7 +19,8 @@ pub(crate) fn init() -> R<()> {
     let new = crate::ffi::function::make("__new__(cls, *args, **kwargs)", "aioxide", Some("EventLoop"), new, crate::ffi::function::Kind::Plain)?;
     let staticmethod = Obj::import("builtins")?.getattr_str("staticmethod")?;
     body.attribute("__new__", &staticmethod.call(&[&new])?)?;
-    body.method("__init__(self)", |_| Ok(Obj::none()))?;
+    // asyncio's takes a selector; ours waits in its own way
+    body.method("__init__(self, selector=None)", |_| Ok(Obj::none()))?;
     body.method("__repr__(self)", repr)?;
     body.method("__del__(self)", lifecycle::del)?;
     body.method("__hash__(self)", hash)?;
