@@ -26,6 +26,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
 
 fn classes(module: &Obj) -> R<()> {
     class::create::<ffi::Coroutine>(None)?;
+    class::create::<ffi::coroutine::Wrapper>(None)?;
     class::create::<Hook>(None)?;
     class::create::<FutureIter>(None)?;
     class::create::<Future>(None)?;

@@ -520,6 +520,7 @@ pub(crate) struct Slots<T: Class> {
     slots: Vec<c::PyType_Slot>,
     getset: Vec<c::PyGetSetDef>,
     functions: Vec<(String, Obj)>,
+    faces: Vec<(String, Obj)>,
     init: Option<(String, Imp)>,
     module: String,
     qualname: String,
@@ -561,6 +562,14 @@ impl<T: Class> Slots<T> {
         let name = sig.split('(').next().unwrap_or_default().to_owned();
         let function = function::make(sig, &self.module, Some(&self.qualname), imp, kind)?;
         self.functions.push((name, function));
+        Ok(())
+    }
+
+    /// What Python code finds under the name of a slot, while the interpreter goes on using the slot.
+    pub(crate) fn face(&mut self, sig: &str, imp: Imp) -> R<()> {
+        let name = sig.split('(').next().unwrap_or_default().to_owned();
+        let function = function::make(sig, &self.module, Some(&self.qualname), imp, function::Kind::Plain)?;
+        self.faces.push((name, function));
         Ok(())
     }
 
@@ -651,6 +660,7 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
         slots: Vec::new(),
         getset: Vec::new(),
         functions: Vec::new(),
+        faces: Vec::new(),
         init: None,
         module: module.to_owned(),
         qualname: qualname.to_owned(),
@@ -714,6 +724,15 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     }
     for (name, function) in &slots.functions {
         class.setattr_str(name, function)?;
+    }
+    for (name, function) in &slots.faces {
+        // SAFETY: a heap type that nobody knows yet; not through setattr, which would replace the slot.
+        unsafe {
+            let class: *mut c::PyTypeObject = class.as_ptr().cast();
+            let dict = (*class).tp_dict;
+            super::object::check(c::PyDict_SetItem(dict, Obj::interned(name)?.as_ptr(), function.as_ptr()))?;
+            c::PyType_Modified(class);
+        }
     }
     if let Some((sig, imp)) = slots.init {
         let function = function::make(&sig, module, Some(qualname), imp, function::Kind::Plain)?;

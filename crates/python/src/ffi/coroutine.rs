@@ -398,6 +398,7 @@ impl Class for Coroutine {
         slots.no_new();
         slots.repr(repr);
         slots.await_(itself);
+        slots.face("__await__(self, /)", Wrapper::of)?;
         slots.resume(resume);
         slots.method("send(self, value, /)", method_send)?;
         slots.method("throw(self, typ, val=None, tb=None, /)", method_throw)?;
@@ -450,5 +451,55 @@ impl Class for Coroutine {
             }
             _ => {}
         }
+    }
+}
+
+/// `coroutine_wrapper`: what `coroutine.__await__()` gives to Python code. Unlike the coroutine itself it is
+/// iterable. (The interpreter's `await` needs no such thing and gets the coroutine.)
+#[derive(Default)]
+pub(crate) struct Wrapper {
+    coroutine: super::OwnSlot<Coroutine>,
+}
+
+impl Wrapper {
+    fn of(args: &Args) -> R<Obj> {
+        let wrapper = Wrapper::default();
+        wrapper.coroutine.put(Some(args.this::<Coroutine>()?.clone()));
+        Ok(WRAPPER.alloc(wrapper)?.into_obj())
+    }
+
+    fn method(args: &Args, method: &'static super::object::Static) -> R<Obj> {
+        let Some(coroutine) = args.this::<Wrapper>()?.coroutine.get() else { return Ok(Obj::none()) };
+        let given: Vec<&Obj> = (1..4).map_while(|index| args.get(index)).collect();
+        coroutine.obj().call_method(method, &given)
+    }
+}
+
+static WRAPPER: ClassCell<Wrapper> = ClassCell::new();
+
+impl Class for Wrapper {
+    const NAME: &'static CStr = c"aioxide._core.coroutine_wrapper";
+    const SUBCLASSABLE: bool = false;
+
+    fn class() -> &'static ClassCell<Wrapper> {
+        &WRAPPER
+    }
+    fn slots(slots: &mut Slots<Wrapper>) -> R<()> {
+        use crate::imports::names;
+        slots.no_new();
+        slots.iter(|this: &Own<Wrapper>| Ok(this.obj().clone()));
+        slots.resume(|this: &Own<Wrapper>, value| match this.coroutine.get() {
+            Some(coroutine) => resume(&coroutine, value),
+            None => Step::Return(Obj::none()),
+        });
+        slots.method("send(self, value, /)", |args| Wrapper::method(args, &names::SEND))?;
+        slots.method("throw(self, typ, val=None, tb=None, /)", |args| Wrapper::method(args, &names::THROW))?;
+        slots.method("close(self, /)", |args| Wrapper::method(args, &names::CLOSE))
+    }
+    fn visit(&self, visitor: &mut Visitor) {
+        self.coroutine.visit(visitor);
+    }
+    fn clear(&self) {
+        self.coroutine.put(None);
     }
 }
