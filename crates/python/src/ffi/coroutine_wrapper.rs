@@ -49,7 +49,9 @@ impl Class for CoroutineWrapper {
         slots.iter(|this: &Own<CoroutineWrapper>| Ok(this.obj().clone()));
         slots.resume(step);
         slots.method("send(self, value, /)", |args| forward(args, method_send))?;
-        slots.method("throw(self, typ, val=None, tb=None, /)", |args| forward(args, method_throw))?;
+        slots.method("throw(self, typ, val=None, tb=None, /)", |args| {
+            forward(args, method_throw)
+        })?;
         slots.method("close(self, /)", |args| forward(args, method_close))
     }
     fn visit(&self, visitor: &mut Visitor) {
