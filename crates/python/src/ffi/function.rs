@@ -585,18 +585,30 @@ pub(crate) fn make(sig: &str, module: &str, class: Option<&str>, imp: Imp, kind:
         object
     };
     if kind == Kind::Async {
-        mark_async(&function)?;
+        mark_async(&function, sig)?;
     }
     Ok(function)
 }
 
-/// What `asyncio.iscoroutinefunction` and (3.12+) `inspect.iscoroutinefunction` look for.
-fn mark_async(function: &Obj) -> R<()> {
+/// What `iscoroutinefunction` looks for: asyncio's own marker, and inspect's (3.12+) or, before that, the
+/// flags of a `__code__`.
+fn mark_async(function: &Obj, sig: &str) -> R<()> {
     let marker = Obj::import("asyncio.coroutines")?.getattr_str("_is_coroutine")?;
     function.setattr_str("_is_coroutine", &marker)?;
     let inspect = Obj::import("inspect")?;
     if let Some(mark) = inspect.getattr_opt(&Obj::str("_is_coroutine_mark")?)? {
-        function.setattr_str("_is_coroutine_mark", &mark)?;
+        return function.setattr_str("_is_coroutine_mark", &mark);
+    }
+    let namespace = Obj::dict()?;
+    let source = Obj::str(&format!("async def {sig}: pass"))?;
+    Obj::import("builtins")?
+        .getattr_str("exec")?
+        .call(&[&source, &namespace])?;
+    let name = function.getattr_str("__name__")?;
+    if let Some(twin) = namespace.dict_get(&name)? {
+        for attribute in ["__code__", "__defaults__", "__kwdefaults__", "__annotations__"] {
+            function.setattr_str(attribute, &twin.getattr_str(attribute)?)?;
+        }
     }
     Ok(())
 }
