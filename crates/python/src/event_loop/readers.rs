@@ -303,7 +303,7 @@ pub(super) fn dispatch(loop_: &Obj, core: &Own<LoopCore>, events: &mut Events) -
     let mut failure = None;
     for waiter in told.drain(..) {
         match waiter {
-            Waiter::Handle(handle) => core.push(Entry::Handle(handle)),
+            Waiter::Handle(handle) => core.push(Entry::Handle(handles::Queued::shared(handle))),
             Waiter::Future(future) if !future.is_done() => {
                 if let Err(raised) = future.finish(Obj::none()) {
                     failure = Some(raised.take());
