@@ -99,7 +99,7 @@ pub(crate) mod names {
         FILENO = "fileno"; IS_RUNNING = "is_running"; IS_CLOSED = "is_closed"; STOP = "stop"; SUBMIT = "submit";
         SET_RUNNING_OR_NOTIFY_CANCEL = "set_running_or_notify_cancel"; AWAITED_BY = "_asyncio_awaited_by"; VALUE = "value"; WHEN = "when";
         ACQUIRE = "acquire"; RELEASE = "release"; LOCKED = "locked"; WAIT = "wait"; NOTIFY = "notify"; GET_LOOP_ = "_get_loop";
-        FULL = "full"; EMPTY = "empty"; QSIZE = "qsize"; PUT_NOWAIT = "put_nowait"; GET_NOWAIT = "get_nowait"; FORMAT_ = "_format"; POP = "pop";
+        FULL = "full"; EMPTY = "empty"; QSIZE = "qsize"; PUT_NOWAIT = "put_nowait"; GET_NOWAIT = "get_nowait"; FORMAT_ = "_format"; POP = "pop"; RUNNING_LOOP = "__asyncio_running_event_loop__";
     }
 }
 

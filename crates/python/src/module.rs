@@ -19,6 +19,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     imports::init()?;
     kwnames::init()?;
     function::init()?;
+    ffi::ended::init()?;
     classes(module)?;
     functions(module)
 }

@@ -169,8 +169,11 @@ impl<T: Class> ClassCell<T> {
 }
 
 /// Makes the head of a re-used instance as `PyObject_GC_New` would.
-unsafe fn init_head(ptr: *mut c::PyObject) {
-    // SAFETY: the memory of a dead instance: its type pointer is still there.
+///
+/// # Safety
+/// `ptr` is the memory of a dead instance, whose type pointer is still there.
+pub(super) unsafe fn init_head(ptr: *mut c::PyObject) {
+    // SAFETY: the caller's promise.
     unsafe {
         unsafe extern "C" {
             fn _Py_NewReference(op: *mut c::PyObject);
@@ -423,7 +426,7 @@ unsafe extern "C" fn iternext<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(op: 
             Step::Yield(value) => value.into_ptr(),
             Step::Return(value) if value.is_none() => std::ptr::null_mut(),
             Step::Return(value) => {
-                super::send::stop_iteration(value);
+                super::ended::end_with(value);
                 std::ptr::null_mut()
             }
             Step::Raise(_) => std::ptr::null_mut(),
