@@ -46,6 +46,8 @@ class Marker:
 CASES: dict[str, Make] = {}
 #: cases whose object the running loop itself holds: collected when the loop is gone
 HELD: set[str] = set()
+#: cases whose object may let go of the marker at once
+EARLY = {"wait_timeout", "sleep_started", "handle_cancelled", "closed_loop_ready", "closed_loop_scheduled", "closed_loop_threadsafe"}
 
 
 def case(function: Make) -> Make:
@@ -738,7 +740,7 @@ def test_cycle_is_collected(aio, name):
         loop.set_exception_handler(lambda loop, context: None)
         reference = build(loop)
         await settle(aio)
-        assert reference() is not None, "the case holds no marker: it tests nothing"
+        assert name in EARLY or reference() is not None, "the case holds no marker: it tests nothing"
         if name not in HELD:
             gc.collect()
             assert reference() is None, "alive after a collection"
@@ -763,10 +765,12 @@ def resident() -> int:
 
 #: cases that cost a descriptor or a thread each
 COSTLY = ("closed_loop", "open_loop", "loop_", "subclass_Runner")
+#: a body that is collected inside `async with TaskGroup()` awaits once more, which no coroutine may do then
+NOT_REPEATED = {"task_group_entered", *HELD}
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("name", [name for name in CASES if name not in HELD])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_REPEATED])
 def test_creation_does_not_leak(aio, name):
     """Made and dropped a few thousand times: neither Python's blocks nor the process's memory grow."""
     applicable(name)
@@ -856,6 +860,8 @@ def poke(thing):
 @pytest.mark.parametrize("name", CLASSES)
 def test_uninitialised(aio, name):
     """`Cls.__new__(Cls)`, and a subclass whose __init__ never calls super: ordinary exceptions at most."""
+    if STDLIB and name == "Task":
+        pytest.skip("asyncio's own Task crashes the interpreter here")
     if not hasattr(aio, name):
         pytest.skip(f"no {name}")
     body = f"""
@@ -909,7 +915,7 @@ def test_internal_objects_uninitialised(aio):
             kinds.update(type(attempt(getattr, thing, name)) for name in dir(thing) if not name.startswith("__"))
             attempt(thing.__await__) if hasattr(type(thing), "__await__") else None
             if hasattr(thing, "close") and thing is not loop:
-                thing.close()
+                attempt(thing.close)
         future.cancel()
     with aio.Runner() as runner:
         runner.run(main())
@@ -929,7 +935,6 @@ def test_internal_objects_uninitialised(aio):
     assert succeeds(PRELUDE + textwrap.dedent(body)).endswith("survived\n")
 
 
-@pytest.mark.skipif(not STDLIB and not hasattr(gc, "freeze"), reason="never")
 def test_the_cases_can_fail(aio):
     """A class that hides its members from the collector fails the check."""
 
