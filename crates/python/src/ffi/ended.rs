@@ -49,8 +49,14 @@ mod carrier {
     /// Makes the class.
     pub(crate) fn init() -> R<()> {
         let mut slots = [
-            c::PyType_Slot { slot: c::Py_tp_dealloc, pfunc: dealloc as *mut c_void },
-            c::PyType_Slot { slot: 0, pfunc: null_mut() },
+            c::PyType_Slot {
+                slot: c::Py_tp_dealloc,
+                pfunc: dealloc as *mut c_void,
+            },
+            c::PyType_Slot {
+                slot: 0,
+                pfunc: null_mut(),
+            },
         ];
         let mut spec = c::PyType_Spec {
             name: c"builtins.StopIteration".as_ptr(),

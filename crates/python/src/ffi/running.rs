@@ -60,7 +60,11 @@ mod last {
         // SAFETY: the GIL is held; looking up an interned str in a dict of such runs no code and fails with null.
         unsafe {
             let dict = c::PyThreadState_GetDict();
-            if dict.is_null() { null_mut() } else { c::PyDict_GetItemWithError(dict, names::RUNNING_LOOP.as_ptr()) }
+            if dict.is_null() {
+                null_mut()
+            } else {
+                c::PyDict_GetItemWithError(dict, names::RUNNING_LOOP.as_ptr())
+            }
         }
     }
 
@@ -75,7 +79,11 @@ mod last {
     }
 
     pub(super) fn remember(running: Option<&Obj>) {
-        let mut new = Last { entry: null_mut(), running: null_mut(), epoch: fork_epoch() };
+        let mut new = Last {
+            entry: null_mut(),
+            running: null_mut(),
+            epoch: fork_epoch(),
+        };
         if let (Some(running), entry) = (running, entry())
             && !entry.is_null()
         {
