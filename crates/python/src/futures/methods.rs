@@ -43,6 +43,9 @@ pub(super) fn slots(slots: &mut Slots<Future>) -> R<()> {
     slots.get(c"_source_traceback", |this| extra(this, |extra| &extra.source_traceback));
     slots.get_set(c"_cancel_message", |this| extra(this, |extra| &extra.cancel_message), |this, value| {
         this.alive()?;
+        if value.is_none() && version::SINCE_314.get() {
+            return Err(attribute_error("cannot delete attribute"));
+        }
         this.set_cancel_message(value);
         Ok(())
     });
