@@ -7,7 +7,9 @@ use crate::imports::{self, names};
 
 /// `coroutines._is_debug_mode()`: `-X dev`, or `PYTHONASYNCIODEBUG` unless `-E`.
 pub(crate) fn enabled_by_default() -> R<bool> {
-    Obj::import("asyncio.coroutines")?.call_method_str("_is_debug_mode", &[])?.truth()
+    Obj::import("asyncio.coroutines")?
+        .call_method_str("_is_debug_mode", &[])?
+        .truth()
 }
 
 /// Where the caller is: what `_source_traceback` holds. At most `constants.DEBUG_STACK_DEPTH` frames.
@@ -63,12 +65,17 @@ pub(crate) fn track_origins(core: &LoopCore, on: bool) -> R<()> {
     }
     let sys = Obj::import("sys")?;
     if on {
-        let before = sys.call_method_str("get_coroutine_origin_tracking_depth", &[])?.to_i64()?;
+        let before = sys
+            .call_method_str("get_coroutine_origin_tracking_depth", &[])?
+            .to_i64()?;
         sys.call_method_str("set_coroutine_origin_tracking_depth", &[&Obj::int(DEPTH)?])?;
         // stored one higher, so that zero means: not tracking
         core.origin_tracking.set(before as i32 + 1);
     } else {
-        sys.call_method_str("set_coroutine_origin_tracking_depth", &[&Obj::int(i64::from(saved) - 1)?])?;
+        sys.call_method_str(
+            "set_coroutine_origin_tracking_depth",
+            &[&Obj::int(i64::from(saved) - 1)?],
+        )?;
         core.origin_tracking.set(OFF);
     }
     Ok(())

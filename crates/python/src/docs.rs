@@ -26,7 +26,10 @@ fn namesakes() -> R<Obj> {
 fn methods(ours: &Obj, original: &Obj) -> R<()> {
     for (name, method) in members(ours)? {
         let public = !name.to_string()?.starts_with('_');
-        if let Some(namesake) = original.getattr_opt(&name)?.filter(|_| public && method.callable()) {
+        if let Some(namesake) = original
+            .getattr_opt(&name)?
+            .filter(|_| public && method.callable())
+        {
             describe(&method, &namesake)?;
         }
     }
@@ -39,7 +42,11 @@ fn describe(ours: &Obj, original: &Obj) -> R<()> {
         return Ok(());
     }
     let text = original.getattr(&names::DOC)?;
-    if text.is_none() { Ok(()) } else { ours.setattr(&names::DOC, &text) }
+    if text.is_none() {
+        Ok(())
+    } else {
+        ours.setattr(&names::DOC, &text)
+    }
 }
 
 /// `vars(object).items()`

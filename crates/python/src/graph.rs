@@ -21,7 +21,11 @@ pub(crate) fn awaited_by(this: &Own<Future>) -> R<Obj> {
     {
         all.extend(added.to_vec()?);
     }
-    if all.is_empty() { Ok(Obj::none()) } else { Obj::set(&all) }
+    if all.is_empty() {
+        Ok(Obj::none())
+    } else {
+        Obj::set(&all)
+    }
 }
 
 /// The task that a callback wakes up: a listener is the task itself; where the future's class is derived
@@ -43,12 +47,19 @@ pub(crate) fn current_task() -> R<Option<Obj>> {
 
 /// `future_add_to_awaited_by(future, waiter)`: an edge that no callback of a task shows.
 pub(crate) fn add_awaited_by(future: &Obj, waiter: Option<&Obj>) -> R<()> {
-    let Some(waiter) = waiter.filter(|_| version::CALL_GRAPH.get()) else { return Ok(()) };
-    let Some(future) = Future::class().instance(future) else { return Ok(()) };
+    let Some(waiter) = waiter.filter(|_| version::CALL_GRAPH.get()) else {
+        return Ok(());
+    };
+    let Some(future) = Future::class().instance(future) else {
+        return Ok(());
+    };
     match future.extra().awaited_by.get() {
         Some(all) => all.set_add(waiter),
         None => {
-            future.extra().awaited_by.set(Obj::set(std::slice::from_ref(waiter))?);
+            future
+                .extra()
+                .awaited_by
+                .set(Obj::set(std::slice::from_ref(waiter))?);
             Ok(())
         }
     }
@@ -56,7 +67,9 @@ pub(crate) fn add_awaited_by(future: &Obj, waiter: Option<&Obj>) -> R<()> {
 
 /// `future_discard_from_awaited_by(future, waiter)`
 pub(crate) fn discard_awaited_by(future: &Obj, waiter: Option<&Obj>) -> R<()> {
-    let (Some(waiter), Some(future)) = (waiter, Future::class().instance(future)) else { return Ok(()) };
+    let (Some(waiter), Some(future)) = (waiter, Future::class().instance(future)) else {
+        return Ok(());
+    };
     if let Some(all) = future.extra_opt().and_then(|extra| extra.awaited_by.get()) {
         all.call_method(&crate::imports::names::DISCARD, &[waiter])?;
     }
@@ -91,7 +104,12 @@ pub(crate) fn register(module: &Obj) -> R<()> {
     crate::module::export(
         module,
         &[
-            ("asyncio.futures", "future_add_to_awaited_by(fut, waiter, /)", future_add_to_awaited_by, Plain),
+            (
+                "asyncio.futures",
+                "future_add_to_awaited_by(fut, waiter, /)",
+                future_add_to_awaited_by,
+                Plain,
+            ),
             (
                 "asyncio.futures",
                 "future_discard_from_awaited_by(fut, waiter, /)",

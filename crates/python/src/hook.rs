@@ -38,17 +38,31 @@ impl Hook {
 
     /// What a task that waits for a foreign future (or on a foreign loop) leaves there.
     pub(crate) fn wakeup(task: &Own<Task>) -> R<Own<Hook>> {
-        Hook::new(WAKEUP, crate::tasks::step::wakeup_hook, Some(task.obj().clone()), None)
+        Hook::new(
+            WAKEUP,
+            crate::tasks::step::wakeup_hook,
+            Some(task.obj().clone()),
+            None,
+        )
     }
 
     /// A task's next step, for a foreign loop.
     pub(crate) fn step(task: &Own<Task>, exception: Option<Obj>) -> R<Own<Hook>> {
-        Hook::new("TaskStepMethWrapper", crate::tasks::step::step_hook, Some(task.obj().clone()), exception)
+        Hook::new(
+            "TaskStepMethWrapper",
+            crate::tasks::step::step_hook,
+            Some(task.obj().clone()),
+            exception,
+        )
     }
 
     /// The task that it wakes up, if that is what it is for.
     pub(crate) fn woken_task(&self) -> Option<Obj> {
-        if self.name.get() == WAKEUP { self.a.get() } else { None }
+        if self.name.get() == WAKEUP {
+            self.a.get()
+        } else {
+            None
+        }
     }
 
     /// Drops what it needs: after it, running it does nothing that keeps anything alive.
@@ -76,7 +90,11 @@ fn call(args: &Args) -> R<Obj> {
 }
 
 fn repr(this: &Own<Hook>) -> R<Obj> {
-    Obj::str(&format!("<{} object at {:p}>", this.name.get(), this.obj().as_ptr()))
+    Obj::str(&format!(
+        "<{} object at {:p}>",
+        this.name.get(),
+        this.obj().as_ptr()
+    ))
 }
 
 fn qualname(this: &Own<Hook>) -> R<Obj> {
@@ -84,7 +102,9 @@ fn qualname(this: &Own<Hook>) -> R<Obj> {
 }
 
 fn self_attr(this: &Own<Hook>) -> R<Obj> {
-    this.a.get().ok_or_else(|| -> Raised { crate::ffi::errors::attribute_error("__self__") })
+    this.a
+        .get()
+        .ok_or_else(|| -> Raised { crate::ffi::errors::attribute_error("__self__") })
 }
 
 static CLASS: ClassCell<Hook> = ClassCell::new();

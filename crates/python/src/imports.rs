@@ -94,7 +94,9 @@ fn define_wrap_awaitable() -> R<()> {
     let source = Obj::str("async def _wrap_awaitable(awaitable):\n    return await awaitable\n")?;
     let namespace = Obj::dict()?;
     namespace.dict_set(&Obj::str("__name__")?, &Obj::str("asyncio.tasks")?)?;
-    Obj::import("builtins")?.getattr_str("exec")?.call(&[&source, &namespace])?;
+    Obj::import("builtins")?
+        .getattr_str("exec")?
+        .call(&[&source, &namespace])?;
     if let Some(function) = namespace.dict_get(&Obj::str("_wrap_awaitable")?)? {
         WRAP_AWAITABLE.fill(function);
     }

@@ -4,8 +4,8 @@
 //! a coroutine waits for and is driven by; `event_loop` runs them; the rest is asyncio's high-level API.
 
 mod debug;
-mod docs;
 mod deque;
+mod docs;
 mod event_loop;
 mod ffi;
 mod futures;
@@ -16,8 +16,8 @@ mod kwnames;
 mod later;
 mod locks;
 mod module;
-mod policy;
 mod number;
+mod policy;
 mod queues;
 mod runners;
 mod takeover;

@@ -2,13 +2,13 @@
 
 use crate::ffi::function::{self, Imp, Kind};
 use crate::ffi::{Class, Obj, R, class};
-use crate::futures::iter::FutureIter;
 use crate::futures::Future;
+use crate::futures::iter::FutureIter;
 use crate::hook::Hook;
 use crate::tasks::{Task, factory, gather};
 use crate::{
-    docs, event_loop, ffi, futures, graph, imports, kwnames, later, locks, policy, queues, runners, takeover, taskgroups, tasks, threads, timeouts,
-    version,
+    docs, event_loop, ffi, futures, graph, imports, kwnames, later, locks, policy, queues, runners, takeover,
+    taskgroups, tasks, threads, timeouts, version,
 };
 
 /// Fills the module. Called once.
@@ -26,6 +26,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
 
 fn classes(module: &Obj) -> R<()> {
     class::create::<ffi::Coroutine>(None)?;
+    class::create::<ffi::coroutine_wrapper::CoroutineWrapper>(None)?;
     class::create::<Hook>(None)?;
     class::create::<FutureIter>(None)?;
     class::create::<Future>(None)?;

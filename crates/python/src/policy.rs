@@ -41,7 +41,9 @@ pub(crate) fn default_loop() -> R<Obj> {
 /// `asyncio.set_event_loop(loop)`
 pub(crate) fn set_event_loop(loop_: Option<&Obj>) -> R<()> {
     let loop_ = loop_.cloned().unwrap_or_else(Obj::none);
-    imports::EVENTS.call_method_str("set_event_loop", &[&loop_]).map(drop)
+    imports::EVENTS
+        .call_method_str("set_event_loop", &[&loop_])
+        .map(drop)
 }
 
 /// `asyncio.get_event_loop()`: the running one, or the thread's.
@@ -74,7 +76,12 @@ pub(crate) fn register(module: &Obj) -> R<()> {
     crate::module::export(
         module,
         &[
-            ("asyncio.events", "get_event_loop_policy()", get_event_loop_policy, Plain),
+            (
+                "asyncio.events",
+                "get_event_loop_policy()",
+                get_event_loop_policy,
+                Plain,
+            ),
             ("asyncio.events", "new_event_loop()", new_event_loop, Plain),
         ],
     )?;

@@ -52,7 +52,9 @@ fn finally<T>(result: R<T>, last: impl FnOnce() -> R<()>) -> R<T> {
         Err(raised) => raised,
     };
     let first = raised.take();
-    let Err(raised) = last() else { return Err(raise(&first)) };
+    let Err(raised) = last() else {
+        return Err(raise(&first));
+    };
     let second = raised.take();
     if !second.is(&first) && exceptions::context(&second).is_none() {
         exceptions::set_context(&second, Some(first));
@@ -115,16 +117,28 @@ impl Own<Runner> {
     fn run(&self, coro: &Obj, given: Option<&Obj>) -> R<Obj> {
         let any_awaitable = version::RUN_TAKES_AWAITABLE.get();
         if !any_awaitable && !task::check_coroutine(coro)? {
-            return Err(value_error(&format!("a coroutine was expected, got {}", coro.repr()?)));
+            return Err(value_error(&format!(
+                "a coroutine was expected, got {}",
+                coro.repr()?
+            )));
         }
         if running::get()?.is_some() {
-            return Err(runtime_error("Runner.run() cannot be called from a running event loop"));
+            return Err(runtime_error(
+                "Runner.run() cannot be called from a running event loop",
+            ));
         }
         let loop_ = self.lazy_init()?;
-        let coro = if any_awaitable { as_coroutine(coro)? } else { coro.clone() };
+        let coro = if any_awaitable {
+            as_coroutine(coro)?
+        } else {
+            coro.clone()
+        };
         let context = given.cloned().unwrap_or_else(|| self.context.get_or_none());
-        let main =
-            loop_.call_method_kw(&names::CREATE_TASK, &[&coro, &context], Some(&crate::kwnames::CONTEXT))?;
+        let main = loop_.call_method_kw(
+            &names::CREATE_TASK,
+            &[&coro, &context],
+            Some(&crate::kwnames::CONTEXT),
+        )?;
         drop(coro);
         let handler = self.catch_interrupts(&main)?;
         self.interrupts.set(0);
@@ -135,7 +149,9 @@ impl Own<Runner> {
             }
             result => result,
         };
-        finally(result, || handler.map_or(Ok(()), |handler| release_interrupts(&handler)))
+        finally(result, || {
+            handler.map_or(Ok(()), |handler| release_interrupts(&handler))
+        })
     }
 
     /// The main task was cancelled. If it was Ctrl-C alone that did it, that is what comes out.
@@ -165,7 +181,12 @@ impl Own<Runner> {
         if !current.is(&signal.getattr_str("default_int_handler")?) {
             return Ok(None);
         }
-        let handler = Hook::new("Runner._on_sigint", on_sigint, Some(self.obj().clone()), Some(main.clone()))?;
+        let handler = Hook::new(
+            "Runner._on_sigint",
+            on_sigint,
+            Some(self.obj().clone()),
+            Some(main.clone()),
+        )?;
         match signal.call_method_str("signal", &[&sigint, handler.obj()]) {
             Ok(_) => Ok(Some(handler)),
             // the main thread of an embedded interpreter may have no signals
@@ -190,8 +211,12 @@ fn release_interrupts(handler: &Own<Hook>) -> R<()> {
 
 /// SIGINT: a signal handler, so it may run between any two instructions of the main thread.
 fn on_sigint(hook: &Own<Hook>, _signum: Option<&Obj>) -> R<()> {
-    let (Some(runner), Some(main)) = (hook.a.get(), hook.b.get()) else { return interrupt() };
-    let Some(runner) = CLASS.instance(&runner) else { return interrupt() };
+    let (Some(runner), Some(main)) = (hook.a.get(), hook.b.get()) else {
+        return interrupt();
+    };
+    let Some(runner) = CLASS.instance(&runner) else {
+        return interrupt();
+    };
     runner.interrupts.set(runner.interrupts.get() + 1);
     if runner.interrupts.get() > 1 || main.call_method(&names::DONE, &[])?.truth()? {
         return interrupt();
@@ -199,7 +224,10 @@ fn on_sigint(hook: &Own<Hook>, _signum: Option<&Obj>) -> R<()> {
     main.call_method(&names::CANCEL, &[])?;
     // the loop may be asleep in its poll
     let wake_up = Hook::new("Runner._on_sigint.<locals>.<lambda>", |_, _| Ok(()), None, None)?;
-    runner.loop_.get_or_none().call_method(&names::CALL_SOON_THREADSAFE, &[wake_up.obj()])?;
+    runner
+        .loop_
+        .get_or_none()
+        .call_method(&names::CALL_SOON_THREADSAFE, &[wake_up.obj()])?;
     Ok(())
 }
 
@@ -213,10 +241,16 @@ fn as_coroutine(object: &Obj) -> R<Obj> {
         return Ok(object.clone());
     }
     if !imports::ISAWAITABLE.call(&[object])?.truth()? {
-        return Err(type_error("An asyncio.Future, a coroutine or an awaitable is required"));
+        return Err(type_error(
+            "An asyncio.Future, a coroutine or an awaitable is required",
+        ));
     }
     let name = "Runner.run.<locals>._wrap_awaitable";
-    Coroutine::boxed(name, &[object], |co: Co| async move { co.wait(co.local(0)).await })
+    Coroutine::boxed(
+        name,
+        &[object],
+        |co: Co| async move { co.wait(co.local(0)).await },
+    )
 }
 
 /// Everything that is to end before a loop is closed.
@@ -226,7 +260,10 @@ fn shut_down(loop_: &Obj) -> R<()> {
     complete(loop_.call_method_str("shutdown_asyncgens", &[])?)?;
     let executor = Obj::interned("shutdown_default_executor")?;
     complete(if version::SINCE_312.get() {
-        loop_.call_method(&executor, &[&imports::CONSTANTS.getattr_str("THREAD_JOIN_TIMEOUT")?])?
+        loop_.call_method(
+            &executor,
+            &[&imports::CONSTANTS.getattr_str("THREAD_JOIN_TIMEOUT")?],
+        )?
     } else {
         loop_.call_method(&executor, &[])?
     })?;
@@ -264,7 +301,9 @@ fn cancel_all_tasks(loop_: &Obj) -> R<()> {
 /// `asyncio.run(main, *, debug=None, loop_factory=None)`
 fn run(args: &Args) -> R<Obj> {
     if running::get()?.is_some() {
-        return Err(runtime_error("asyncio.run() cannot be called from a running event loop"));
+        return Err(runtime_error(
+            "asyncio.run() cannot be called from a running event loop",
+        ));
     }
     let runner = Runner::default();
     runner.debug.put(args.opt(1).cloned());
@@ -312,12 +351,20 @@ impl Class for Runner {
     fn slots(slots: &mut Slots<Runner>) -> R<()> {
         slots.init("(self, *, debug=None, loop_factory=None)", init);
         let methods: [(&str, Imp); 6] = [
-            ("run(self, coro, *, context=None)", |args| this(args)?.run(args.req(1)?, args.opt(2))),
+            ("run(self, coro, *, context=None)", |args| {
+                this(args)?.run(args.req(1)?, args.opt(2))
+            }),
             ("get_loop(self)", |args| this(args)?.lazy_init()),
             ("close(self)", |args| this(args)?.close().map(|()| Obj::none())),
-            ("_lazy_init(self)", |args| this(args)?.lazy_init().map(|_| Obj::none())),
-            ("__enter__(self)", |args| this(args)?.lazy_init().and_then(|_| args.req(0).cloned())),
-            ("__exit__(self, exc_type, exc_val, exc_tb)", |args| this(args)?.close().map(|()| Obj::none())),
+            ("_lazy_init(self)", |args| {
+                this(args)?.lazy_init().map(|_| Obj::none())
+            }),
+            ("__enter__(self)", |args| {
+                this(args)?.lazy_init().and_then(|_| args.req(0).cloned())
+            }),
+            ("__exit__(self, exc_type, exc_val, exc_tb)", |args| {
+                this(args)?.close().map(|()| Obj::none())
+            }),
         ];
         for (sig, imp) in methods {
             slots.method(sig, imp)?;
@@ -328,7 +375,9 @@ impl Class for Runner {
         slots.get(c"_loop", |this| Ok(this.loop_.get_or_none()));
         slots.get(c"_context", |this| Ok(this.context.get_or_none()));
         slots.get(c"_interrupt_count", |this| Obj::int(this.interrupts.get().into()));
-        slots.get(c"_set_event_loop", |this| Ok(Obj::bool(this.set_event_loop.get())));
+        slots.get(c"_set_event_loop", |this| {
+            Ok(Obj::bool(this.set_event_loop.get()))
+        });
         Ok(())
     }
     fn visit(&self, visitor: &mut Visitor) {

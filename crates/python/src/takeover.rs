@@ -49,7 +49,12 @@ fn install(_: &Args) -> R<Obj> {
         }
     }
     let policy: &Obj = &imports::STOCK_POLICY;
-    replace(policy, "_loop_factory", &policy.getattr_str("_loop_factory")?, EVENT_LOOP.get())?;
+    replace(
+        policy,
+        "_loop_factory",
+        &policy.getattr_str("_loop_factory")?,
+        EVENT_LOOP.get(),
+    )?;
     INSTALLED.store(true, Ordering::Relaxed);
     Ok(Obj::none())
 }
@@ -68,7 +73,10 @@ fn uninstall(_: &Args) -> R<Obj> {
 }
 
 fn replace(owner: &Obj, name: &str, original: &Obj, ours: &Obj) -> R<()> {
-    REPLACED.call_method_str("append", &[&Obj::tuple(&[owner, &Obj::interned(name)?, original])?])?;
+    REPLACED.call_method_str(
+        "append",
+        &[&Obj::tuple(&[owner, &Obj::interned(name)?, original])?],
+    )?;
     owner.setattr_str(name, ours)
 }
 
@@ -136,6 +144,9 @@ pub(crate) fn register(module: &Obj) -> R<()> {
     module.setattr_str("__version__", &Obj::str(env!("CARGO_PKG_VERSION"))?)?;
     crate::module::export(
         module,
-        &[("aioxide", "install()", install, Plain), ("aioxide", "uninstall()", uninstall, Plain)],
+        &[
+            ("aioxide", "install()", install, Plain),
+            ("aioxide", "uninstall()", uninstall, Plain),
+        ],
     )
 }

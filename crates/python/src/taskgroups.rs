@@ -15,7 +15,8 @@ mod exit;
 use crate::event_loop::core;
 use crate::ffi::errors::{exc, runtime_error};
 use crate::ffi::{
-    Args, Class, ClassCell, Coroutine, Fifo, Obj, Own, R, Raised, Slot, Slots, Step, Visitor, WeakRefs, class, running,
+    Args, Class, ClassCell, Coroutine, Fifo, Obj, Own, R, Raised, Slot, Slots, Step, Visitor, WeakRefs,
+    class, running,
 };
 use crate::futures::callbacks::{self, Outcome};
 use crate::hook::Hook;
@@ -84,7 +85,11 @@ impl Own<TaskGroup> {
             return Err(self.error("cannot determine the parent task"));
         }
         self.entered.set(true);
-        if self.cancel_on_enter.get() { self.cancel() } else { Ok(()) }
+        if self.cancel_on_enter.get() {
+            self.cancel()
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]
@@ -144,7 +149,13 @@ impl Own<TaskGroup> {
         let hook = match self.hook.get() {
             Some(hook) => hook,
             None => {
-                let hook = Hook::new("TaskGroup._on_task_done", task_done, Some(self.obj().clone()), None)?.into_obj();
+                let hook = Hook::new(
+                    "TaskGroup._on_task_done",
+                    task_done,
+                    Some(self.obj().clone()),
+                    None,
+                )?
+                .into_obj();
                 self.hook.set(hook.clone());
                 hook
             }
@@ -194,7 +205,9 @@ impl Own<TaskGroup> {
             context.dict_set(&names::MESSAGE, &Obj::str(&text)?)?;
             context.dict_set(&names::EXCEPTION, &exception)?;
             context.dict_set(&names::TASK, task)?;
-            self.loop_.get_or_none().call_method(&names::CALL_EXCEPTION_HANDLER, &[&context])?;
+            self.loop_
+                .get_or_none()
+                .call_method(&names::CALL_EXCEPTION_HANDLER, &[&context])?;
             return Ok(());
         }
         if !self.aborting.get() && !self.parent_cancel_requested.get() {
@@ -220,7 +233,9 @@ impl Own<TaskGroup> {
 
     fn cancel_tasks(&self) -> R<()> {
         self.aborting.set(true);
-        let Some(tasks) = self.tasks.get() else { return Ok(()) };
+        let Some(tasks) = self.tasks.get() else {
+            return Ok(());
+        };
         for task in tasks.to_vec()? {
             if !callbacks::is_done(&task)? {
                 callbacks::cancel(&task, None)?;
@@ -234,7 +249,9 @@ impl Own<TaskGroup> {
         if self.is_exact() {
             return is_base_error(exception);
         }
-        self.obj().call_method_str("_is_base_error", &[exception])?.truth()
+        self.obj()
+            .call_method_str("_is_base_error", &[exception])?
+            .truth()
     }
 
     /// `cancel()`
@@ -293,7 +310,9 @@ fn create_elsewhere(loop_: &Obj, coro: &Obj, name: Option<&Obj>, context: Option
     if let Some(context) = context.and_then(Obj::non_none) {
         kwargs.dict_set(&names::CONTEXT, context)?;
     }
-    let task = loop_.getattr(&names::CREATE_TASK)?.call_with(&Obj::tuple(&[coro])?, Some(&kwargs))?;
+    let task = loop_
+        .getattr(&names::CREATE_TASK)?
+        .call_with(&Obj::tuple(&[coro])?, Some(&kwargs))?;
     if let Some(name) = name.and_then(Obj::non_none)
         && !by_loop
         && let Some(set_name) = task.getattr_opt(&names::SET_NAME)?
@@ -311,7 +330,9 @@ fn create_task_kwargs(args: &Args) -> R<Obj> {
     let loop_ = this.loop_.get_or_none();
     let task = match (core::fast(&loop_), args.kwargs()) {
         (Some(core), None) => spawn::on_loop(&loop_, core, coro, None, None, None)?,
-        (_, kwargs) => loop_.getattr(&names::CREATE_TASK)?.call_with(&Obj::tuple(&[coro])?, kwargs)?,
+        (_, kwargs) => loop_
+            .getattr(&names::CREATE_TASK)?
+            .call_with(&Obj::tuple(&[coro])?, kwargs)?,
     };
     this.adopt(&task)?;
     Ok(task)
@@ -320,7 +341,9 @@ fn create_task_kwargs(args: &Args) -> R<Obj> {
 fn aenter(args: &Args) -> R<Obj> {
     let coroutine = Coroutine::stepping("TaskGroup.__aenter__", |this, input| {
         let group = this.locals[0].get_or_none();
-        let Some(own) = CLASS.instance(&group) else { return Step::Return(group) };
+        let Some(own) = CLASS.instance(&group) else {
+            return Step::Return(group);
+        };
         let entered = input.and_then(|_| own.enter());
         Step::from(entered.map(|()| group))
     });
@@ -331,10 +354,20 @@ fn aenter(args: &Args) -> R<Obj> {
 fn init(args: &Args) -> R<Obj> {
     let this = args.this::<TaskGroup>()?;
     this.clear();
-    for flag in [&this.entered, &this.exiting, &this.aborting, &this.parent_cancel_requested] {
+    for flag in [
+        &this.entered,
+        &this.exiting,
+        &this.aborting,
+        &this.parent_cancel_requested,
+    ] {
         flag.set(false);
     }
-    for flag in [&this.taken_back, &this.cancel_on_enter, &this.cancelled, &this.finished] {
+    for flag in [
+        &this.taken_back,
+        &this.cancel_on_enter,
+        &this.cancelled,
+        &this.finished,
+    ] {
         flag.set(false);
     }
     Ok(Obj::none())
@@ -392,12 +425,20 @@ impl Class for TaskGroup {
         } else {
             slots.method("create_task(self, coro, *, name=None, context=None)", create_task)?;
         }
-        slots.method("cancel(self)", |args| args.this::<TaskGroup>()?.cancel().map(|()| Obj::none()))?;
-        slots.method("_on_task_done(self, task)", |args| {
-            args.this::<TaskGroup>()?.on_task_done(args.req(1)?).map(|()| Obj::none())
+        slots.method("cancel(self)", |args| {
+            args.this::<TaskGroup>()?.cancel().map(|()| Obj::none())
         })?;
-        slots.method("_abort(self)", |args| args.this::<TaskGroup>()?.cancel_tasks().map(|()| Obj::none()))?;
-        slots.method("_is_base_error(self, exc)", |args| Ok(Obj::bool(is_base_error(args.req(1)?)?)))?;
+        slots.method("_on_task_done(self, task)", |args| {
+            args.this::<TaskGroup>()?
+                .on_task_done(args.req(1)?)
+                .map(|()| Obj::none())
+        })?;
+        slots.method("_abort(self)", |args| {
+            args.this::<TaskGroup>()?.cancel_tasks().map(|()| Obj::none())
+        })?;
+        slots.method("_is_base_error(self, exc)", |args| {
+            Ok(Obj::bool(is_base_error(args.req(1)?)?))
+        })?;
         slots.get(c"_loop", |this| Ok(this.loop_.get_or_none()));
         slots.get(c"_parent_task", |this| Ok(this.parent()));
         slots.get(c"_tasks", |this| match this.tasks.get() {
@@ -408,14 +449,20 @@ impl Class for TaskGroup {
             }
         });
         slots.get(c"_errors", |this| {
-            if this.finished.get() { Ok(Obj::none()) } else { Obj::list(&this.errors.snapshot()) }
+            if this.finished.get() {
+                Ok(Obj::none())
+            } else {
+                Obj::list(&this.errors.snapshot())
+            }
         });
         slots.get(c"_base_error", |this| Ok(this.base_error.get_or_none()));
         slots.get(c"_on_completed_fut", |this| Ok(this.completed.get_or_none()));
         slots.get(c"_entered", |this| Ok(Obj::bool(this.entered.get())));
         slots.get(c"_exiting", |this| Ok(Obj::bool(this.exiting.get())));
         slots.get(c"_aborting", |this| Ok(Obj::bool(this.aborting.get())));
-        slots.get(c"_parent_cancel_requested", |this| Ok(Obj::bool(this.parent_cancel_requested.get())));
+        slots.get(c"_parent_cancel_requested", |this| {
+            Ok(Obj::bool(this.parent_cancel_requested.get()))
+        });
         Ok(())
     }
     fn visit(&self, visitor: &mut Visitor) {

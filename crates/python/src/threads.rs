@@ -16,18 +16,22 @@ use crate::tasks::{spawn, task};
 fn to_thread(args: &Args) -> R<Obj> {
     let rest = Obj::tuple(&args.rest().iter().collect::<Vec<_>>())?;
     let kwargs = args.kwargs().cloned().map_or_else(Obj::dict, Ok)?;
-    Coroutine::boxed("to_thread", &[args.req(0)?, &rest, &kwargs], |co: Co| async move {
-        let result = {
-            let loop_ = running::require()?;
-            let (func, rest, kwargs) = (co.local(0), co.local(1), co.local(2));
-            let run = context::copy()?.getattr_str("run")?;
-            let mut call = vec![&run, &func];
-            call.extend(rest.tuple_items());
-            let call = imports::PARTIAL.call_with(&Obj::tuple(&call)?, Some(&kwargs))?;
-            loop_.call_method_str("run_in_executor", &[&Obj::none(), &call])?
-        };
-        co.wait(result).await
-    })
+    Coroutine::boxed(
+        "to_thread",
+        &[args.req(0)?, &rest, &kwargs],
+        |co: Co| async move {
+            let result = {
+                let loop_ = running::require()?;
+                let (func, rest, kwargs) = (co.local(0), co.local(1), co.local(2));
+                let run = context::copy()?.getattr_str("run")?;
+                let mut call = vec![&run, &func];
+                call.extend(rest.tuple_items());
+                let call = imports::PARTIAL.call_with(&Obj::tuple(&call)?, Some(&kwargs))?;
+                loop_.call_method_str("run_in_executor", &[&Obj::none(), &call])?
+            };
+            co.wait(result).await
+        },
+    )
 }
 
 /// `run_coroutine_threadsafe(coro, loop)`: any thread; a `concurrent.futures.Future`.
@@ -46,8 +50,12 @@ fn run_coroutine_threadsafe(args: &Args) -> R<Obj> {
 
 /// On the loop's thread: makes the task and ties the two futures together.
 fn submit(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
-    let (Some(what), Some(future)) = (hook.a.take(), hook.b.take()) else { return Ok(()) };
-    let [coro, loop_] = what.tuple_items() else { return Ok(()) };
+    let (Some(what), Some(future)) = (hook.a.take(), hook.b.take()) else {
+        return Ok(());
+    };
+    let [coro, loop_] = what.tuple_items() else {
+        return Ok(());
+    };
     let tie = || foreign::chain(&spawn::ensure(coro, Some(loop_))?, &future);
     tie().map_err(|raised| failed(raised, &future))
 }
@@ -60,7 +68,10 @@ fn failed(raised: Raised, future: &Obj) -> Raised {
     }
     let exception = raised.take();
     let tell = || -> R<()> {
-        if future.call_method(&names::SET_RUNNING_OR_NOTIFY_CANCEL, &[])?.truth()? {
+        if future
+            .call_method(&names::SET_RUNNING_OR_NOTIFY_CANCEL, &[])?
+            .truth()?
+        {
             future.call_method(&names::SET_EXCEPTION, &[&exception])?;
         }
         Ok(())
@@ -77,7 +88,12 @@ pub(crate) fn register(module: &Obj) -> R<()> {
     export(
         module,
         &[
-            ("asyncio.threads", "to_thread(func, /, *args, **kwargs)", to_thread, Async),
+            (
+                "asyncio.threads",
+                "to_thread(func, /, *args, **kwargs)",
+                to_thread,
+                Async,
+            ),
             ("asyncio.tasks", threadsafe, run_coroutine_threadsafe, Plain),
         ],
     )

@@ -10,8 +10,8 @@ use crate::ffi::errors::{exc, raise, runtime_error};
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::object::exact_number;
 use crate::ffi::{
-    Args, Class, ClassCell, Coroutine, Obj, Own, R, Raised, Slot, Slots, Step, Visitor, WeakRefs, class, exceptions,
-    running,
+    Args, Class, ClassCell, Coroutine, Obj, Own, R, Raised, Slot, Slots, Step, Visitor, WeakRefs, class,
+    exceptions, running,
 };
 use crate::futures::callbacks;
 use crate::hook::Hook;
@@ -69,7 +69,9 @@ pub(crate) fn after(loop_: &Obj, delay: Option<&Obj>) -> R<Own<Timeout>> {
     if let Some(delay) = delay {
         match (crate::event_loop::core::fast(loop_), exact_number(delay)) {
             (Some(core), Some(seconds)) => timeout.deadline.set(Some(core.now() + seconds)),
-            _ => timeout.when.set(loop_.call_method(&names::TIME, &[])?.add(delay)?),
+            _ => timeout
+                .when
+                .set(loop_.call_method(&names::TIME, &[])?.add(delay)?),
         }
     }
     CLASS.alloc(timeout)
@@ -131,12 +133,21 @@ impl Own<Timeout> {
         match self.state.get() {
             State::Active => {}
             State::Created => return Err(runtime_error("Timeout has not been entered")),
-            state => return Err(runtime_error(&format!("Cannot change state of {} Timeout", state.text()))),
+            state => {
+                return Err(runtime_error(&format!(
+                    "Cannot change state of {} Timeout",
+                    state.text()
+                )));
+            }
         }
         self.deadline.set(None);
         self.when.put(when.cloned());
         self.disarm()?;
-        if when.is_some() { self.arm(&running::require()?) } else { Ok(()) }
+        if when.is_some() {
+            self.arm(&running::require()?)
+        } else {
+            Ok(())
+        }
     }
 
     /// The deadline has come: `_on_timeout()`.
@@ -172,7 +183,9 @@ impl Own<Timeout> {
     fn exit_expired(&self, kind: Option<&Obj>, value: Option<&Obj>) -> R<()> {
         self.state.set(State::Expired);
         let left = waiting::uncancel(&self.task.get_or_none())?;
-        let Some(kind) = kind.filter(|_| left <= self.cancelling.get()) else { return Ok(()) };
+        let Some(kind) = kind.filter(|_| left <= self.cancelling.get()) else {
+            return Ok(());
+        };
         // Nobody else wants the task cancelled: it is for us to handle.
         let cancelled = if version::CANCELLED_SUBCLASS.get() {
             kind.issubclass(&imports::CANCELLED_ERROR)?
@@ -190,7 +203,9 @@ impl Own<Timeout> {
 /// `assert self._state is …`
 #[cold]
 fn out_of_order() -> Raised {
-    exc::assertion_error().call0().map_or_else(|raised| raised, |error| raise(&error))
+    exc::assertion_error()
+        .call0()
+        .map_or_else(|raised| raised, |error| raise(&error))
 }
 
 /// The alarm's function.
@@ -236,7 +251,9 @@ const VALUE: usize = 2;
 fn aenter(args: &Args) -> R<Obj> {
     let coroutine = Coroutine::stepping("Timeout.__aenter__", |this, input| {
         let timeout = this.locals[0].get_or_none();
-        let Some(own) = CLASS.instance(&timeout) else { return Step::Return(timeout) };
+        let Some(own) = CLASS.instance(&timeout) else {
+            return Step::Return(timeout);
+        };
         let entered = input.and_then(|_| own.enter(&running::require()?));
         Step::from(entered.map(|()| timeout))
     });
@@ -247,7 +264,9 @@ fn aenter(args: &Args) -> R<Obj> {
 fn aexit(args: &Args) -> R<Obj> {
     let coroutine = Coroutine::stepping("Timeout.__aexit__", |this, input| {
         let timeout = this.locals[0].get_or_none();
-        let Some(own) = CLASS.instance(&timeout) else { return Step::Return(timeout) };
+        let Some(own) = CLASS.instance(&timeout) else {
+            return Step::Return(timeout);
+        };
         let (kind, value) = (this.locals[KIND].take(), this.locals[VALUE].take());
         let left = input.and_then(|_| own.exit(kind.as_ref(), value.as_ref()));
         Step::from(left.map(|()| Obj::none()))
@@ -279,7 +298,10 @@ fn on_timeout(args: &Args) -> R<Obj> {
 }
 
 fn expired(args: &Args) -> R<Obj> {
-    Ok(Obj::bool(matches!(args.this::<Timeout>()?.state.get(), State::Expiring | State::Expired)))
+    Ok(Obj::bool(matches!(
+        args.this::<Timeout>()?.state.get(),
+        State::Expiring | State::Expired
+    )))
 }
 
 fn repr(this: &Own<Timeout>) -> R<Obj> {

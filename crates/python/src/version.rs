@@ -14,7 +14,9 @@ pub(crate) fn hex() -> u32 {
 
 /// Reads the version. Called once, first.
 pub(crate) fn init() -> crate::ffi::R<()> {
-    let hexversion = crate::ffi::Obj::import("sys")?.getattr_str("hexversion")?.to_i64()?;
+    let hexversion = crate::ffi::Obj::import("sys")?
+        .getattr_str("hexversion")?
+        .to_i64()?;
     HEX.store((hexversion >> 8) as u32, Ordering::Relaxed);
     Ok(())
 }
@@ -49,8 +51,6 @@ table! {
     WAIT_FOR_IS_TIMEOUT = 0x030c00;
     /// `run()` takes any awaitable.
     RUN_TAKES_AWAITABLE = 0x030e00;
-    /// `get_event_loop()` never makes a loop.
-    GET_EVENT_LOOP_NEVER_CREATES = 0x030e00;
     /// `create_task(coro, **kwargs)` hands everything to the factory, which sets the name.
     FACTORY_TAKES_KWARGS = 0x030d03;
     /// Exception handlers run in the context of the task or handle.
@@ -79,6 +79,4 @@ table! {
     SINCE_313 = 0x030d00;
     /// 3.14
     SINCE_314 = 0x030e00;
-    /// 3.15
-    SINCE_315 = 0x030f00;
 }

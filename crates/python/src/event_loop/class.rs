@@ -16,7 +16,13 @@ pub(crate) static CORE: Field = Field::new();
 /// Makes the class.
 pub(crate) fn init() -> R<()> {
     let mut body = Body::new("aioxide", "EventLoop", &["_core"])?;
-    let new = crate::ffi::function::make("__new__(cls, *args, **kwargs)", "aioxide", Some("EventLoop"), new, crate::ffi::function::Kind::Plain)?;
+    let new = crate::ffi::function::make(
+        "__new__(cls, *args, **kwargs)",
+        "aioxide",
+        Some("EventLoop"),
+        new,
+        crate::ffi::function::Kind::Plain,
+    )?;
     let staticmethod = Obj::import("builtins")?.getattr_str("staticmethod")?;
     body.attribute("__new__", &staticmethod.call(&[&new])?)?;
     // asyncio's takes a selector; ours waits in its own way
@@ -25,9 +31,13 @@ pub(crate) fn init() -> R<()> {
     body.method("__del__(self)", lifecycle::del)?;
     body.method("__hash__(self)", hash)?;
     body.method("__setattr__(self, name, value)", set_attribute)?;
-    for group in
-        [scheduling::METHODS, lifecycle::METHODS, creation::METHODS, errors::METHODS, readers::METHODS]
-    {
+    for group in [
+        scheduling::METHODS,
+        lifecycle::METHODS,
+        creation::METHODS,
+        errors::METHODS,
+        readers::METHODS,
+    ] {
         for (sig, imp) in group {
             body.method(sig, *imp)?;
         }
@@ -47,13 +57,17 @@ fn new(args: &Args) -> R<Obj> {
     let class = args.req(0)?;
     let builtin_object = Obj::import("builtins")?.getattr_str("object")?;
     let this = builtin_object.call_method_str("__new__", &[class])?;
-    let core = LoopCore { reactor: Inner::new(None), ..LoopCore::default() };
+    let core = LoopCore {
+        reactor: Inner::new(None),
+        ..LoopCore::default()
+    };
     let reactor: Reactor = Reactor::new().map_err(|error| crate::ffi::errors::os_error(&error))?;
     core.reactor.with(|place| *place = Some(reactor));
     core.forks.set(threads::fork_epoch());
     core.debug.set(crate::debug::enabled_by_default()?);
     core.slow_callback_duration.set(Obj::float(0.1)?);
-    core.asyncgens.set(Obj::import("weakref")?.getattr_str("WeakSet")?.call0()?);
+    core.asyncgens
+        .set(Obj::import("weakref")?.getattr_str("WeakSet")?.call0()?);
     core.signal_handlers.set(Obj::dict()?);
     core.refresh_fast();
     let core = LoopCore::class().alloc(core)?;
@@ -107,16 +121,28 @@ fn attributes(body: &mut Body) -> R<()> {
     let read: [(&'static str, Imp); 11] = [
         ("_thread_id", |args| {
             let thread = this(args)?.1.thread.get();
-            if thread == 0 { Ok(Obj::none()) } else { Obj::int(thread as i64) }
+            if thread == 0 {
+                Ok(Obj::none())
+            } else {
+                Obj::int(thread as i64)
+            }
         }),
         ("_closed", |args| Ok(Obj::bool(this(args)?.1.closed.get()))),
         ("_stopping", |args| Ok(Obj::bool(this(args)?.1.stopping.get()))),
         ("_debug", |args| Ok(Obj::bool(this(args)?.1.debug.get()))),
         ("_asyncgens", |args| Ok(this(args)?.1.asyncgens.get_or_none())),
-        ("_exception_handler", |args| Ok(this(args)?.1.exception_handler.get_or_none())),
-        ("_task_factory", |args| Ok(this(args)?.1.task_factory.get_or_none())),
-        ("_signal_handlers", |args| Ok(this(args)?.1.signal_handlers.get_or_none())),
-        ("_current_handle", |args| Ok(this(args)?.1.current_handle.get_or_none())),
+        ("_exception_handler", |args| {
+            Ok(this(args)?.1.exception_handler.get_or_none())
+        }),
+        ("_task_factory", |args| {
+            Ok(this(args)?.1.task_factory.get_or_none())
+        }),
+        ("_signal_handlers", |args| {
+            Ok(this(args)?.1.signal_handlers.get_or_none())
+        }),
+        ("_current_handle", |args| {
+            Ok(this(args)?.1.current_handle.get_or_none())
+        }),
         ("_ready", scheduling::ready_snapshot),
         ("_scheduled", scheduling::scheduled_snapshot),
     ];

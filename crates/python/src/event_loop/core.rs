@@ -11,7 +11,9 @@
 //! 3. Dropping an entry may run user code: never inside `Inner::with`.
 
 use super::class;
-use crate::ffi::{Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, running, threads};
+use crate::ffi::{
+    Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, running, threads,
+};
 use crate::futures::Future;
 use crate::tasks::Task;
 use aioxide_core::{Clock, Events, Monotonic, Reactor, SignalPipe, Timers};
@@ -142,7 +144,8 @@ impl LoopCore {
 
     /// Recomputes `fast` (rule 2).
     pub(crate) fn refresh_fast(&self) {
-        self.fast.set(!self.debug.get() && !self.closed.get() && !self.patched.get());
+        self.fast
+            .set(!self.debug.get() && !self.closed.get() && !self.patched.get());
     }
 
     /// A loop that sleeps in the kernel wakes up. Any thread, with the GIL.
@@ -195,13 +198,20 @@ impl LoopCore {
     /// `_check_closed()`
     #[inline]
     pub(crate) fn check_closed(&self) -> R<()> {
-        if self.closed.get() { Err(crate::ffi::errors::runtime_error("Event loop is closed")) } else { Ok(()) }
+        if self.closed.get() {
+            Err(crate::ffi::errors::runtime_error("Event loop is closed"))
+        } else {
+            Ok(())
+        }
     }
 }
 
 #[cold]
 fn already_running(core: &LoopCore, task: &Own<Task>) -> R<crate::ffi::Raised> {
-    let current = core.current.get().map_or(Ok("None".into()), |task| task.obj().repr())?;
+    let current = core
+        .current
+        .get()
+        .map_or(Ok("None".into()), |task| task.obj().repr())?;
     Ok(crate::ffi::errors::runtime_error(&format!(
         "Cannot enter into task {} while another task {current} is being executed.",
         task.obj().repr()?
@@ -211,7 +221,11 @@ fn already_running(core: &LoopCore, task: &Own<Task>) -> R<crate::ffi::Raised> {
 /// The state of `loop`, if it is one of ours (or derived from ours).
 #[inline(always)]
 pub(crate) fn of(loop_: &Obj) -> Option<&Own<LoopCore>> {
-    if class::EVENT_LOOP.is_instance(loop_) { class::CORE.view::<LoopCore>(loop_) } else { None }
+    if class::EVENT_LOOP.is_instance(loop_) {
+        class::CORE.view::<LoopCore>(loop_)
+    } else {
+        None
+    }
 }
 
 /// The state of `loop`, if it is exactly ours and nothing asks for the slow path.
@@ -238,7 +252,11 @@ impl Class for LoopCore {
     fn visit(&self, visitor: &mut Visitor) {
         self.ready.for_each(|entry| match entry {
             Entry::Step(task) | Entry::Wake(task) => visitor.own(task),
-            Entry::Callback { callback, argument, context } => {
+            Entry::Callback {
+                callback,
+                argument,
+                context,
+            } => {
                 visitor.obj(callback);
                 for object in [argument, context].into_iter().flatten() {
                     visitor.obj(object);

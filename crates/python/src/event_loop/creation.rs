@@ -10,9 +10,14 @@ use crate::tasks::spawn;
 /// What this file adds to the class.
 pub(super) const METHODS: &[(&str, Imp)] = &[
     ("create_future(self)", create_future),
-    ("create_task(self, coro, *, name=None, context=None, **kwargs)", create_task),
+    (
+        "create_task(self, coro, *, name=None, context=None, **kwargs)",
+        create_task,
+    ),
     ("set_task_factory(self, factory)", set_task_factory),
-    ("get_task_factory(self)", |args| Ok(this(args)?.1.task_factory.get_or_none())),
+    ("get_task_factory(self)", |args| {
+        Ok(this(args)?.1.task_factory.get_or_none())
+    }),
 ];
 
 /// `loop.create_future()`

@@ -32,26 +32,40 @@ const IPV6: i64 = libc::AF_INET6 as i64;
 
 /// What this file adds to the class.
 pub(super) fn add(body: &mut Body) -> R<()> {
-    body.async_method("getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0)", getaddrinfo)?;
+    body.async_method(
+        "getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0)",
+        getaddrinfo,
+    )?;
     body.async_method("getnameinfo(self, sockaddr, flags=0)", getnameinfo)?;
-    body.async_method("_ensure_resolved(self, address, *, family=0, type=1, proto=0, flags=0, loop)", |args| {
-        let zero = Obj::int(0)?;
-        let given = |index: usize| args.get(index).unwrap_or(&zero).clone();
-        let stream = Obj::import("socket")?.getattr_str("SOCK_STREAM")?;
-        let hints = [given(2), args.get(3).cloned().unwrap_or(stream), given(4), given(5)];
-        Coroutine::boxed(
-            "BaseEventLoop._ensure_resolved",
-            &[args.req(6)?, args.req(1)?, &Obj::list(&hints)?],
-            |co: Co| async move {
-                let looking_up = match resolve(&co.local(0), &co.local(1), &co.local(2).to_vec()?)? {
-                    Resolved::Already(info) => return Obj::list(&[info]),
-                    Resolved::Later(coroutine) => coroutine,
-                };
-                co.wait(looking_up).await
-            },
-        )
-    })?;
-    body.method("_getaddrinfo_debug(self, host, port, family, type, proto, flags)", getaddrinfo_debug)
+    body.async_method(
+        "_ensure_resolved(self, address, *, family=0, type=1, proto=0, flags=0, loop)",
+        |args| {
+            let zero = Obj::int(0)?;
+            let given = |index: usize| args.get(index).unwrap_or(&zero).clone();
+            let stream = Obj::import("socket")?.getattr_str("SOCK_STREAM")?;
+            let hints = [
+                given(2),
+                args.get(3).cloned().unwrap_or(stream),
+                given(4),
+                given(5),
+            ];
+            Coroutine::boxed(
+                "BaseEventLoop._ensure_resolved",
+                &[args.req(6)?, args.req(1)?, &Obj::list(&hints)?],
+                |co: Co| async move {
+                    let looking_up = match resolve(&co.local(0), &co.local(1), &co.local(2).to_vec()?)? {
+                        Resolved::Already(info) => return Obj::list(&[info]),
+                        Resolved::Later(coroutine) => coroutine,
+                    };
+                    co.wait(looking_up).await
+                },
+            )
+        },
+    )?;
+    body.method(
+        "_getaddrinfo_debug(self, host, port, family, type, proto, flags)",
+        getaddrinfo_debug,
+    )
 }
 
 /// What is known of an address.
@@ -64,7 +78,9 @@ pub(super) enum Resolved {
 
 /// `_ensure_resolved(address, family=…, type=…, proto=…, flags=…, loop=…)`, the hints in this order.
 pub(super) fn resolve(loop_: &Obj, address: &Obj, hints: &[Obj]) -> R<Resolved> {
-    let [family, kind, proto, flags] = hints else { return Err(type_error("four hints are required")) };
+    let [family, kind, proto, flags] = hints else {
+        return Err(type_error("four hints are required"));
+    };
     let address = address.to_vec()?;
     let [host, port, scope @ ..] = address.as_slice() else {
         let text = format!("not enough values to unpack (expected 2, got {})", address.len());
@@ -73,15 +89,29 @@ pub(super) fn resolve(loop_: &Obj, address: &Obj, hints: &[Obj]) -> R<Resolved> 
     if let Some(info) = ipaddr_info(host, port, family, kind, proto, scope)? {
         return Ok(Resolved::Already(info));
     }
-    let kwnames = ["family", "type", "proto", "flags"].map(Obj::interned).into_iter().collect::<R<Vec<_>>>()?;
+    let kwnames = ["family", "type", "proto", "flags"]
+        .map(Obj::interned)
+        .into_iter()
+        .collect::<R<Vec<_>>>()?;
     let kwnames = Obj::tuple(&kwnames.iter().collect::<Vec<_>>())?;
     let arguments = [host, port, family, kind, proto, flags];
-    Ok(Resolved::Later(loop_.call_method_kw(&names::GETADDRINFO, &arguments, Some(&kwnames))?))
+    Ok(Resolved::Later(loop_.call_method_kw(
+        &names::GETADDRINFO,
+        &arguments,
+        Some(&kwnames),
+    )?))
 }
 
 /// `base_events._ipaddr_info(host, port, family, type, proto, flowinfo=0, scopeid=0)`: what getaddrinfo
 /// would say about an address that is written out; `None` if that needs looking up.
-pub(super) fn ipaddr_info(host: &Obj, port: &Obj, family: &Obj, kind: &Obj, proto: &Obj, scope: &[Obj]) -> R<Option<Obj>> {
+pub(super) fn ipaddr_info(
+    host: &Obj,
+    port: &Obj,
+    family: &Obj,
+    kind: &Obj,
+    proto: &Obj,
+    scope: &[Obj],
+) -> R<Option<Obj>> {
     if host.is_none() || !matches!(proto.to_i64()?, 0 | TCP | UDP) {
         return Ok(None);
     }
@@ -90,12 +120,16 @@ pub(super) fn ipaddr_info(host: &Obj, port: &Obj, family: &Obj, kind: &Obj, prot
         DATAGRAM => UDP,
         _ => return Ok(None),
     };
-    let Some(port) = port_number(port)? else { return Ok(None) };
+    let Some(port) = port_number(port)? else {
+        return Ok(None);
+    };
     let host = match as_text(host)? {
         Some(host) => host,
         None => host.call_method_str("decode", &[&Obj::str("idna")?])?,
     };
-    let Some(address) = parse(&host)? else { return Ok(None) };
+    let Some(address) = parse(&host)? else {
+        return Ok(None);
+    };
     let written = if address.is_ipv4() { IPV4 } else { IPV6 };
     let family = match family.to_i64()? {
         ANY_FAMILY => socket_family(address)?,
@@ -108,7 +142,13 @@ pub(super) fn ipaddr_info(host: &Obj, port: &Obj, family: &Obj, kind: &Obj, prot
         IpAddr::V4(_) => Obj::tuple(&[&host, &port])?,
         IpAddr::V6(_) => Obj::tuple(&[&host, &port, part(0), part(1)])?,
     };
-    Ok(Some(Obj::tuple(&[&family, kind, &Obj::int(proto)?, &Obj::str("")?, &sockaddr])?))
+    Ok(Some(Obj::tuple(&[
+        &family,
+        kind,
+        &Obj::int(proto)?,
+        &Obj::str("")?,
+        &sockaddr,
+    ])?))
 }
 
 /// A port that is no service's name: `None`, `''`, `b''` or what `int()` takes.
@@ -137,7 +177,11 @@ fn as_text(host: &Obj) -> R<Option<Obj>> {
     if is_exact_str(host) {
         return Ok(Some(host.clone()));
     }
-    Ok(if host.hasattr("decode")? { None } else { Some(host.clone()) })
+    Ok(if host.hasattr("decode")? {
+        None
+    } else {
+        Some(host.clone())
+    })
 }
 
 /// An address that is written out, without a zone (`fe80::1%eth0`).
@@ -154,19 +198,32 @@ fn getaddrinfo(args: &Args) -> R<Obj> {
     let (loop_, _) = this(args)?;
     let zero = Obj::int(0)?;
     let hint = |index: usize| args.get(index).unwrap_or(&zero).clone();
-    let query = Obj::list(&[args.req(1)?.clone(), args.req(2)?.clone(), hint(3), hint(4), hint(5), hint(6)])?;
-    Coroutine::boxed("BaseEventLoop.getaddrinfo", &[loop_, &query], |co: Co| async move {
-        let looking_up = match look_up(&co.local(0), &co.local(1).to_vec()?)? {
-            Ok(answer) => return Ok(answer),
-            Err(future) => future,
-        };
-        co.wait(looking_up).await
-    })
+    let query = Obj::list(&[
+        args.req(1)?.clone(),
+        args.req(2)?.clone(),
+        hint(3),
+        hint(4),
+        hint(5),
+        hint(6),
+    ])?;
+    Coroutine::boxed(
+        "BaseEventLoop.getaddrinfo",
+        &[loop_, &query],
+        |co: Co| async move {
+            let looking_up = match look_up(&co.local(0), &co.local(1).to_vec()?)? {
+                Ok(answer) => return Ok(answer),
+                Err(future) => future,
+            };
+            co.wait(looking_up).await
+        },
+    )
 }
 
 /// The answer, or the future of it.
 fn look_up(loop_: &Obj, query: &[Obj]) -> R<Result<Obj, Obj>> {
-    let (core, [host, port, ..]) = (state(loop_)?, query) else { return Err(type_error("host and port are required")) };
+    let (core, [host, port, ..]) = (state(loop_)?, query) else {
+        return Err(type_error("host and port are required"));
+    };
     core.check_closed()?;
     let function = Obj::import("socket")?.getattr(&names::GETADDRINFO)?;
     let written_out = is_written_out(host)? && is_number_or_none(port);
@@ -177,7 +234,11 @@ fn look_up(loop_: &Obj, query: &[Obj]) -> R<Result<Obj, Obj>> {
     {
         return Ok(Ok(answer));
     }
-    let function = if core.debug.get() { loop_.getattr_str("_getaddrinfo_debug")? } else { function };
+    let function = if core.debug.get() {
+        loop_.getattr_str("_getaddrinfo_debug")?
+    } else {
+        function
+    };
     if written_out {
         // libc reads it without asking anybody
         return function.call(&query.iter().collect::<Vec<_>>()).map(Ok);
@@ -200,16 +261,18 @@ fn is_number_or_none(port: &Obj) -> bool {
 
 /// libc's answer about an address that is written out, for the questions that programs ask.
 fn answer(query: &[Obj]) -> R<Option<Obj>> {
-    let [host, port, family, kind, proto, flags] = query else { return Ok(None) };
+    let [host, port, family, kind, proto, flags] = query else {
+        return Ok(None);
+    };
     let port = match exact_number(port) {
         Some(number) if (0.0..=65535.0).contains(&number) => port.clone(),
         None if port.is_none() => Obj::int(0)?,
         _ => return Ok(None),
     };
-    let matching = match (kind.to_i64()?, proto.to_i64()?) {
-        (STREAM, 0 | TCP) | (DATAGRAM, 0 | UDP) => true,
-        _ => false,
-    };
+    let matching = matches!(
+        (kind.to_i64()?, proto.to_i64()?),
+        (STREAM, 0 | TCP) | (DATAGRAM, 0 | UDP)
+    );
     let (Some(address), true) = (parse(host)?, matching && flags.to_i64()? & !HARMLESS_FLAGS == 0) else {
         return Ok(None);
     };
@@ -218,7 +281,11 @@ fn answer(query: &[Obj]) -> R<Option<Obj>> {
     if !matches!(family.to_i64()?, ANY_FAMILY) && !family.eq(&written)? {
         return Ok(None);
     }
-    let kind = socket.getattr_str(if kind.to_i64()? == STREAM { "SOCK_STREAM" } else { "SOCK_DGRAM" })?;
+    let kind = socket.getattr_str(if kind.to_i64()? == STREAM {
+        "SOCK_STREAM"
+    } else {
+        "SOCK_DGRAM"
+    })?;
     // as libc writes it
     let packed = socket.call_method_str("inet_pton", &[&written, host])?;
     let host = socket.call_method_str("inet_ntop", &[&written, &packed])?;
@@ -232,17 +299,30 @@ fn resolver(core: &Own<LoopCore>) -> R<Obj> {
     if let Some(pool) = core.resolver.get() {
         return Ok(pool);
     }
-    let kwnames = Obj::tuple(&[&Obj::interned("max_workers")?, &Obj::interned("thread_name_prefix")?])?;
-    let pool = executors::thread_pool()?.call_kw(&[&Obj::int(THREADS)?, &Obj::str("aioxide-resolver")?], Some(&kwnames))?;
+    let kwnames = Obj::tuple(&[
+        &Obj::interned("max_workers")?,
+        &Obj::interned("thread_name_prefix")?,
+    ])?;
+    let pool = executors::thread_pool()?.call_kw(
+        &[&Obj::int(THREADS)?, &Obj::str("aioxide-resolver")?],
+        Some(&kwnames),
+    )?;
     core.resolver.set(pool.clone());
     Ok(pool)
 }
 
 /// The loop is closed: nobody waits for an answer any more. A lookup that is under way is left to its thread.
 pub(super) fn on_close(core: &Own<LoopCore>) -> R<()> {
-    let Some(pool) = core.resolver.take() else { return Ok(()) };
+    let Some(pool) = core.resolver.take() else {
+        return Ok(());
+    };
     let kwnames = Obj::tuple(&[&Obj::interned("wait")?, &Obj::interned("cancel_futures")?])?;
-    pool.call_method_kw(&names::SHUTDOWN, &[&Obj::bool(false), &Obj::bool(true)], Some(&kwnames)).map(drop)
+    pool.call_method_kw(
+        &names::SHUTDOWN,
+        &[&Obj::bool(false), &Obj::bool(true)],
+        Some(&kwnames),
+    )
+    .map(drop)
 }
 
 /// `socket.getaddrinfo` in debug mode, in the thread that asks: logs the question, and how long it took.
@@ -255,12 +335,19 @@ fn getaddrinfo_debug(args: &Args) -> R<Obj> {
             question.push_str(&format!(", {name}={}", hint.repr()?));
         }
     }
-    imports::LOGGER.call_method_str("debug", &[&Obj::str("Get address info %s")?, &Obj::str(&question)?])?;
+    imports::LOGGER.call_method_str(
+        "debug",
+        &[&Obj::str("Get address info %s")?, &Obj::str(&question)?],
+    )?;
     let began = core.now();
     let query: Vec<&Obj> = (1..=6).map(|index| args.req(index)).collect::<R<_>>()?;
     let answer = Obj::import("socket")?.call_method(&names::GETADDRINFO, &query)?;
     let took = core.now() - began;
-    let text = format!("Getting address info {question} took {:.3}ms: {}", took * 1e3, answer.repr()?);
+    let text = format!(
+        "Getting address info {question} took {:.3}ms: {}",
+        took * 1e3,
+        answer.repr()?
+    );
     let slow = took >= core.slow_callback_duration.get_or_none().to_f64()?;
     imports::LOGGER.call_method_str(if slow { "info" } else { "debug" }, &[&Obj::str(&text)?])?;
     Ok(answer)
@@ -271,19 +358,23 @@ fn getnameinfo(args: &Args) -> R<Obj> {
     let (loop_, _) = this(args)?;
     let zero = Obj::int(0)?;
     let flags = args.get(2).unwrap_or(&zero);
-    Coroutine::boxed("BaseEventLoop.getnameinfo", &[loop_, args.req(1)?, flags], |co: Co| async move {
-        let looking_up = {
-            let (loop_, query) = (co.local(0), [co.local(1), co.local(2)]);
-            let core = state(&loop_)?;
-            core.check_closed()?;
-            let function = Obj::import("socket")?.getattr(&names::GETNAMEINFO)?;
-            const NUMERIC: i64 = (libc::NI_NUMERICHOST | libc::NI_NUMERICSERV) as i64;
-            if query[1].to_i64()? & NUMERIC == NUMERIC {
-                // nobody is asked: it is only written out
-                return function.call(&[&query[0], &query[1]]);
-            }
-            executors::submit(&loop_, &resolver(core)?, &function, &query)?
-        };
-        co.wait(looking_up).await
-    })
+    Coroutine::boxed(
+        "BaseEventLoop.getnameinfo",
+        &[loop_, args.req(1)?, flags],
+        |co: Co| async move {
+            let looking_up = {
+                let (loop_, query) = (co.local(0), [co.local(1), co.local(2)]);
+                let core = state(&loop_)?;
+                core.check_closed()?;
+                let function = Obj::import("socket")?.getattr(&names::GETNAMEINFO)?;
+                const NUMERIC: i64 = (libc::NI_NUMERICHOST | libc::NI_NUMERICSERV) as i64;
+                if query[1].to_i64()? & NUMERIC == NUMERIC {
+                    // nobody is asked: it is only written out
+                    return function.call(&[&query[0], &query[1]]);
+                }
+                executors::submit(&loop_, &resolver(core)?, &function, &query)?
+            };
+            co.wait(looking_up).await
+        },
+    )
 }

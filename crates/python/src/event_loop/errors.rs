@@ -11,8 +11,13 @@ use crate::version;
 /// What this file adds to the class.
 pub(super) const METHODS: &[(&str, Imp)] = &[
     ("set_exception_handler(self, handler)", set_exception_handler),
-    ("get_exception_handler(self)", |args| Ok(this(args)?.1.exception_handler.get_or_none())),
-    ("default_exception_handler(self, context)", default_exception_handler),
+    ("get_exception_handler(self)", |args| {
+        Ok(this(args)?.1.exception_handler.get_or_none())
+    }),
+    (
+        "default_exception_handler(self, context)",
+        default_exception_handler,
+    ),
     ("call_exception_handler(self, context)", call_exception_handler),
 ];
 
@@ -24,7 +29,10 @@ fn set_exception_handler(args: &Args) -> R<Obj> {
     } else if handler.callable() {
         core.exception_handler.set(handler.clone());
     } else {
-        return Err(type_error(&format!("A callable object or None is expected, got {}", handler.repr()?)));
+        return Err(type_error(&format!(
+            "A callable object or None is expected, got {}",
+            handler.repr()?
+        )));
     }
     Ok(Obj::none())
 }
@@ -33,9 +41,14 @@ fn set_exception_handler(args: &Args) -> R<Obj> {
 #[cold]
 pub(crate) fn report_callback(loop_: &Obj, handle: &Obj, exception: &Obj) -> R<()> {
     let (callback, args, source_traceback) = handles::parts(handle);
-    let text = imports::FORMAT_CALLBACK_SOURCE.call(&[&callback, &args])?.to_string()?;
+    let text = imports::FORMAT_CALLBACK_SOURCE
+        .call(&[&callback, &args])?
+        .to_string()?;
     let context = Obj::dict()?;
-    context.dict_set(&names::MESSAGE, &Obj::str(&format!("Exception in callback {text}"))?)?;
+    context.dict_set(
+        &names::MESSAGE,
+        &Obj::str(&format!("Exception in callback {text}"))?,
+    )?;
     context.dict_set(&names::EXCEPTION, exception)?;
     context.dict_set(&names::HANDLE, handle)?;
     if let Some(traceback) = source_traceback {
@@ -59,13 +72,18 @@ fn call_exception_handler(args: &Args) -> R<Obj> {
         }
         return Ok(Obj::none());
     };
-    let Err(raised) = run_handler(&handler, loop_, context) else { return Ok(Obj::none()) };
+    let Err(raised) = run_handler(&handler, loop_, context) else {
+        return Ok(Obj::none());
+    };
     if super::run::is_fatal(&raised) {
         return Err(raised);
     }
     let exception = raised.take();
     let second = Obj::dict()?;
-    second.dict_set(&names::MESSAGE, &Obj::str("Unhandled error in exception handler")?)?;
+    second.dict_set(
+        &names::MESSAGE,
+        &Obj::str("Unhandled error in exception handler")?,
+    )?;
     second.dict_set(&names::EXCEPTION, &exception)?;
     second.dict_set(&names::CONTEXT, context)?;
     if let Err(raised) = call_default(loop_, &second) {
@@ -81,14 +99,18 @@ fn call_exception_handler(args: &Args) -> R<Obj> {
 
 /// `self.default_exception_handler(context)`: a derived class may have its own.
 fn call_default(loop_: &Obj, context: &Obj) -> R<()> {
-    loop_.call_method_str("default_exception_handler", &[context]).map(drop)
+    loop_
+        .call_method_str("default_exception_handler", &[context])
+        .map(drop)
 }
 
 /// The user's handler, since 3.12 in the context of the task, future or handle that it is about.
 fn run_handler(handler: &Obj, loop_: &Obj, context: &Obj) -> R<()> {
     if version::EXCEPTION_HANDLER_IN_CONTEXT.get() {
         for key in [&names::TASK, &names::FUTURE, &names::HANDLE] {
-            let Some(thing) = context.call_method_str("get", &[key])?.non_none().cloned() else { continue };
+            let Some(thing) = context.call_method_str("get", &[key])?.non_none().cloned() else {
+                continue;
+            };
             if let Some(get_context) = thing.getattr_opt(&Obj::interned("get_context")?)? {
                 let own = get_context.call0()?;
                 if let Some(run) = own.getattr_opt(&Obj::interned("run")?)? {
@@ -107,7 +129,11 @@ fn log_error(text: &str, exception: Option<&Obj>) -> R<()> {
         None => Obj::bool(false),
     };
     let kwnames = Obj::tuple(&[&Obj::interned("exc_info")?])?;
-    imports::LOGGER.call_method_kw(&Obj::interned("error")?, &[&Obj::str(text)?, &info], Some(&kwnames))?;
+    imports::LOGGER.call_method_kw(
+        &Obj::interned("error")?,
+        &[&Obj::str(text)?, &info],
+        Some(&kwnames),
+    )?;
     Ok(())
 }
 
@@ -128,7 +154,10 @@ fn default_exception_handler(args: &Args) -> R<Obj> {
         context.call_method_str("__setitem__", &[&Obj::str("handle_traceback")?, &traceback])?;
     }
     let mut lines = vec![message];
-    let keys = Obj::import("builtins")?.getattr_str("sorted")?.call(&[context])?.to_vec()?;
+    let keys = Obj::import("builtins")?
+        .getattr_str("sorted")?
+        .call(&[context])?
+        .to_vec()?;
     for key in keys {
         let name = key.to_str()?.to_string()?;
         if name == "message" || name == "exception" {
@@ -142,13 +171,19 @@ fn default_exception_handler(args: &Args) -> R<Obj> {
         };
         lines.push(format!("{name}: {text}"));
     }
-    let exception = if exception.is_none() || !exception.isinstance(exc::base_exception())? { None } else { Some(exception) };
+    let exception = if exception.is_none() || !exception.isinstance(exc::base_exception())? {
+        None
+    } else {
+        Some(exception)
+    };
     log_error(&lines.join("\n"), exception.as_ref())?;
     Ok(Obj::none())
 }
 
 fn created_at(head: &str, traceback: &Obj) -> R<String> {
-    let lines = Obj::import("traceback")?.getattr_str("format_list")?.call(&[traceback])?;
+    let lines = Obj::import("traceback")?
+        .getattr_str("format_list")?
+        .call(&[traceback])?;
     let text = Obj::str("")?.call_method_str("join", &[&lines])?.to_string()?;
     Ok(format!("{head}{}", text.trim_end()))
 }

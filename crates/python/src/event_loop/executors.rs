@@ -22,8 +22,15 @@ pub(super) const METHODS: &[(&str, Imp)] = &[
 
 /// The coroutines, and what programs read.
 pub(super) fn add(body: &mut Body) -> R<()> {
-    body.property("_executor_shutdown_called", |args| Ok(Obj::bool(this(args)?.1.executor_shutdown.get())), None)?;
-    body.async_method("shutdown_default_executor(self, timeout=None)", shutdown_default_executor)
+    body.property(
+        "_executor_shutdown_called",
+        |args| Ok(Obj::bool(this(args)?.1.executor_shutdown.get())),
+        None,
+    )?;
+    body.async_method(
+        "shutdown_default_executor(self, timeout=None)",
+        shutdown_default_executor,
+    )
 }
 
 /// `loop.run_in_executor(executor, func, *args)`
@@ -46,7 +53,9 @@ pub(super) fn submit(loop_: &Obj, executor: &Obj, func: &Obj, args: &[Obj]) -> R
     let arguments: Vec<&Obj> = std::iter::once(func).chain(args).collect();
     let future = match arguments.len() {
         ..=8 => executor.call_method(&names::SUBMIT, &arguments)?,
-        _ => executor.getattr(&names::SUBMIT)?.call_with(&Obj::tuple(&arguments)?, None)?,
+        _ => executor
+            .getattr(&names::SUBMIT)?
+            .call_with(&Obj::tuple(&arguments)?, None)?,
     };
     if foreign::is_future(&future)? {
         return Ok(future);
@@ -86,7 +95,9 @@ fn set_default_executor(args: &Args) -> R<Obj> {
 /// Shuts an executor down: `executor.shutdown(wait=wait)`.
 fn shutdown(executor: &Obj, wait: bool) -> R<()> {
     let kwnames = Obj::tuple(&[&Obj::interned("wait")?])?;
-    executor.call_method_kw(&names::SHUTDOWN, &[&Obj::bool(wait)], Some(&kwnames)).map(drop)
+    executor
+        .call_method_kw(&names::SHUTDOWN, &[&Obj::bool(wait)], Some(&kwnames))
+        .map(drop)
 }
 
 /// Locals of the coroutine: the thread that waits for the pool and the future that it ends, the limit of
@@ -100,54 +111,72 @@ fn shutdown_default_executor(args: &Args) -> R<Obj> {
     let (loop_, _) = this(args)?;
     let none = Obj::none();
     let limit = args.get(1).unwrap_or(&none);
-    Coroutine::boxed("BaseEventLoop.shutdown_default_executor", &[loop_, &none, limit], |co: Co| async move {
-        if !begin_shutdown(&co)? {
-            return Ok(Obj::none());
-        }
-        if co.local(LIMIT).is_none() {
-            co.wait(future(&co)).await?;
-            return join(&co);
-        }
-        let entering = {
-            let timeout = Obj::import("asyncio.timeouts")?.call_method_str("timeout", &[&co.local(LIMIT)])?;
-            co.set(TIMEOUT, timeout.clone());
-            timeout.call_method_str("__aenter__", &[])?
-        };
-        co.wait(entering).await?;
-        match co.wait(future(&co)).await {
-            Ok(_) => {
-                let none = Obj::none();
-                let leaving = co.local(TIMEOUT).call_method_str("__aexit__", &[&none, &none, &none])?;
-                drop(none);
-                co.wait(leaving).await?;
-                join(&co)
+    Coroutine::boxed(
+        "BaseEventLoop.shutdown_default_executor",
+        &[loop_, &none, limit],
+        |co: Co| async move {
+            if !begin_shutdown(&co)? {
+                return Ok(Obj::none());
             }
-            Err(raised) => {
-                let leaving = leave_with(&co, &raised.take())?;
-                match co.wait(leaving).await {
-                    Ok(_) => Err(raise(&co.local(TIMEOUT))),
-                    Err(raised) if raised.matches(exc::timeout_error()) => {
-                        raised.ignore();
-                        too_slow(&co)
+            if co.local(LIMIT).is_none() {
+                co.wait(future(&co)).await?;
+                return join(&co);
+            }
+            let entering = {
+                let timeout =
+                    Obj::import("asyncio.timeouts")?.call_method_str("timeout", &[&co.local(LIMIT)])?;
+                co.set(TIMEOUT, timeout.clone());
+                timeout.call_method_str("__aenter__", &[])?
+            };
+            co.wait(entering).await?;
+            match co.wait(future(&co)).await {
+                Ok(_) => {
+                    let none = Obj::none();
+                    let leaving = co
+                        .local(TIMEOUT)
+                        .call_method_str("__aexit__", &[&none, &none, &none])?;
+                    drop(none);
+                    co.wait(leaving).await?;
+                    join(&co)
+                }
+                Err(raised) => {
+                    let leaving = leave_with(&co, &raised.take())?;
+                    match co.wait(leaving).await {
+                        Ok(_) => Err(raise(&co.local(TIMEOUT))),
+                        Err(raised) if raised.matches(exc::timeout_error()) => {
+                            raised.ignore();
+                            too_slow(&co)
+                        }
+                        Err(raised) => Err(raised),
                     }
-                    Err(raised) => Err(raised),
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 /// Starts the thread that waits for the pool. `false`: there is no pool.
 fn begin_shutdown(co: &Co) -> R<bool> {
     let loop_ = co.local(0);
-    let Some(core) = super::core::of(&loop_) else { return Ok(false) };
+    let Some(core) = super::core::of(&loop_) else {
+        return Ok(false);
+    };
     core.executor_shutdown.set(true);
-    let Some(executor) = core.default_executor.get().filter(|executor| !executor.is_none()) else { return Ok(false) };
+    let Some(executor) = core.default_executor.get().filter(|executor| !executor.is_none()) else {
+        return Ok(false);
+    };
     let future = methods::create(&loop_)?;
     let pair = Obj::tuple(&[&executor, &future])?;
-    let waiting = Hook::new("BaseEventLoop._do_shutdown", wait_for_pool, Some(loop_.clone()), Some(pair))?;
+    let waiting = Hook::new(
+        "BaseEventLoop._do_shutdown",
+        wait_for_pool,
+        Some(loop_.clone()),
+        Some(pair),
+    )?;
     let kwnames = Obj::tuple(&[&Obj::interned("target")?])?;
-    let thread = Obj::import("threading")?.getattr_str("Thread")?.call_kw(&[waiting.obj()], Some(&kwnames))?;
+    let thread = Obj::import("threading")?
+        .getattr_str("Thread")?
+        .call_kw(&[waiting.obj()], Some(&kwnames))?;
     co.set(WAITING, Obj::tuple(&[&thread, &future])?);
     thread.call_method_str("start", &[])?;
     Ok(true)
@@ -155,14 +184,20 @@ fn begin_shutdown(co: &Co) -> R<bool> {
 
 /// `_do_shutdown(future)`, in a thread of its own.
 fn wait_for_pool(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
-    let (Some(loop_), Some(pair)) = (hook.a.take(), hook.b.take()) else { return Ok(()) };
-    let [executor, future] = pair.tuple_items() else { return Ok(()) };
+    let (Some(loop_), Some(pair)) = (hook.a.take(), hook.b.take()) else {
+        return Ok(());
+    };
+    let [executor, future] = pair.tuple_items() else {
+        return Ok(());
+    };
     let closed = || loop_.call_method(&names::IS_CLOSED, &[])?.truth();
     match shutdown(executor, true) {
         Ok(()) if closed()? => Ok(()),
         Ok(()) => {
             let done = foreign::set_result_unless_cancelled_hook(future, None)?;
-            loop_.call_method(&names::CALL_SOON_THREADSAFE, &[done.obj()]).map(drop)
+            loop_
+                .call_method(&names::CALL_SOON_THREADSAFE, &[done.obj()])
+                .map(drop)
         }
         Err(raised) if raised.matches(exc::exception()) => {
             let exception = raised.take();
@@ -177,7 +212,11 @@ fn wait_for_pool(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
 }
 
 fn waiting(co: &Co, index: usize) -> Obj {
-    co.local(WAITING).tuple_items().get(index).cloned().unwrap_or_else(Obj::none)
+    co.local(WAITING)
+        .tuple_items()
+        .get(index)
+        .cloned()
+        .unwrap_or_else(Obj::none)
 }
 
 fn future(co: &Co) -> Obj {
@@ -199,7 +238,9 @@ fn leave_with(co: &Co, exception: &Obj) -> R<Obj> {
 /// The threads of the pool have not ended in time: they are left to themselves.
 fn too_slow(co: &Co) -> R<Obj> {
     let limit = co.local(LIMIT).to_str()?.to_string()?;
-    let text = Obj::str(&format!("The executor did not finishing joining its threads within {limit} seconds."))?;
+    let text = Obj::str(&format!(
+        "The executor did not finishing joining its threads within {limit} seconds."
+    ))?;
     // a native coroutine has no frame: one level up is who awaits it
     imports::WARN.call(&[&text, exc::runtime_warning(), &Obj::int(1)?])?;
     let loop_ = co.local(0);

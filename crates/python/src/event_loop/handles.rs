@@ -55,8 +55,11 @@ pub(super) fn init() -> R<()> {
     }
     WHEN.find(&imports::ASYNCIO_TIMER_HANDLE, "_when")?;
     SCHEDULED.find(&imports::ASYNCIO_TIMER_HANDLE, "_scheduled")?;
-    let common: [(&str, Imp); 3] =
-        [("cancelled(self)", cancelled), ("get_context(self)", get_context), ("_run(self)", run_method)];
+    let common: [(&str, Imp); 3] = [
+        ("cancelled(self)", cancelled),
+        ("get_context(self)", get_context),
+        ("_run(self)", run_method),
+    ];
     let mut body = Body::new("asyncio.events", "Handle", &[])?;
     for (sig, imp) in common {
         body.method(sig, imp)?;
@@ -68,12 +71,23 @@ pub(super) fn init() -> R<()> {
     for (sig, imp) in common {
         body.method(sig, imp)?;
     }
-    body.method("__init__(self, when, callback, args, loop, context=None)", init_timer)?;
+    body.method(
+        "__init__(self, when, callback, args, loop, context=None)",
+        init_timer,
+    )?;
     body.method("cancel(self)", cancel_timer)?;
     body.method("when(self)", when)?;
     // isinstance(timer, aioxide.Handle) holds as isinstance(timer, asyncio.Handle) does
     TIMER_HANDLE.fill(body.build(&[&imports::ASYNCIO_TIMER_HANDLE])?);
-    let fields = [&CALLBACK, &ARGS, &CANCELLED, &LOOP, &SOURCE_TRACEBACK, &REPR, &CONTEXT];
+    let fields = [
+        &CALLBACK,
+        &ARGS,
+        &CANCELLED,
+        &LOOP,
+        &SOURCE_TRACEBACK,
+        &REPR,
+        &CONTEXT,
+    ];
     pooled::<OfHandles>(&HANDLE, &fields);
     let timer_fields = [&fields[..], &[&WHEN, &SCHEDULED]].concat();
     pooled::<OfTimerHandles>(&TIMER_HANDLE, &timer_fields);
@@ -105,7 +119,14 @@ fn fill(handle: &Obj, loop_: &Obj, callback: Obj, args: Obj, context: Option<Obj
         Some(core) => core.debug.get(),
         None => loop_.call_method(&names::GET_DEBUG, &[])?.truth()?,
     };
-    SOURCE_TRACEBACK.set(handle, if debug { crate::debug::extract_stack()? } else { Obj::none() });
+    SOURCE_TRACEBACK.set(
+        handle,
+        if debug {
+            crate::debug::extract_stack()?
+        } else {
+            Obj::none()
+        },
+    );
     Ok(())
 }
 
@@ -119,7 +140,13 @@ pub(crate) fn make(loop_: &Obj, callback: Obj, args: &[Obj], context: Option<Obj
 
 /// A timer handle.
 #[inline]
-pub(crate) fn make_timer(loop_: &Obj, when: Obj, callback: Obj, args: &[Obj], context: Option<Obj>) -> R<Obj> {
+pub(crate) fn make_timer(
+    loop_: &Obj,
+    when: Obj,
+    callback: Obj,
+    args: &[Obj],
+    context: Option<Obj>,
+) -> R<Obj> {
     let handle = TIMER_HANDLE.alloc_pooled(&TIMER_HANDLES)?;
     fill(&handle, loop_, callback, tuple(args)?, context)?;
     WHEN.set(&handle, when);
@@ -129,18 +156,34 @@ pub(crate) fn make_timer(loop_: &Obj, when: Obj, callback: Obj, args: &[Obj], co
 
 #[inline]
 fn tuple(args: &[Obj]) -> R<Obj> {
-    if args.is_empty() { Ok(Obj::empty_tuple()) } else { Obj::tuple_of(args) }
+    if args.is_empty() {
+        Ok(Obj::empty_tuple())
+    } else {
+        Obj::tuple_of(args)
+    }
 }
 
 fn init_handle(args: &Args) -> R<Obj> {
     let arguments = args.req(2)?.to_vec()?;
-    fill(args.req(0)?, args.req(3)?, args.req(1)?.clone(), tuple(&arguments)?, args.opt(4).cloned())?;
+    fill(
+        args.req(0)?,
+        args.req(3)?,
+        args.req(1)?.clone(),
+        tuple(&arguments)?,
+        args.opt(4).cloned(),
+    )?;
     Ok(Obj::none())
 }
 
 fn init_timer(args: &Args) -> R<Obj> {
     let (this, arguments) = (args.req(0)?, args.req(3)?.to_vec()?);
-    fill(this, args.req(4)?, args.req(2)?.clone(), tuple(&arguments)?, args.opt(5).cloned())?;
+    fill(
+        this,
+        args.req(4)?,
+        args.req(2)?.clone(),
+        tuple(&arguments)?,
+        args.opt(5).cloned(),
+    )?;
     WHEN.set(this, args.req(1)?.clone());
     SCHEDULED.set(this, Obj::bool(false));
     Ok(Obj::none())
@@ -160,7 +203,11 @@ pub(crate) fn unschedule(handle: &Obj) {
 /// Is it one of asyncio's handles (or derived from them)? Every field access below rests on it.
 fn this<'a>(args: &'a Args) -> R<&'a Obj> {
     let this = args.req(0)?;
-    if this.isinstance(&imports::ASYNCIO_HANDLE)? { Ok(this) } else { Err(crate::ffi::errors::type_error("a Handle is required")) }
+    if this.isinstance(&imports::ASYNCIO_HANDLE)? {
+        Ok(this)
+    } else {
+        Err(crate::ffi::errors::type_error("a Handle is required"))
+    }
 }
 
 fn cancelled(args: &Args) -> R<Obj> {
@@ -245,7 +292,9 @@ pub(super) fn run(loop_: &Obj, core: &Own<LoopCore>, handle: &Obj) -> R<()> {
 /// `Handle._run()`: in its context; an exception goes to the exception handler.
 #[inline]
 fn call(loop_: &Obj, handle: &Obj) -> R<()> {
-    let (Some(callback), Some(args), Some(context)) = (CALLBACK.get(handle), ARGS.get(handle), CONTEXT.get(handle)) else {
+    let (Some(callback), Some(args), Some(context)) =
+        (CALLBACK.get(handle), ARGS.get(handle), CONTEXT.get(handle))
+    else {
         return Ok(());
     };
     let result = context::run(&context, || callback.call_tuple(&args));
@@ -264,7 +313,9 @@ pub(super) fn parts(handle: &Obj) -> (Obj, Obj, Option<Obj>) {
     (
         CALLBACK.get(handle).unwrap_or_else(Obj::none),
         ARGS.get(handle).unwrap_or_else(Obj::none),
-        SOURCE_TRACEBACK.get(handle).filter(|traceback| !traceback.is_none()),
+        SOURCE_TRACEBACK
+            .get(handle)
+            .filter(|traceback| !traceback.is_none()),
     )
 }
 

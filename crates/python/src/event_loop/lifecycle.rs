@@ -19,8 +19,12 @@ pub(super) const METHODS: &[(&str, Imp)] = &[
     ("run_until_complete(self, future)", run_until_complete),
     ("stop(self)", stop),
     ("close(self)", close),
-    ("is_running(self)", |args| Ok(Obj::bool(this(args)?.1.thread.get() != 0))),
-    ("is_closed(self)", |args| Ok(Obj::bool(this(args)?.1.closed.get()))),
+    ("is_running(self)", |args| {
+        Ok(Obj::bool(this(args)?.1.thread.get() != 0))
+    }),
+    ("is_closed(self)", |args| {
+        Ok(Obj::bool(this(args)?.1.closed.get()))
+    }),
     ("get_debug(self)", |args| Ok(Obj::bool(this(args)?.1.debug.get()))),
     ("set_debug(self, enabled)", set_debug),
     ("_asyncgen_firstiter_hook(self, agen)", asyncgen_firstiter),
@@ -44,7 +48,9 @@ fn check_running(core: &LoopCore) -> R<()> {
         return Err(runtime_error("This event loop is already running"));
     }
     if running::get()?.is_some() {
-        return Err(runtime_error("Cannot run the event loop while another loop is running"));
+        return Err(runtime_error(
+            "Cannot run the event loop while another loop is running",
+        ));
     }
     Ok(())
 }
@@ -67,10 +73,17 @@ pub(crate) fn forever(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     crate::debug::track_origins(core, core.debug.get())?;
     let sys = Obj::import("sys")?;
-    core.old_asyncgen_hooks.set(sys.call_method_str("get_asyncgen_hooks", &[])?);
+    core.old_asyncgen_hooks
+        .set(sys.call_method_str("get_asyncgen_hooks", &[])?);
     core.thread.set(threads::ident());
     let hook = |name: &str| loop_.getattr_str(name);
-    sys.call_method_str("set_asyncgen_hooks", &[&hook("_asyncgen_firstiter_hook")?, &hook("_asyncgen_finalizer_hook")?])?;
+    sys.call_method_str(
+        "set_asyncgen_hooks",
+        &[
+            &hook("_asyncgen_firstiter_hook")?,
+            &hook("_asyncgen_finalizer_hook")?,
+        ],
+    )?;
     super::on_run(core)?;
     running::set(Some(loop_))
 }
@@ -82,7 +95,10 @@ fn leave(core: &Own<LoopCore>) -> R<()> {
     super::on_stop(core)?;
     crate::debug::track_origins(core, false)?;
     if let Some(hooks) = core.old_asyncgen_hooks.take() {
-        Obj::import("sys")?.getattr_str("set_asyncgen_hooks")?.call_with(&Obj::tuple(&hooks.tuple_items().iter().collect::<Vec<_>>())?, None)?;
+        Obj::import("sys")?.getattr_str("set_asyncgen_hooks")?.call_with(
+            &Obj::tuple(&hooks.tuple_items().iter().collect::<Vec<_>>())?,
+            None,
+        )?;
     }
     Ok(())
 }
@@ -99,7 +115,12 @@ fn run_until_complete(args: &Args) -> R<Obj> {
         // An exception is raised here, to the caller: no need to log that nobody took it.
         future.setattr(&names::LOG_DESTROY_PENDING, &Obj::bool(false))?;
     }
-    let done = Hook::new("_run_until_complete_cb", until_complete, Some(loop_.clone()), None)?;
+    let done = Hook::new(
+        "_run_until_complete_cb",
+        until_complete,
+        Some(loop_.clone()),
+        None,
+    )?;
     callbacks::listen(&future, &done)?;
     let result = loop_.call_method_str("run_forever", &[]);
     match result {
@@ -122,7 +143,9 @@ fn run_until_complete(args: &Args) -> R<Obj> {
 
 /// `_run_until_complete_cb`: KeyboardInterrupt and SystemExit have left the loop already.
 fn until_complete(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
-    let (Some(loop_), Some(future)) = (hook.a.get(), future) else { return Ok(()) };
+    let (Some(loop_), Some(future)) = (hook.a.get(), future) else {
+        return Ok(());
+    };
     if !callbacks::is_cancelled(future)? {
         let exception = future.call_method(&names::EXCEPTION, &[])?;
         if exception.isinstance(exc::keyboard_interrupt())? || exception.isinstance(exc::system_exit())? {
@@ -171,7 +194,9 @@ fn close(args: &Args) -> R<Obj> {
 
 /// `EventLoop.__del__`: a loop that nobody closed.
 pub(super) fn del(args: &Args) -> R<Obj> {
-    let Ok((loop_, core)) = this(args) else { return Ok(Obj::none()) };
+    let Ok((loop_, core)) = this(args) else {
+        return Ok(Obj::none());
+    };
     if core.closed.get() || core.reactor.with(|reactor| reactor.is_none()) {
         return Ok(Obj::none());
     }
@@ -206,7 +231,10 @@ fn asyncgen_firstiter(args: &Args) -> R<Obj> {
             agen.repr()?
         );
         let kwnames = Obj::tuple(&[&Obj::interned("source")?])?;
-        imports::WARN.call_kw(&[&Obj::str(&text)?, exc::resource_warning(), loop_], Some(&kwnames))?;
+        imports::WARN.call_kw(
+            &[&Obj::str(&text)?, exc::resource_warning(), loop_],
+            Some(&kwnames),
+        )?;
     }
     if let Some(all) = core.asyncgens.get() {
         all.call_method(&names::ADD, &[agen])?;
@@ -229,7 +257,9 @@ fn asyncgen_finalizer(args: &Args) -> R<Obj> {
 }
 
 fn close_agen(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
-    let (Some(loop_), Some(agen)) = (hook.a.take(), hook.b.take()) else { return Ok(()) };
+    let (Some(loop_), Some(agen)) = (hook.a.take(), hook.b.take()) else {
+        return Ok(());
+    };
     let closing = agen.call_method_str("aclose", &[])?;
     loop_.call_method(&names::CREATE_TASK, &[&closing])?;
     Ok(())
@@ -241,7 +271,9 @@ fn shutdown_asyncgens(args: &Args) -> R<Obj> {
     Coroutine::boxed("EventLoop.shutdown_asyncgens", &[loop_], |co: Co| async move {
         let waiting = {
             let loop_ = co.local(0);
-            let Some(core) = super::core::of(&loop_) else { return Ok(Obj::none()) };
+            let Some(core) = super::core::of(&loop_) else {
+                return Ok(Obj::none());
+            };
             core.asyncgens_shutdown.set(true);
             let all = core.asyncgens.get_or_none();
             let closing = all.to_vec()?;
@@ -261,7 +293,10 @@ fn shutdown_asyncgens(args: &Args) -> R<Obj> {
         for (result, agen) in results.iter().zip(co.local(1).to_vec()?) {
             if result.isinstance(exc::exception())? {
                 let context = Obj::dict()?;
-                let text = format!("an error occurred during closing of asynchronous generator {}", agen.repr()?);
+                let text = format!(
+                    "an error occurred during closing of asynchronous generator {}",
+                    agen.repr()?
+                );
                 context.dict_set(&names::MESSAGE, &Obj::str(&text)?)?;
                 context.dict_set(&names::EXCEPTION, result)?;
                 context.dict_set(&Obj::str("asyncgen")?, &agen)?;

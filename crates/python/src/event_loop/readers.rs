@@ -21,14 +21,30 @@ use aioxide_core::{Events, Interest};
 
 /// What this file adds to the class.
 pub(super) const METHODS: &[(&str, Imp)] = &[
-    ("add_reader(self, fd, callback, *args)", |args| add_method(args, Side::Reader).map(|_| Obj::none())),
-    ("remove_reader(self, fd)", |args| remove_method(args, Side::Reader)),
-    ("add_writer(self, fd, callback, *args)", |args| add_method(args, Side::Writer).map(|_| Obj::none())),
-    ("remove_writer(self, fd)", |args| remove_method(args, Side::Writer)),
-    ("_add_reader(self, fd, callback, *args)", |args| add_method(args, Side::Reader)),
-    ("_remove_reader(self, fd)", |args| remove_method(args, Side::Reader)),
-    ("_add_writer(self, fd, callback, *args)", |args| add_method(args, Side::Writer)),
-    ("_remove_writer(self, fd)", |args| remove_method(args, Side::Writer)),
+    ("add_reader(self, fd, callback, *args)", |args| {
+        add_method(args, Side::Reader).map(|_| Obj::none())
+    }),
+    ("remove_reader(self, fd)", |args| {
+        remove_method(args, Side::Reader)
+    }),
+    ("add_writer(self, fd, callback, *args)", |args| {
+        add_method(args, Side::Writer).map(|_| Obj::none())
+    }),
+    ("remove_writer(self, fd)", |args| {
+        remove_method(args, Side::Writer)
+    }),
+    ("_add_reader(self, fd, callback, *args)", |args| {
+        add_method(args, Side::Reader)
+    }),
+    ("_remove_reader(self, fd)", |args| {
+        remove_method(args, Side::Reader)
+    }),
+    ("_add_writer(self, fd, callback, *args)", |args| {
+        add_method(args, Side::Writer)
+    }),
+    ("_remove_writer(self, fd)", |args| {
+        remove_method(args, Side::Writer)
+    }),
 ];
 
 /// Which of a descriptor's two callbacks.
@@ -42,16 +58,25 @@ pub(crate) enum Side {
 
 impl Side {
     fn interest(self) -> Interest {
-        if self == Side::Reader { Interest::READABLE } else { Interest::WRITABLE }
+        if self == Side::Reader {
+            Interest::READABLE
+        } else {
+            Interest::WRITABLE
+        }
     }
     fn of(self, watch: &mut Watch) -> &mut Option<Waiter> {
-        if self == Side::Reader { &mut watch.reader } else { &mut watch.writer }
+        if self == Side::Reader {
+            &mut watch.reader
+        } else {
+            &mut watch.writer
+        }
     }
 }
 
 /// The descriptor behind an int or an object with `fileno()`, with selectors' error texts.
 pub(crate) fn fileno(object: &Obj) -> R<i32> {
-    let invalid = || -> R<crate::ffi::Raised> { Ok(value_error(&format!("Invalid file object: {}", object.repr()?))) };
+    let invalid =
+        || -> R<crate::ffi::Raised> { Ok(value_error(&format!("Invalid file object: {}", object.repr()?))) };
     let number = if crate::ffi::object::is_int(object) {
         object.clone()
     } else {
@@ -109,10 +134,17 @@ pub(crate) fn add(core: &Own<LoopCore>, fd: i32, side: Side, handle: Obj) -> R<(
 pub(super) fn wait(core: &Own<LoopCore>, fd: i32, side: Side, owner: &Obj, future: &Own<Future>) -> R<()> {
     after_fork(core)?;
     core.check_closed()?;
-    let interest = core.reactor.with(|reactor| reactor.as_ref().map(|reactor| reactor.interest(fd)));
+    let interest = core
+        .reactor
+        .with(|reactor| reactor.as_ref().map(|reactor| reactor.interest(fd)));
     let still_watched = interest.is_some_and(|interest| interest.contains(side.interest()))
         && core.watches.with(|watches| {
-            let owned = |watch: &Watch| watch.owner.as_ref().is_some_and(|reference| reference.weakly_refers_to(owner));
+            let owned = |watch: &Watch| {
+                watch
+                    .owner
+                    .as_ref()
+                    .is_some_and(|reference| reference.weakly_refers_to(owner))
+            };
             watches.get(fd as usize).is_some_and(owned)
         });
     if !still_watched {
@@ -180,7 +212,11 @@ fn replace(core: &LoopCore, fd: i32, side: Side, waiter: Waiter) -> R<()> {
 fn take(core: &LoopCore, fd: i32, side: Side, which: impl FnOnce(&Waiter) -> bool) -> Option<Waiter> {
     let taken = core.watches.with(|watches| {
         let place = side.of(watches.get_mut(fd as usize)?);
-        if place.as_ref().is_some_and(which) { place.take() } else { None }
+        if place.as_ref().is_some_and(which) {
+            place.take()
+        } else {
+            None
+        }
     });
     if taken.is_some() {
         core.watched.set(core.watched.get() - 1);
@@ -199,7 +235,9 @@ fn remove_method(args: &Args, side: Side) -> R<Obj> {
 /// Stops watching. `false`: nothing was watched there.
 pub(crate) fn remove(core: &Own<LoopCore>, fd: i32, side: Side) -> R<bool> {
     after_fork(core)?;
-    let Some(old) = take(core, fd, side, |_| true) else { return Ok(false) };
+    let Some(old) = take(core, fd, side, |_| true) else {
+        return Ok(false);
+    };
     unwatch(core, fd, side);
     if let Waiter::Handle(old) = old {
         handles::cancel_handle(&old)?;
@@ -215,8 +253,15 @@ pub(super) fn leave(core: &LoopCore, fd: i32, side: Side, future: &Own<Future>) 
     let ours = |waiter: &Waiter| matches!(waiter, Waiter::Future(here) if here.is(future));
     drop(take(core, fd, side, ours));
     let free = side == Side::Writer
-        && core.watches.with(|watches| watches.get(fd as usize).is_none_or(|watch| watch.writer.is_none()));
-    let armed = || core.reactor.with(|reactor| reactor.as_ref().is_some_and(|r| r.interest(fd).is_writable()));
+        && core.watches.with(|watches| {
+            watches
+                .get(fd as usize)
+                .is_none_or(|watch| watch.writer.is_none())
+        });
+    let armed = || {
+        core.reactor
+            .with(|reactor| reactor.as_ref().is_some_and(|r| r.interest(fd).is_writable()))
+    };
     if free && armed() {
         unwatch(core, fd, side);
     }
@@ -293,7 +338,13 @@ pub(crate) fn after_fork(core: &LoopCore) -> R<()> {
     }
     // the threads of the resolver live in the parent
     core.resolver.put(None);
-    let pipe = core.signal_pipe.with(|pipe| pipe.as_ref().map_or(Ok(()), |pipe| pipe.reopen()));
-    let reopened = core.reactor.with(|reactor| reactor.as_mut().map_or(Ok(()), |reactor| reactor.reopen_after_fork()));
+    let pipe = core
+        .signal_pipe
+        .with(|pipe| pipe.as_ref().map_or(Ok(()), |pipe| pipe.reopen()));
+    let reopened = core.reactor.with(|reactor| {
+        reactor
+            .as_mut()
+            .map_or(Ok(()), |reactor| reactor.reopen_after_fork())
+    });
     pipe.and(reopened).map_err(|error| os_error(&error))
 }

@@ -53,7 +53,9 @@ pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         if entries % BREATH == 0 {
             threads::breathe()?;
         }
-        let Some(entry) = core.ready.pop_front() else { break };
+        let Some(entry) = core.ready.pop_front() else {
+            break;
+        };
         run(loop_, core, entry)?;
     }
     Ok(())
@@ -81,7 +83,10 @@ fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 /// Nothing to do: sleep until a descriptor, a timer, a signal or another thread calls.
 fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     purge_timers(core);
-    let timeout = core.timers.with(|timers| timers.peek_when()).map(|when| timeout_until(when, core.now()));
+    let timeout = core
+        .timers
+        .with(|timers| timers.peek_when())
+        .map(|when| timeout_until(when, core.now()));
     if core.contended.get() && core.watched.get() > 0 {
         poll(loop_, core, Some(Duration::ZERO))?;
         if !core.ready.is_empty() {
@@ -89,7 +94,10 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
             return Ok(());
         }
     }
-    let Some(waker) = core.reactor.with(|reactor| reactor.as_ref().map(|reactor| reactor.waker().clone())) else {
+    let Some(waker) = core
+        .reactor
+        .with(|reactor| reactor.as_ref().map(|reactor| reactor.waker().clone()))
+    else {
         return core.check_closed();
     };
     waker.park();
@@ -106,7 +114,10 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 /// Asks the kernel and queues what it answers.
 fn poll(loop_: &Obj, core: &Own<LoopCore>, timeout: Option<Duration>) -> R<()> {
     readers::after_fork(core)?;
-    let Some(poller) = core.reactor.with(|reactor| reactor.as_ref().map(|reactor| reactor.poller())) else {
+    let Some(poller) = core
+        .reactor
+        .with(|reactor| reactor.as_ref().map(|reactor| reactor.poller()))
+    else {
         return core.check_closed();
     };
     let mut events = core.events.take().unwrap_or_else(|| Box::new(Events::new()));
@@ -141,7 +152,11 @@ fn fire_timers(core: &LoopCore, now: f64) {
                 core.push(Entry::Handle(handle));
             }
             Timer::Sleep(future) => core.push(Entry::Slept(future)),
-            Timer::Hook(hook, _) => core.push(Entry::Callback { callback: hook.into_obj(), argument: None, context: None }),
+            Timer::Hook(hook, _) => core.push(Entry::Callback {
+                callback: hook.into_obj(),
+                argument: None,
+                context: None,
+            }),
         }
     }
 }
@@ -183,12 +198,14 @@ fn run(loop_: &Obj, core: &Own<LoopCore>, entry: Entry) -> R<()> {
             Ok(()) => Ok(()),
             Err(raised) => failed_step(loop_, &task, raised),
         },
-        Entry::Callback { callback, argument, context } => {
-            match run_callback(&callback, argument.as_ref(), context.as_ref()) {
-                Ok(()) => Ok(()),
-                Err(raised) => failed_callback(loop_, callback, argument, context, raised),
-            }
-        }
+        Entry::Callback {
+            callback,
+            argument,
+            context,
+        } => match run_callback(&callback, argument.as_ref(), context.as_ref()) {
+            Ok(()) => Ok(()),
+            Err(raised) => failed_callback(loop_, callback, argument, context, raised),
+        },
         Entry::Handle(handle) => handles::run(loop_, core, &handle),
         Entry::Slept(future) => {
             if future.is_done() {
@@ -235,7 +252,13 @@ fn failed_step(loop_: &Obj, task: &Own<crate::tasks::Task>, raised: Raised) -> R
 }
 
 #[cold]
-fn failed_callback(loop_: &Obj, callback: Obj, argument: Option<Obj>, context: Option<Obj>, raised: Raised) -> R<()> {
+fn failed_callback(
+    loop_: &Obj,
+    callback: Obj,
+    argument: Option<Obj>,
+    context: Option<Obj>,
+    raised: Raised,
+) -> R<()> {
     if is_fatal(&raised) {
         return Err(raised);
     }

@@ -11,12 +11,20 @@ use crate::ffi::{Args, Obj, Own};
 /// What this file adds to the class.
 pub(super) const METHODS: &[(&str, Imp)] = &[
     ("call_soon(self, callback, *args, context=None)", call_soon),
-    ("call_soon_threadsafe(self, callback, *args, context=None)", call_soon_threadsafe),
-    ("call_later(self, delay, callback, *args, context=None)", call_later),
+    (
+        "call_soon_threadsafe(self, callback, *args, context=None)",
+        call_soon_threadsafe,
+    ),
+    (
+        "call_later(self, delay, callback, *args, context=None)",
+        call_later,
+    ),
     ("call_at(self, when, callback, *args, context=None)", call_at),
     ("time(self)", time),
     ("_timer_handle_cancelled(self, handle)", timer_handle_cancelled),
-    ("_check_closed(self)", |args| this(args)?.1.check_closed().map(|()| Obj::none())),
+    ("_check_closed(self)", |args| {
+        this(args)?.1.check_closed().map(|()| Obj::none())
+    }),
     ("_write_to_self(self)", |args| {
         this(args)?.1.wake_up();
         Ok(Obj::none())
@@ -121,7 +129,13 @@ pub(super) fn ready_snapshot(args: &Args) -> R<Obj> {
 /// `_scheduled`: the timer handles, in no order.
 pub(super) fn scheduled_snapshot(args: &Args) -> R<Obj> {
     let handles: Vec<Obj> = this(args)?.1.timers.with(|timers| {
-        let handle = |timer: &Timer| if let Timer::Handle(handle) = timer { Some(handle.clone()) } else { None };
+        let handle = |timer: &Timer| {
+            if let Timer::Handle(handle) = timer {
+                Some(handle.clone())
+            } else {
+                None
+            }
+        };
         timers.iter().filter_map(handle).collect()
     });
     Obj::list(&handles)

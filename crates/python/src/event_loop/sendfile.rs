@@ -16,9 +16,15 @@ use crate::version;
 
 /// What this file adds to the class.
 pub(super) fn add(body: &mut Body) -> R<()> {
-    body.async_method("sock_sendfile(self, sock, file, offset=0, count=None, *, fallback=True)", sock_sendfile)?;
+    body.async_method(
+        "sock_sendfile(self, sock, file, offset=0, count=None, *, fallback=True)",
+        sock_sendfile,
+    )?;
     body.async_method("_sock_sendfile_native(self, sock, file, offset, count)", native)?;
-    body.async_method("_sock_sendfile_fallback(self, sock, file, offset, count)", fallback)
+    body.async_method(
+        "_sock_sendfile_fallback(self, sock, file, offset, count)",
+        fallback,
+    )
 }
 
 /// Locals of all three coroutines. The work is a tuple: `(file, offset, count)`.
@@ -59,11 +65,14 @@ fn sock_sendfile(args: &Args) -> R<Obj> {
 fn method(co: &Co, name: &str) -> R<Obj> {
     let (sock, work) = (co.local(SOCK), co.local(WORK));
     let [file, offset, count] = parts(&work)?;
-    co.local(LOOP).call_method_str(name, &[&sock, file, offset, count])
+    co.local(LOOP)
+        .call_method_str(name, &[&sock, file, offset, count])
 }
 
 fn parts(work: &Obj) -> R<&[Obj; 3]> {
-    work.tuple_items().try_into().map_err(|_| type_error("a file, an offset and a count are required"))
+    work.tuple_items()
+        .try_into()
+        .map_err(|_| type_error("a file, an offset and a count are required"))
 }
 
 /// `_check_sendfile_params(sock, file, offset, count)`
@@ -74,12 +83,20 @@ fn check_parameters(sock: &Obj, work: &Obj) -> R<()> {
     {
         return Err(value_error("file should be opened in binary mode"));
     }
-    if !sock.getattr(&names::TYPE)?.eq(&Obj::int(libc::SOCK_STREAM.into())?)? {
+    if !sock
+        .getattr(&names::TYPE)?
+        .eq(&Obj::int(libc::SOCK_STREAM.into())?)?
+    {
         return Err(value_error("only SOCK_STREAM type sockets are supported"));
     }
     let zero = Obj::int(0)?;
     if !count.is_none() {
-        let text = || -> R<String> { Ok(format!("count must be a positive integer (got {})", count.repr()?)) };
+        let text = || -> R<String> {
+            Ok(format!(
+                "count must be a positive integer (got {})",
+                count.repr()?
+            ))
+        };
         if !is_int(count) {
             return Err(type_error(&text()?));
         }
@@ -87,7 +104,12 @@ fn check_parameters(sock: &Obj, work: &Obj) -> R<()> {
             return Err(value_error(&text()?));
         }
     }
-    let text = || -> R<String> { Ok(format!("offset must be a non-negative integer (got {})", offset.repr()?)) };
+    let text = || -> R<String> {
+        Ok(format!(
+            "offset must be a non-negative integer (got {})",
+            offset.repr()?
+        ))
+    };
     if !is_int(offset) {
         return Err(type_error(&text()?));
     }
@@ -113,33 +135,41 @@ struct Transfer {
 fn native(args: &Args) -> R<Obj> {
     let (loop_, _) = this(args)?;
     let work = Obj::tuple(&[args.req(2)?, args.req(3)?, args.req(4)?])?;
-    Coroutine::boxed("_UnixSelectorEventLoop._sock_sendfile_native", &[loop_, args.req(1)?, &work], |co: Co| async move {
-        let Some(mut transfer) = Transfer::new(&co.local(WORK))? else { return Obj::int(0) };
-        loop {
-            match transfer.attempt(&co.local(SOCK)) {
-                Ok(true) => {
-                    transfer.update_position()?;
-                    return Obj::int(transfer.sent);
+    Coroutine::boxed(
+        "_UnixSelectorEventLoop._sock_sendfile_native",
+        &[loop_, args.req(1)?, &work],
+        |co: Co| async move {
+            let Some(mut transfer) = Transfer::new(&co.local(WORK))? else {
+                return Obj::int(0);
+            };
+            loop {
+                match transfer.attempt(&co.local(SOCK)) {
+                    Ok(true) => {
+                        transfer.update_position()?;
+                        return Obj::int(transfer.sent);
+                    }
+                    Ok(false) => {}
+                    Err(raised) => {
+                        let exception = raised.take();
+                        transfer.update_position()?;
+                        return Err(raise(&exception));
+                    }
                 }
-                Ok(false) => {}
-                Err(raised) => {
-                    let exception = raised.take();
-                    transfer.update_position()?;
-                    return Err(raise(&exception));
-                }
+                // Also after a block was taken: others want to run, too.
+                let fd = descriptor(&co.local(SOCK))?;
+                let future = wait_for(&co.local(LOOP), fd, Side::Writer, &co.local(SOCK))?.into_obj();
+                co.set(BUFFER, future.clone());
+                let outcome = co.wait(future).await;
+                stop_waiting(&co, fd, outcome)
+                    .inspect_err(|_| ())
+                    .or_else(|raised| {
+                        let exception = raised.take();
+                        transfer.update_position()?;
+                        Err(raise(&exception))
+                    })?;
             }
-            // Also after a block was taken: others want to run, too.
-            let fd = descriptor(&co.local(SOCK))?;
-            let future = wait_for(&co.local(LOOP), fd, Side::Writer, &co.local(SOCK))?.into_obj();
-            co.set(BUFFER, future.clone());
-            let outcome = co.wait(future).await;
-            stop_waiting(&co, fd, outcome).inspect_err(|_| ()).or_else(|raised| {
-                let exception = raised.take();
-                transfer.update_position()?;
-                Err(raise(&exception))
-            })?;
-        }
-    })
+        },
+    )
 }
 
 /// The future leaves the descriptor, however the wait ended.
@@ -177,12 +207,24 @@ impl Transfer {
         };
         let size = match os.call_method_str("fstat", &[&number]) {
             Ok(status) => status.getattr_str("st_size")?.to_i64()?,
-            Err(raised) if raised.matches(exc::os_error()) => return Err(instead(raised, "not a regular file")),
+            Err(raised) if raised.matches(exc::os_error()) => {
+                return Err(instead(raised, "not a regular file"));
+            }
             Err(raised) => return Err(raised),
         };
-        let count = if count.truth()? { Some(count.to_i64()?) } else { None };
+        let count = if count.truth()? {
+            Some(count.to_i64()?)
+        } else {
+            None
+        };
         let block = count.unwrap_or(size);
-        let transfer = Transfer { file: number.to_i64()?, offset: offset.to_i64()?, count, block, sent: 0 };
+        let transfer = Transfer {
+            file: number.to_i64()?,
+            offset: offset.to_i64()?,
+            count,
+            block,
+            sent: 0,
+        };
         Ok((block != 0).then_some(transfer))
     }
 
@@ -197,7 +239,11 @@ impl Transfer {
             }
         }
         self.block = self.block.min(LARGEST);
-        let (file, offset, block) = (Obj::int(self.file)?, Obj::int(self.offset)?, Obj::int(self.block)?);
+        let (file, offset, block) = (
+            Obj::int(self.file)?,
+            Obj::int(self.offset)?,
+            Obj::int(self.block)?,
+        );
         let result = Obj::import("os")?.call_method_str("sendfile", &[&fd, &file, &offset, &block]);
         match unless_it_blocks(result) {
             Ok(Some(sent)) => {
@@ -218,7 +264,11 @@ impl Transfer {
     /// The position of the file says how much was sent.
     fn update_position(&self) -> R<()> {
         if self.sent > 0 || version::SINCE_314.get() {
-            let arguments = [Obj::int(self.file)?, Obj::int(self.offset)?, Obj::int(libc::SEEK_SET.into())?];
+            let arguments = [
+                Obj::int(self.file)?,
+                Obj::int(self.offset)?,
+                Obj::int(libc::SEEK_SET.into())?,
+            ];
             Obj::import("os")?.call_method_str("lseek", &[&arguments[0], &arguments[1], &arguments[2]])?;
         }
         Ok(())
@@ -238,41 +288,55 @@ fn instead(raised: Raised, text: &str) -> Raised {
 fn fallback(args: &Args) -> R<Obj> {
     let (loop_, _) = this(args)?;
     let work = Obj::tuple(&[args.req(2)?, args.req(3)?, args.req(4)?])?;
-    Coroutine::boxed("BaseEventLoop._sock_sendfile_fallback", &[loop_, args.req(1)?, &work], |co: Co| async move {
-        let limit = begin_fallback(&co)?;
-        let mut sent = 0;
-        let failure = loop {
-            match one_block(&co, limit, sent).await {
-                Ok(0) => break None,
-                Ok(read) => sent += read,
-                Err(raised) => break Some(raised),
+    Coroutine::boxed(
+        "BaseEventLoop._sock_sendfile_fallback",
+        &[loop_, args.req(1)?, &work],
+        |co: Co| async move {
+            let limit = begin_fallback(&co)?;
+            let mut sent = 0;
+            let failure = loop {
+                match one_block(&co, limit, sent).await {
+                    Ok(0) => break None,
+                    Ok(read) => sent += read,
+                    Err(raised) => break Some(raised),
+                }
+            };
+            let failure = failure.map(Raised::take);
+            if sent > 0 {
+                let work = co.local(WORK);
+                let [file, offset, _] = parts(&work)?;
+                if file.hasattr("seek")? {
+                    file.call_method(&names::SEEK, &[&Obj::int(offset.to_i64()? + sent)?])?;
+                }
             }
-        };
-        let failure = failure.map(Raised::take);
-        if sent > 0 {
-            let work = co.local(WORK);
-            let [file, offset, _] = parts(&work)?;
-            if file.hasattr("seek")? {
-                file.call_method(&names::SEEK, &[&Obj::int(offset.to_i64()? + sent)?])?;
+            match failure {
+                Some(exception) => Err(raise(&exception)),
+                None => Obj::int(sent),
             }
-        }
-        match failure {
-            Some(exception) => Err(raise(&exception)),
-            None => Obj::int(sent),
-        }
-    })
+        },
+    )
 }
 
 /// Goes to the offset, makes the buffer, and says how much is to be sent.
 fn begin_fallback(co: &Co) -> R<Option<i64>> {
     let work = co.local(WORK);
     let [file, offset, count] = parts(&work)?;
-    let seek = if version::SINCE_314.get() { file.hasattr("seek")? } else { offset.truth()? };
+    let seek = if version::SINCE_314.get() {
+        file.hasattr("seek")?
+    } else {
+        offset.truth()?
+    };
     if seek {
         file.call_method(&names::SEEK, &[offset])?;
     }
-    let limit = if count.truth()? { Some(count.to_i64()?) } else { None };
-    let largest = Obj::import("asyncio.constants")?.getattr_str("SENDFILE_FALLBACK_READBUFFER_SIZE")?.to_i64()?;
+    let limit = if count.truth()? {
+        Some(count.to_i64()?)
+    } else {
+        None
+    };
+    let largest = Obj::import("asyncio.constants")?
+        .getattr_str("SENDFILE_FALLBACK_READBUFFER_SIZE")?
+        .to_i64()?;
     let size = limit.map_or(largest, |limit| limit.min(largest));
     let buffer = Obj::import("builtins")?.call_method_str("bytearray", &[&Obj::int(size)?])?;
     co.set(BUFFER, buffer.memoryview()?);
@@ -283,14 +347,17 @@ fn begin_fallback(co: &Co) -> R<Option<i64>> {
 async fn one_block(co: &Co, limit: Option<i64>, sent: i64) -> R<i64> {
     let reading = {
         let buffer = co.local(BUFFER);
-        let room = limit.map_or(i64::MAX, |limit| limit - sent).min(buffer.len()? as i64);
+        let room = limit
+            .map_or(i64::MAX, |limit| limit - sent)
+            .min(buffer.len()? as i64);
         if room <= 0 {
             return Ok(0);
         }
         let work = co.local(WORK);
         let [file, ..] = parts(&work)?;
         let (readinto, view) = (file.getattr_str("readinto")?, buffer.slice(0, room as usize)?);
-        co.local(LOOP).call_method(&names::RUN_IN_EXECUTOR, &[&Obj::none(), &readinto, &view])?
+        co.local(LOOP)
+            .call_method(&names::RUN_IN_EXECUTOR, &[&Obj::none(), &readinto, &view])?
     };
     let read = co.wait(reading).await?;
     if !read.truth()? {
@@ -299,7 +366,8 @@ async fn one_block(co: &Co, limit: Option<i64>, sent: i64) -> R<i64> {
     let read = read.to_i64()?;
     let sending = {
         let block = co.local(BUFFER).slice(0, read as usize)?;
-        co.local(LOOP).call_method_str("sock_sendall", &[&co.local(SOCK), &block])?
+        co.local(LOOP)
+            .call_method_str("sock_sendall", &[&co.local(SOCK), &block])?
     };
     co.wait(sending).await?;
     Ok(read)

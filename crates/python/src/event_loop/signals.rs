@@ -25,7 +25,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// What this file adds to the class.
 pub(super) const METHODS: &[(&str, Imp)] = &[
-    ("add_signal_handler(self, sig, callback, *args)", add_signal_handler),
+    (
+        "add_signal_handler(self, sig, callback, *args)",
+        add_signal_handler,
+    ),
     ("remove_signal_handler(self, sig)", remove_signal_handler),
     ("_handle_signal(self, sig)", |args| {
         let (loop_, core) = this(args)?;
@@ -45,7 +48,8 @@ static NOOP: Static = Static::new();
 /// The end of the pipe that the loop watches.
 #[inline]
 pub(super) fn reader(core: &LoopCore) -> Option<i32> {
-    core.signal_pipe.with(|pipe| pipe.as_ref().map(SignalPipe::reader))
+    core.signal_pipe
+        .with(|pipe| pipe.as_ref().map(SignalPipe::reader))
 }
 
 /// The pipe is readable: the handles of its signals go to the end of the ready queue.
@@ -61,7 +65,9 @@ pub(super) fn arrived(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 /// `_handle_signal(sig)`
 fn handle_signal(loop_: &Obj, core: &Own<LoopCore>, sig: &Obj) -> R<()> {
     // no handler: a signal that only wakes the loop
-    let Some(handle) = core.signal_handlers.get_or_none().dict_get(sig)? else { return Ok(()) };
+    let Some(handle) = core.signal_handlers.get_or_none().dict_get(sig)? else {
+        return Ok(());
+    };
     if handles::is_cancelled(&handle) {
         return loop_.call_method_str("remove_signal_handler", &[sig]).map(drop);
     }
@@ -128,7 +134,9 @@ fn let_go_in_children() -> R<()> {
     }
     let let_go = function::make("_let_go_of_wakeup_fd()", "aioxide", None, let_go, Kind::Plain)?;
     let kwnames = Obj::tuple(&[&Obj::interned("after_in_child")?])?;
-    Obj::import("os")?.getattr_str("register_at_fork")?.call_kw(&[&let_go], Some(&kwnames))?;
+    Obj::import("os")?
+        .getattr_str("register_at_fork")?
+        .call_kw(&[&let_go], Some(&kwnames))?;
     Ok(())
 }
 
@@ -155,7 +163,10 @@ pub(super) fn on_run(core: &Own<LoopCore>) -> R<()> {
 /// The loop has stopped.
 pub(super) fn on_stop(core: &Own<LoopCore>) -> R<()> {
     if core.wakes_by_signal.replace(false) && !has_handlers(core)? {
-        return reset_wakeup(core.signal_pipe.with(|pipe| pipe.as_ref().map_or(NONE, SignalPipe::writer)));
+        return reset_wakeup(
+            core.signal_pipe
+                .with(|pipe| pipe.as_ref().map_or(NONE, SignalPipe::writer)),
+        );
     }
     Ok(())
 }
@@ -163,7 +174,9 @@ pub(super) fn on_stop(core: &Own<LoopCore>) -> R<()> {
 /// The loop is closed: no handlers any more.
 pub(super) fn on_close(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     let removed = remove_all(loop_, core);
-    let Some(pipe) = core.signal_pipe.with(Option::take) else { return removed };
+    let Some(pipe) = core.signal_pipe.with(Option::take) else {
+        return removed;
+    };
     let failure = removed.err().map(Raised::take);
     if INSTALLED.load(Ordering::Relaxed) == pipe.writer()
         && let Err(raised) = reset_wakeup(pipe.writer())
@@ -183,13 +196,19 @@ fn remove_all(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     if handlers.is_none() || !handlers.truth()? {
         return Ok(());
     }
-    if Obj::import("sys")?.call_method_str("is_finalizing", &[])?.truth()? {
+    if Obj::import("sys")?
+        .call_method_str("is_finalizing", &[])?
+        .truth()?
+    {
         let text = format!(
             "Closing the loop {} on interpreter shutdown stage, skipping signal handlers removal",
             loop_.repr()?
         );
         let kwnames = Obj::tuple(&[&Obj::interned("source")?])?;
-        imports::WARN.call_kw(&[&Obj::str(&text)?, exc::resource_warning(), loop_], Some(&kwnames))?;
+        imports::WARN.call_kw(
+            &[&Obj::str(&text)?, exc::resource_warning(), loop_],
+            Some(&kwnames),
+        )?;
         handlers.call_method_str("clear", &[])?;
         return Ok(());
     }
@@ -209,7 +228,8 @@ fn has_handlers(core: &LoopCore) -> R<bool> {
 fn count_as_watched(core: &LoopCore) -> R<()> {
     let (now, before) = (has_handlers(core)?, core.has_signal_handlers.get());
     core.has_signal_handlers.set(now);
-    core.watched.set(core.watched.get() + usize::from(now) - usize::from(before));
+    core.watched
+        .set(core.watched.get() + usize::from(now) - usize::from(before));
     Ok(())
 }
 
@@ -217,7 +237,9 @@ fn count_as_watched(core: &LoopCore) -> R<()> {
 fn add_signal_handler(args: &Args) -> R<Obj> {
     let (loop_, core) = this(args)?;
     let (sig, callback) = (args.req(1)?, args.req(2)?);
-    if imports::ISCOROUTINE.call(&[callback])?.truth()? || imports::ISCOROUTINEFUNCTION.call(&[callback])?.truth()? {
+    if imports::ISCOROUTINE.call(&[callback])?.truth()?
+        || imports::ISCOROUTINEFUNCTION.call(&[callback])?.truth()?
+    {
         return Err(type_error("coroutines cannot be used with add_signal_handler()"));
     }
     check_signal(sig)?;
@@ -243,7 +265,13 @@ fn add_signal_handler(args: &Args) -> R<Obj> {
 fn install(sig: &Obj) -> R<()> {
     if !NOOP.filled() {
         let noop: Imp = |_| Ok(Obj::none());
-        NOOP.fill(function::make("_sighandler_noop(signum, frame)", "asyncio.unix_events", None, noop, Kind::Plain)?);
+        NOOP.fill(function::make(
+            "_sighandler_noop(signum, frame)",
+            "asyncio.unix_events",
+            None,
+            noop,
+            Kind::Plain,
+        )?);
     }
     let signal = Obj::import("signal")?;
     signal.call_method_str("signal", &[sig, &NOOP])?;
@@ -264,7 +292,11 @@ fn remove_signal_handler(args: &Args) -> R<Obj> {
     handlers.call_method_str("pop", &[sig, &Obj::none()])?;
     let signal = Obj::import("signal")?;
     let interrupt = sig.eq(&signal.getattr_str("SIGINT")?)?;
-    let default = signal.getattr_str(if interrupt { "default_int_handler" } else { "SIG_DFL" })?;
+    let default = signal.getattr_str(if interrupt {
+        "default_int_handler"
+    } else {
+        "SIG_DFL"
+    })?;
     if let Err(raised) = signal.call_method_str("signal", &[sig, &default]) {
         count_as_watched(core)?;
         if !raised.matches(exc::os_error()) {
@@ -286,7 +318,8 @@ fn removed(core: &LoopCore) -> R<()> {
         Ok(_) => Ok(()),
         Err(raised) if raised.matches(exc::value_error()) || raised.matches(exc::os_error()) => {
             let exception = raised.take();
-            imports::LOGGER.call_method_str("info", &[&Obj::str("set_wakeup_fd(-1) failed: %s")?, &exception])?;
+            imports::LOGGER
+                .call_method_str("info", &[&Obj::str("set_wakeup_fd(-1) failed: %s")?, &exception])?;
             Ok(())
         }
         Err(raised) => Err(raised),
@@ -298,8 +331,14 @@ fn check_signal(sig: &Obj) -> R<()> {
     if !crate::ffi::object::is_int(sig) {
         return Err(type_error(&format!("sig must be an int, not {}", sig.repr()?)));
     }
-    if !Obj::import("signal")?.call_method_str("valid_signals", &[])?.contains(sig)? {
-        return Err(value_error(&format!("invalid signal number {}", sig.to_str()?.to_string()?)));
+    if !Obj::import("signal")?
+        .call_method_str("valid_signals", &[])?
+        .contains(sig)?
+    {
+        return Err(value_error(&format!(
+            "invalid signal number {}",
+            sig.to_str()?.to_string()?
+        )));
     }
     Ok(())
 }
@@ -317,11 +356,16 @@ fn as_runtime_error(raised: Raised) -> R<Raised> {
 /// EINVAL of `signal.signal` as RuntimeError; others stay.
 fn cannot_be_caught(sig: &Obj, exception: &Obj) -> R<Raised> {
     let invalid = exception.isinstance(exc::os_error())?
-        && exception.getattr_str("errno")?.eq(&Obj::int(libc::EINVAL.into())?)?;
+        && exception
+            .getattr_str("errno")?
+            .eq(&Obj::int(libc::EINVAL.into())?)?;
     if !invalid {
         return Ok(raise(exception));
     }
-    Ok(while_handling(exception, &format!("sig {} cannot be caught", sig.to_str()?.to_string()?)))
+    Ok(while_handling(
+        exception,
+        &format!("sig {} cannot be caught", sig.to_str()?.to_string()?),
+    ))
 }
 
 fn while_handling(exception: &Obj, text: &str) -> Raised {

@@ -21,19 +21,21 @@ use crate::imports::{self, names};
 
 /// What this file adds to the class.
 pub(super) fn add(body: &mut Body) -> R<()> {
-    body.async_method("sock_recv(self, sock, n)", |args| one::<Recv>(args))?;
-    body.async_method("sock_recv_into(self, sock, buf)", |args| one::<RecvInto>(args))?;
-    body.async_method("sock_recvfrom(self, sock, bufsize)", |args| one::<RecvFrom>(args))?;
+    body.async_method("sock_recv(self, sock, n)", one::<Recv>)?;
+    body.async_method("sock_recv_into(self, sock, buf)", one::<RecvInto>)?;
+    body.async_method("sock_recvfrom(self, sock, bufsize)", one::<RecvFrom>)?;
     body.async_method("sock_recvfrom_into(self, sock, buf, nbytes=0)", |args| {
         let none = Obj::none();
         operation::<RecvFromInto>(args, Obj::tuple(&[args.req(2)?, args.get(3).unwrap_or(&none)])?)
     })?;
-    body.async_method("sock_sendall(self, sock, data)", |args| one::<SendAll>(args))?;
+    body.async_method("sock_sendall(self, sock, data)", one::<SendAll>)?;
     body.async_method("sock_sendto(self, sock, data, address)", |args| {
         operation::<SendTo>(args, Obj::tuple(&[args.req(2)?, args.req(3)?])?)
     })?;
     body.async_method("sock_connect(self, sock, address)", sock_connect)?;
-    body.async_method("sock_accept(self, sock)", |args| operation::<Accept>(args, Obj::none()))
+    body.async_method("sock_accept(self, sock)", |args| {
+        operation::<Accept>(args, Obj::none())
+    })
 }
 
 /// Locals of every operation. The future is where a coroutine has what it awaits.
@@ -107,8 +109,15 @@ fn begin<O: Operation>(this: &Own<Coroutine>) -> R<Step> {
 
 /// Tries; waits if it would block.
 fn attempt<O: Operation>(this: &Own<Coroutine>) -> R<Step> {
-    let (sock, argument) = (this.locals[SOCK].get_or_none(), this.locals[ARGUMENT].get_or_none());
-    let call = Call { coroutine: this, sock, argument };
+    let (sock, argument) = (
+        this.locals[SOCK].get_or_none(),
+        this.locals[ARGUMENT].get_or_none(),
+    );
+    let call = Call {
+        coroutine: this,
+        sock,
+        argument,
+    };
     if let Some(value) = O::attempt(&call)? {
         return Ok(Step::Return(value));
     }
@@ -123,7 +132,9 @@ fn attempt<O: Operation>(this: &Own<Coroutine>) -> R<Step> {
 
 fn resume<O: Operation>(this: &Own<Coroutine>) -> R<Step> {
     let future = this.locals[FUTURE].get_or_none();
-    let Some(future) = Future::class().exact(&future) else { return attempt::<O>(this) };
+    let Some(future) = Future::class().exact(&future) else {
+        return attempt::<O>(this);
+    };
     let step = match iter::resume_future(future) {
         Step::Return(_) => match attempt::<O>(this) {
             Ok(Step::Yield(next)) => return Ok(Step::Yield(next)),
@@ -150,7 +161,10 @@ fn leave<O: Operation>(this: &Own<Coroutine>, raised: Raised) -> Raised {
 }
 
 fn leave_descriptor(this: &Own<Coroutine>, side: Side) {
-    let (loop_, future) = (this.locals[LOOP].get_or_none(), this.locals[FUTURE].take().unwrap_or_else(Obj::none));
+    let (loop_, future) = (
+        this.locals[LOOP].get_or_none(),
+        this.locals[FUTURE].take().unwrap_or_else(Obj::none),
+    );
     if let (Some(core), Some(future)) = (core::of(&loop_), Future::class().exact(&future)) {
         readers::leave(core, this.number.get() as i32, side, future);
     }
@@ -214,7 +228,9 @@ pub(super) fn wait_for(loop_: &Obj, fd: i32, side: Side, sock: &Obj) -> R<Own<Fu
 pub(super) fn unless_it_blocks(result: R<Obj>) -> R<Option<Obj>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(raised) if raised.matches(exc::blocking_io_error()) || raised.matches(exc::interrupted_error()) => {
+        Err(raised)
+            if raised.matches(exc::blocking_io_error()) || raised.matches(exc::interrupted_error()) =>
+        {
             raised.ignore();
             Ok(None)
         }
@@ -261,8 +277,14 @@ impl Operation for RecvFromInto {
     const NAME: &'static str = "BaseSelectorEventLoop.sock_recvfrom_into";
     const SIDE: Side = Side::Reader;
     fn attempt(call: &Call) -> R<Option<Obj>> {
-        let [buf, nbytes] = call.argument.tuple_items() else { return Err(type_error("two arguments are required")) };
-        let nbytes = if nbytes.truth()? { nbytes.clone() } else { Obj::int(buf.len()? as i64)? };
+        let [buf, nbytes] = call.argument.tuple_items() else {
+            return Err(type_error("two arguments are required"));
+        };
+        let nbytes = if nbytes.truth()? {
+            nbytes.clone()
+        } else {
+            Obj::int(buf.len()? as i64)?
+        };
         unless_it_blocks(call.sock.call_method(&names::RECVFROM_INTO, &[buf, &nbytes]))
     }
 }
@@ -283,8 +305,16 @@ impl Operation for SendAll {
             return Ok(Some(Obj::none()));
         }
         // The view keeps a bytearray from changing its size as long as it is being sent.
-        let rest = if call.is_first() { call.argument.memoryview()? } else { call.argument.clone() };
-        let rest = if sent == 0 { rest } else { rest.slice(sent, length)? };
+        let rest = if call.is_first() {
+            call.argument.memoryview()?
+        } else {
+            call.argument.clone()
+        };
+        let rest = if sent == 0 {
+            rest
+        } else {
+            rest.slice(sent, length)?
+        };
         call.coroutine.locals[ARGUMENT].set(rest);
         Ok(None)
     }
@@ -297,7 +327,9 @@ impl Operation for SendTo {
     const NAME: &'static str = "BaseSelectorEventLoop.sock_sendto";
     const SIDE: Side = Side::Writer;
     fn attempt(call: &Call) -> R<Option<Obj>> {
-        let [data, address] = call.argument.tuple_items() else { return Err(type_error("two arguments are required")) };
+        let [data, address] = call.argument.tuple_items() else {
+            return Err(type_error("two arguments are required"));
+        };
         unless_it_blocks(call.sock.call_method(&names::SENDTO, &[data, address]))
     }
 }
@@ -308,9 +340,13 @@ impl Operation for Accept {
     const NAME: &'static str = "BaseSelectorEventLoop.sock_accept";
     const SIDE: Side = Side::Reader;
     fn attempt(call: &Call) -> R<Option<Obj>> {
-        let Some(pair) = unless_it_blocks(call.sock.call_method(&names::ACCEPT, &[]))? else { return Ok(None) };
+        let Some(pair) = unless_it_blocks(call.sock.call_method(&names::ACCEPT, &[]))? else {
+            return Ok(None);
+        };
         let connection = pair.to_vec()?;
-        let Some(connection) = connection.first() else { return Err(type_error("accept() must return a pair")) };
+        let Some(connection) = connection.first() else {
+            return Err(type_error("accept() must return a pair"));
+        };
         unless_it_blocks(connection.call_method(&names::SETBLOCKING, &[&Obj::bool(false)]))?;
         Ok(Some(pair))
     }
@@ -328,7 +364,10 @@ impl Operation for Connect {
             let connected = unless_it_blocks(call.sock.call_method(&names::CONNECT, &[&call.argument]))?;
             return Ok(connected.map(|_| Obj::none()));
         }
-        let (level, option) = (Obj::int(libc::SOL_SOCKET.into())?, Obj::int(libc::SO_ERROR.into())?);
+        let (level, option) = (
+            Obj::int(libc::SOL_SOCKET.into())?,
+            Obj::int(libc::SO_ERROR.into())?,
+        );
         let code = call.sock.call_method(&names::GETSOCKOPT, &[&level, &option])?;
         if code.eq(&Obj::int(0)?)? {
             return Ok(Some(Obj::none()));
@@ -342,26 +381,33 @@ impl Operation for Connect {
 /// `await loop.sock_connect(sock, address)`
 fn sock_connect(args: &Args) -> R<Obj> {
     let (loop_, _) = this(args)?;
-    Coroutine::boxed("BaseSelectorEventLoop.sock_connect", &[loop_, args.req(1)?, args.req(2)?], |co: Co| async move {
-        let looking_up = {
-            let (loop_, sock, address) = (co.local(LOOP), co.local(SOCK), co.local(ARGUMENT));
-            check(loop_core(&loop_)?, &sock)?;
-            look_up(&loop_, &sock, &address)?
-        };
-        let address = match looking_up {
-            None => co.local(ARGUMENT),
-            Some(Resolved::Already(info)) => sockaddr(&info)?,
-            Some(Resolved::Later(coroutine)) => {
-                let infos = co.wait(coroutine).await?.to_vec()?;
-                let Some(info) = infos.first() else {
-                    return Err(crate::ffi::errors::raise_new(exc::index_error(), "list index out of range"));
-                };
-                sockaddr(info)?
-            }
-        };
-        let connecting = make::<Connect>(&co.local(LOOP), &co.local(SOCK), address)?;
-        co.wait(connecting).await
-    })
+    Coroutine::boxed(
+        "BaseSelectorEventLoop.sock_connect",
+        &[loop_, args.req(1)?, args.req(2)?],
+        |co: Co| async move {
+            let looking_up = {
+                let (loop_, sock, address) = (co.local(LOOP), co.local(SOCK), co.local(ARGUMENT));
+                check(loop_core(&loop_)?, &sock)?;
+                look_up(&loop_, &sock, &address)?
+            };
+            let address = match looking_up {
+                None => co.local(ARGUMENT),
+                Some(Resolved::Already(info)) => sockaddr(&info)?,
+                Some(Resolved::Later(coroutine)) => {
+                    let infos = co.wait(coroutine).await?.to_vec()?;
+                    let Some(info) = infos.first() else {
+                        return Err(crate::ffi::errors::raise_new(
+                            exc::index_error(),
+                            "list index out of range",
+                        ));
+                    };
+                    sockaddr(info)?
+                }
+            };
+            let connecting = make::<Connect>(&co.local(LOOP), &co.local(SOCK), address)?;
+            co.wait(connecting).await
+        },
+    )
 }
 
 /// What is to be known of an address before one can connect to it: `None` for families without names.
@@ -370,7 +416,12 @@ fn look_up(loop_: &Obj, sock: &Obj, address: &Obj) -> R<Option<Resolved>> {
     if !matches!(family.to_i64()? as i32, libc::AF_INET | libc::AF_INET6) {
         return Ok(None);
     }
-    let hints = [family, sock.getattr(&names::TYPE)?, sock.getattr(&names::PROTO)?, Obj::int(0)?];
+    let hints = [
+        family,
+        sock.getattr(&names::TYPE)?,
+        sock.getattr(&names::PROTO)?,
+        Obj::int(0)?,
+    ];
     dns::resolve(loop_, address, &hints).map(Some)
 }
 

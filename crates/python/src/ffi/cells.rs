@@ -135,10 +135,6 @@ impl<T> Fifo<T> {
         self.deque().push_back(item);
     }
     #[inline(always)]
-    pub(crate) fn push_front(&self, item: T) {
-        self.deque().push_front(item);
-    }
-    #[inline(always)]
     pub(crate) fn pop_front(&self) -> Option<T> {
         self.deque().pop_front()
     }
@@ -157,10 +153,6 @@ impl<T> Fifo<T> {
     /// Everything, leaving it empty.
     pub(crate) fn take(&self) -> VecDeque<T> {
         std::mem::take(self.deque())
-    }
-    /// Puts a whole queue, giving back the old one.
-    pub(crate) fn replace(&self, items: VecDeque<T>) -> VecDeque<T> {
-        std::mem::replace(self.deque(), items)
     }
     /// Removes the first item for which `found` (which must not run Python code) says so.
     pub(crate) fn remove_first(&self, found: impl FnMut(&T) -> bool) -> Option<T> {
@@ -186,10 +178,6 @@ impl<T> Fifo<T> {
         for item in self.deque().iter() {
             f(item);
         }
-    }
-    /// Gives back spare memory.
-    pub(crate) fn shrink(&self) {
-        self.deque().shrink_to_fit();
     }
 }
 

@@ -74,7 +74,11 @@ unsafe impl<T> Sync for ClassCell<T> {}
 impl<T: Class> ClassCell<T> {
     /// An empty place.
     pub(crate) const fn new() -> Self {
-        ClassCell { object: Static::new(), free: std::cell::UnsafeCell::new(Vec::new()), _body: PhantomData }
+        ClassCell {
+            object: Static::new(),
+            free: std::cell::UnsafeCell::new(Vec::new()),
+            _body: PhantomData,
+        }
     }
 
     /// The type object.
@@ -104,20 +108,26 @@ impl<T: Class> ClassCell<T> {
     #[inline(always)]
     pub(crate) fn exact<'a>(&'static self, object: &'a Obj) -> Option<&'a Own<T>> {
         // SAFETY: of the class, so its memory is an `Instance<T>`; `Own` and `Obj` are one pointer.
-        self.is_exact(object).then(|| unsafe { &*(object as *const Obj).cast::<Own<T>>() })
+        self.is_exact(object)
+            .then(|| unsafe { &*(object as *const Obj).cast::<Own<T>>() })
     }
 
     /// `object` as an instance, if it is one.
     #[inline(always)]
     pub(crate) fn instance<'a>(&'static self, object: &'a Obj) -> Option<&'a Own<T>> {
         // SAFETY: as in `exact`; a derived class only adds to the memory.
-        self.is_instance(object).then(|| unsafe { &*(object as *const Obj).cast::<Own<T>>() })
+        self.is_instance(object)
+            .then(|| unsafe { &*(object as *const Obj).cast::<Own<T>>() })
     }
 
     /// `object` as an owned instance, if its class is exactly this one.
     #[inline(always)]
     pub(crate) fn take_exact(&'static self, object: Obj) -> Result<Own<T>, Obj> {
-        if self.is_exact(&object) { self.take_instance(object) } else { Err(object) }
+        if self.is_exact(&object) {
+            self.take_instance(object)
+        } else {
+            Err(object)
+        }
     }
 
     /// `object` as an owned instance, if it is one.
@@ -127,7 +137,10 @@ impl<T: Class> ClassCell<T> {
             return Err(object);
         }
         // SAFETY: as in `exact`; the reference goes over.
-        Ok(Own(unsafe { NonNull::new_unchecked(object.into_ptr()) }, PhantomData))
+        Ok(Own(
+            unsafe { NonNull::new_unchecked(object.into_ptr()) },
+            PhantomData,
+        ))
     }
 
     /// A new instance of exactly this class.
@@ -136,7 +149,8 @@ impl<T: Class> ClassCell<T> {
         // SAFETY: memory from the freelist or of the class's size, untracked; the head is made here and
         // the body written before the GC may look.
         unsafe {
-            if T::FREELIST > 0 && !cfg!(Py_GIL_DISABLED)
+            if T::FREELIST > 0
+                && !cfg!(Py_GIL_DISABLED)
                 && let Some(ptr) = (*self.free.get()).pop()
             {
                 let ptr = ptr.as_ptr();
@@ -166,7 +180,9 @@ impl<T: Class> ClassCell<T> {
         // SAFETY: `tp_alloc` of a heap type gives zeroed memory of the right size, with its head made.
         unsafe {
             let class: *mut c::PyTypeObject = class.as_ptr().cast();
-            let Some(alloc) = (*class).tp_alloc else { return Err(super::errors::type_error("no tp_alloc")) };
+            let Some(alloc) = (*class).tp_alloc else {
+                return Err(super::errors::type_error("no tp_alloc"));
+            };
             let ptr = Obj::owned(alloc(class, 0))?.into_ptr();
             std::ptr::write(&raw mut (*ptr.cast::<Instance<T>>()).body, body);
             Ok(Own(NonNull::new_unchecked(ptr), PhantomData))
@@ -267,16 +283,6 @@ impl<T: Class> Own<T> {
         // SAFETY: the caller's promise.
         unsafe { &*(place as *const *mut c::PyObject).cast::<Own<T>>() }
     }
-
-    /// A new reference to the instance whose body this is.
-    pub(crate) fn of(body: &T) -> Own<T> {
-        // SAFETY: a body is only ever found inside an instance (it is made by `alloc` and never moved out).
-        unsafe {
-            let ptr = (body as *const T).byte_sub(offset_of!(Instance<T>, body)).cast::<c::PyObject>().cast_mut();
-            c::Py_INCREF(ptr);
-            Own(NonNull::new_unchecked(ptr), PhantomData)
-        }
-    }
 }
 
 /// What `tp_traverse` hands on.
@@ -302,8 +308,16 @@ impl Visitor {
     }
 }
 
-unsafe extern "C" fn traverse<T: Class>(op: *mut c::PyObject, visit: c::visitproc, arg: *mut c_void) -> c_int {
-    let mut visitor = Visitor { visit, arg, result: 0 };
+unsafe extern "C" fn traverse<T: Class>(
+    op: *mut c::PyObject,
+    visit: c::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    let mut visitor = Visitor {
+        visit,
+        arg,
+        result: 0,
+    };
     // SAFETY: the GC calls this with an instance of T (or of a class derived from it).
     unsafe {
         let class = c::Py_TYPE(op).cast::<c::PyObject>();
@@ -339,7 +353,10 @@ unsafe extern "C" fn dealloc<T: Class>(op: *mut c::PyObject) {
         c::PyObject_GC_UnTrack(op.cast());
         (*instance).body.leave();
         if let Some(offset) = T::WEAKREFS
-            && !(*(&raw const (*instance).body).byte_add(offset).cast::<*mut c_void>()).is_null()
+            && !(*(&raw const (*instance).body)
+                .byte_add(offset)
+                .cast::<*mut c_void>())
+            .is_null()
         {
             c::PyObject_ClearWeakRefs(op);
         }
@@ -393,18 +410,27 @@ fn panicked() {
 
 /// The functions that slots call are zero-sized `fn` items, so that each slot gets its own trampoline.
 pub(crate) fn zst<F: Copy>() -> F {
-    const { assert!(size_of::<F>() == 0, "a slot takes a plain fn, not a closure with captures") };
+    const {
+        assert!(
+            size_of::<F>() == 0,
+            "a slot takes a plain fn, not a closure with captures"
+        )
+    };
     // SAFETY: a value of size zero has no bytes that could be wrong.
-    unsafe { std::mem::MaybeUninit::<F>::uninit().assume_init() }
+    unsafe { NonNull::<F>::dangling().read() }
 }
 
 fn to_ptr(result: R<Obj>) -> *mut c::PyObject {
     result.map_or(std::ptr::null_mut(), Obj::into_ptr)
 }
 
-unsafe extern "C" fn unary<T: Class, F: Fn(&Own<T>) -> R<Obj> + Copy>(op: *mut c::PyObject) -> *mut c::PyObject {
-    // SAFETY: the interpreter calls slots of T with instances of T.
-    guard(std::ptr::null_mut(), || to_ptr(zst::<F>()(unsafe { Own::view(&op) })))
+unsafe extern "C" fn unary<T: Class, F: Fn(&Own<T>) -> R<Obj> + Copy>(
+    op: *mut c::PyObject,
+) -> *mut c::PyObject {
+    guard(std::ptr::null_mut(), || {
+        // SAFETY: the interpreter calls slots of T with instances of T.
+        to_ptr(zst::<F>()(unsafe { Own::view(&op) }))
+    })
 }
 
 /// `tp_iternext` and `am_send` in one: what an awaitable answers.
@@ -426,7 +452,9 @@ impl From<R<Obj>> for Step {
     }
 }
 
-unsafe extern "C" fn iternext<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(op: *mut c::PyObject) -> *mut c::PyObject {
+unsafe extern "C" fn iternext<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(
+    op: *mut c::PyObject,
+) -> *mut c::PyObject {
     guard(std::ptr::null_mut(), || {
         // SAFETY: as in `unary`.
         match zst::<F>()(unsafe { Own::view(&op) }, Obj::none()) {
@@ -465,26 +493,34 @@ unsafe extern "C" fn send<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(
     }
 }
 
-unsafe extern "C" fn hash<T: Class, F: Fn(&Own<T>) -> R<isize> + Copy>(op: *mut c::PyObject) -> isize {
-    // SAFETY: as in `unary`.
-    guard(-1, || zst::<F>()(unsafe { Own::view(&op) }).unwrap_or(-1))
-}
+/// Sets an attribute; `None`: deletes it.
+type Setter<T> = fn(&Own<T>, Option<&Obj>) -> R<()>;
 
 struct Attribute<T: Class> {
     get: fn(&Own<T>) -> R<Obj>,
-    set: Option<fn(&Own<T>, Option<&Obj>) -> R<()>>,
+    set: Option<Setter<T>>,
 }
 
 unsafe extern "C" fn getter<T: Class>(op: *mut c::PyObject, closure: *mut c_void) -> *mut c::PyObject {
     // SAFETY: the closure is the leaked `Attribute<T>` of this getset, and the descriptor checked the class.
-    guard(std::ptr::null_mut(), || unsafe { to_ptr(((*closure.cast::<Attribute<T>>()).get)(Own::view(&op))) })
+    guard(std::ptr::null_mut(), || unsafe {
+        to_ptr(((*closure.cast::<Attribute<T>>()).get)(Own::view(&op)))
+    })
 }
 
-unsafe extern "C" fn setter<T: Class>(op: *mut c::PyObject, value: *mut c::PyObject, closure: *mut c_void) -> c_int {
+unsafe extern "C" fn setter<T: Class>(
+    op: *mut c::PyObject,
+    value: *mut c::PyObject,
+    closure: *mut c_void,
+) -> c_int {
     // SAFETY: as in `getter`; a null value means deletion.
     guard(-1, || unsafe {
         let set = (*closure.cast::<Attribute<T>>()).set;
-        let value = if value.is_null() { None } else { Some(Obj::view(&value)) };
+        let value = if value.is_null() {
+            None
+        } else {
+            Some(Obj::view(&value))
+        };
         match set {
             Some(set) => set(Own::view(&op), value).map_or(-1, |()| 0),
             None => -1,
@@ -500,7 +536,11 @@ unsafe extern "C" fn new_empty<T: Class>(
     let class: *mut c::PyObject = class.cast();
     // SAFETY: a type derived from T's (the interpreter checks it in `object.__new__`'s stead).
     guard(std::ptr::null_mut(), || unsafe {
-        to_ptr(T::class().alloc_for(Obj::view(&class), T::default()).map(Own::into_obj))
+        to_ptr(
+            T::class()
+                .alloc_for(Obj::view(&class), T::default())
+                .map(Own::into_obj),
+        )
     })
 }
 
@@ -520,6 +560,7 @@ pub(crate) struct Slots<T: Class> {
     slots: Vec<c::PyType_Slot>,
     getset: Vec<c::PyGetSetDef>,
     functions: Vec<(String, Obj)>,
+    hidden: Vec<(String, Obj)>,
     init: Option<(String, Imp)>,
     module: String,
     qualname: String,
@@ -555,6 +596,21 @@ impl<T: Class> Slots<T> {
     /// `async def name(self, …)`: it returns an awaitable, and says so to `iscoroutinefunction`.
     pub(crate) fn async_method(&mut self, sig: &str, imp: Imp) -> R<()> {
         self.function(sig, imp, function::Kind::Async)
+    }
+
+    /// A method that Python code finds by its name while the slot of the same name stays as it is.
+    /// Only for classes that nobody derives from.
+    pub(crate) fn hidden_method(&mut self, sig: &str, imp: Imp) -> R<()> {
+        let name = sig.split('(').next().unwrap_or_default().to_owned();
+        let function = function::make(
+            sig,
+            &self.module,
+            Some(&self.qualname),
+            imp,
+            function::Kind::Plain,
+        )?;
+        self.hidden.push((name, function));
+        Ok(())
     }
 
     fn function(&mut self, sig: &str, imp: Imp, kind: function::Kind) -> R<()> {
@@ -593,7 +649,7 @@ impl<T: Class> Slots<T> {
         self.getset(name, get, Some(set));
     }
 
-    fn getset(&mut self, name: &'static CStr, get: fn(&Own<T>) -> R<Obj>, set: Option<fn(&Own<T>, Option<&Obj>) -> R<()>>) {
+    fn getset(&mut self, name: &'static CStr, get: fn(&Own<T>) -> R<Obj>, set: Option<Setter<T>>) {
         let attribute = Box::leak(Box::new(Attribute::<T> { get, set }));
         self.getset.push(c::PyGetSetDef {
             name: name.as_ptr(),
@@ -620,10 +676,6 @@ impl<T: Class> Slots<T> {
     pub(crate) fn aiter<F: Fn(&Own<T>) -> R<Obj> + Copy>(&mut self, _f: F) {
         self.slot(c::Py_am_aiter, unary::<T, F> as *mut c_void);
     }
-    /// `__anext__`
-    pub(crate) fn anext<F: Fn(&Own<T>) -> R<Obj> + Copy>(&mut self, _f: F) {
-        self.slot(c::Py_am_anext, unary::<T, F> as *mut c_void);
-    }
     /// A plain `__next__`: raise StopIteration to end.
     pub(crate) fn next<F: Fn(&Own<T>) -> R<Obj> + Copy>(&mut self, _f: F) {
         self.slot(c::Py_tp_iternext, unary::<T, F> as *mut c_void);
@@ -632,10 +684,6 @@ impl<T: Class> Slots<T> {
     pub(crate) fn resume<F: Fn(&Own<T>, Obj) -> Step + Copy>(&mut self, _f: F) {
         self.slot(c::Py_tp_iternext, iternext::<T, F> as *mut c_void);
         self.slot(c::Py_am_send, send::<T, F> as *mut c_void);
-    }
-    /// `__hash__`
-    pub(crate) fn hash<F: Fn(&Own<T>) -> R<isize> + Copy>(&mut self, _f: F) {
-        self.slot(c::Py_tp_hash, hash::<T, F> as *mut c_void);
     }
     /// `__call__`, `"(self, *args)"`
     pub(crate) fn call(&mut self, sig: &str, imp: Imp) -> R<()> {
@@ -651,6 +699,7 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
         slots: Vec::new(),
         getset: Vec::new(),
         functions: Vec::new(),
+        hidden: Vec::new(),
         init: None,
         module: module.to_owned(),
         qualname: qualname.to_owned(),
@@ -692,7 +741,10 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     if T::FINALIZE {
         slots.slot(c::Py_tp_finalize, finalize::<T> as *mut c_void);
     }
-    slots.slots.push(c::PyType_Slot { slot: 0, pfunc: std::ptr::null_mut() });
+    slots.slots.push(c::PyType_Slot {
+        slot: 0,
+        pfunc: std::ptr::null_mut(),
+    });
     let mut flags = c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_HAVE_GC;
     if T::SUBCLASSABLE {
         flags |= c::Py_TPFLAGS_BASETYPE;
@@ -706,7 +758,10 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     };
     // SAFETY: a complete spec; the tables that the type keeps were leaked; `base` is a type with a prefix of our layout.
     let class = unsafe {
-        Obj::owned(c::PyType_FromSpecWithBases(&mut spec, base.map_or(std::ptr::null_mut(), Obj::as_ptr)))?
+        Obj::owned(c::PyType_FromSpecWithBases(
+            &mut spec,
+            base.map_or(std::ptr::null_mut(), Obj::as_ptr),
+        ))?
     };
     if module.starts_with("asyncio") {
         // there it is a `class` statement, whose name in error texts has no module
@@ -714,6 +769,15 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     }
     for (name, function) in &slots.functions {
         class.setattr_str(name, function)?;
+    }
+    for (name, function) in &slots.hidden {
+        let name = Obj::interned(name)?;
+        // SAFETY: a heap type of ours that nobody has seen; its dict is an ordinary dict, and the type is told.
+        unsafe {
+            let ptr: *mut c::PyTypeObject = class.as_ptr().cast();
+            Obj::view(&(*ptr).tp_dict).dict_set(&name, function)?;
+            c::PyType_Modified(ptr);
+        }
     }
     if let Some((sig, imp)) = slots.init {
         let function = function::make(&sig, module, Some(qualname), imp, function::Kind::Plain)?;

@@ -118,11 +118,6 @@ impl Coroutine {
         let machine = unsafe { (*self.machine.get()).take() };
         drop(machine);
     }
-
-    /// Was it closed or run to its end?
-    pub(crate) fn is_closed(&self) -> bool {
-        self.status.get() == Status::Closed
-    }
 }
 
 /// The body's view of its coroutine. Valid while the body lives, which the coroutine owns.
@@ -148,7 +143,10 @@ impl Co {
     /// `self` of a method: local 0.
     pub(crate) fn this<T: Class>(&self) -> R<Own<T>> {
         let this = self.local(0);
-        T::class().instance(&this).cloned().ok_or_else(|| type_error("wrong self"))
+        T::class()
+            .instance(&this)
+            .cloned()
+            .ok_or_else(|| type_error("wrong self"))
     }
 
     /// Suspends with `value` (None or a future). `Err`: an exception was thrown in.
@@ -156,21 +154,28 @@ impl Co {
         if let Some(machine) = self.coroutine().machine() {
             machine.outbox.set(value);
         }
-        Suspend { co: *self, suspended: false }
+        Suspend {
+            co: *self,
+            suspended: false,
+        }
     }
 
     /// `await object`
     pub(crate) async fn wait(&self, object: Obj) -> R<Obj> {
         {
             let iter = send::await_iter(&object)?;
-            let Some(machine) = self.coroutine().machine() else { return Err(runtime_error("closed")) };
+            let Some(machine) = self.coroutine().machine() else {
+                return Err(runtime_error("closed"));
+            };
             machine.awaiting.set(iter);
         }
         drop(object);
         let mut input: R<Obj> = Ok(Obj::none());
         loop {
             let step = {
-                let Some(machine) = self.coroutine().machine() else { return Err(runtime_error("closed")) };
+                let Some(machine) = self.coroutine().machine() else {
+                    return Err(runtime_error("closed"));
+                };
                 let iter = machine.awaiting.get_or_none();
                 match input {
                     Ok(value) => send::send(&iter, &value),
@@ -205,7 +210,10 @@ impl Co {
 pub(crate) fn delegate_throw(iter: &Obj, raised: Raised) -> Step {
     let exception = raised.take();
     if exception.isinstance(exc::generator_exit()).unwrap_or(false) {
-        return match iter.getattr_opt(&crate::imports::names::CLOSE).and_then(|close| close.map_or(Ok(Obj::none()), |c| c.call0())) {
+        return match iter
+            .getattr_opt(&crate::imports::names::CLOSE)
+            .and_then(|close| close.map_or(Ok(Obj::none()), |c| c.call0()))
+        {
             Ok(_) => Step::Raise(raise(&exception)),
             Err(raised) => Step::Raise(raised),
         };
@@ -229,7 +237,12 @@ impl Future for Suspend {
             self.suspended = true;
             return Poll::Pending;
         }
-        match self.co.coroutine().machine().and_then(|machine| machine.inbox.take()) {
+        match self
+            .co
+            .coroutine()
+            .machine()
+            .and_then(|machine| machine.inbox.take())
+        {
             Some(input) => Poll::Ready(input),
             None => Poll::Pending,
         }
@@ -238,7 +251,9 @@ impl Future for Suspend {
 
 /// The step function of all `async` bodies.
 fn poll(this: &Own<Coroutine>, input: R<Obj>) -> Step {
-    let Some(machine) = this.machine() else { return Step::Raise(runtime_error("closed")) };
+    let Some(machine) = this.machine() else {
+        return Step::Raise(runtime_error("closed"));
+    };
     machine.inbox.set(Some(input));
     // SAFETY: the status `Running` keeps everybody else out of the body, and `finish` runs after it.
     let body = unsafe { &mut *machine.body.get() };
@@ -253,7 +268,7 @@ fn poll(this: &Own<Coroutine>, input: R<Obj>) -> Step {
 
 /// `send(value)`, with the checks of a real coroutine.
 #[inline]
-fn resume(this: &Own<Coroutine>, value: Obj) -> Step {
+pub(super) fn resume(this: &Own<Coroutine>, value: Obj) -> Step {
     match this.status.get() {
         Status::Suspended => {}
         Status::Created if value.is_none() => {}
@@ -328,16 +343,16 @@ fn to_result(step: Step) -> R<Obj> {
     }
 }
 
-fn method_send(args: &Args) -> R<Obj> {
+pub(super) fn method_send(args: &Args) -> R<Obj> {
     to_result(resume(args.this()?, args.req(1)?.clone()))
 }
 
-fn method_throw(args: &Args) -> R<Obj> {
+pub(super) fn method_throw(args: &Args) -> R<Obj> {
     let this = args.this::<Coroutine>()?;
     to_result(throw_into(this, &crate::futures::iter::thrown(args)?))
 }
 
-fn method_close(args: &Args) -> R<Obj> {
+pub(super) fn method_close(args: &Args) -> R<Obj> {
     let this = args.this::<Coroutine>()?;
     match this.status.get() {
         Status::Created | Status::Closed => {
@@ -351,7 +366,9 @@ fn method_close(args: &Args) -> R<Obj> {
         Step::Yield(_) => Err(runtime_error("coroutine ignored GeneratorExit")),
         // 3.13+ returns the value
         Step::Return(value) => Ok(if cfg!(Py_3_13) { value } else { Obj::none() }),
-        Step::Raise(raised) if raised.matches(exc::generator_exit()) || raised.matches(exc::stop_iteration()) => {
+        Step::Raise(raised)
+            if raised.matches(exc::generator_exit()) || raised.matches(exc::stop_iteration()) =>
+        {
             raised.ignore();
             Ok(Obj::none())
         }
@@ -364,7 +381,11 @@ fn itself(this: &Own<Coroutine>) -> R<Obj> {
 }
 
 fn repr(this: &Own<Coroutine>) -> R<Obj> {
-    Obj::str(&format!("<coroutine object {} at {:p}>", this.name.get(), this.obj().as_ptr()))
+    Obj::str(&format!(
+        "<coroutine object {} at {:p}>",
+        this.name.get(),
+        this.obj().as_ptr()
+    ))
 }
 
 fn name(this: &Own<Coroutine>) -> R<Obj> {
@@ -379,7 +400,10 @@ fn awaiting(this: &Own<Coroutine>) -> R<Obj> {
     if this.status.get() != Status::Suspended {
         return Ok(Obj::none());
     }
-    Ok(this.machine().map_or_else(|| this.locals[LOCALS - 1].get_or_none(), |machine| machine.awaiting.get_or_none()))
+    Ok(this.machine().map_or_else(
+        || this.locals[LOCALS - 1].get_or_none(),
+        |machine| machine.awaiting.get_or_none(),
+    ))
 }
 
 static CLASS: ClassCell<Coroutine> = ClassCell::new();
@@ -399,6 +423,7 @@ impl Class for Coroutine {
         slots.repr(repr);
         slots.await_(itself);
         slots.resume(resume);
+        slots.hidden_method("__await__(self, /)", super::coroutine_wrapper::of)?;
         slots.method("send(self, value, /)", method_send)?;
         slots.method("throw(self, typ, val=None, tb=None, /)", method_throw)?;
         slots.method("close(self, /)", method_close)?;
@@ -408,8 +433,12 @@ impl Class for Coroutine {
         slots.get(c"cr_frame", |_| Ok(Obj::none()));
         slots.get(c"cr_code", |_| Ok(Obj::none()));
         slots.get(c"cr_origin", |_| Ok(Obj::none()));
-        slots.get(c"cr_running", |this| Ok(Obj::bool(this.status.get() == Status::Running)));
-        slots.get(c"cr_suspended", |this| Ok(Obj::bool(this.status.get() == Status::Suspended)));
+        slots.get(c"cr_running", |this| {
+            Ok(Obj::bool(this.status.get() == Status::Running))
+        });
+        slots.get(c"cr_suspended", |this| {
+            Ok(Obj::bool(this.status.get() == Status::Suspended))
+        });
         Ok(())
     }
     fn visit(&self, visitor: &mut Visitor) {
@@ -440,7 +469,9 @@ impl Class for Coroutine {
                 this.status.set(Status::Closed);
             }
             Status::Suspended => {
-                let Ok(exit) = exc::generator_exit().call0() else { return };
+                let Ok(exit) = exc::generator_exit().call0() else {
+                    return;
+                };
                 match throw_into(this, &exit) {
                     Step::Raise(raised) if raised.matches(exc::generator_exit()) => raised.ignore(),
                     Step::Raise(raised) => raised.unraisable(this.obj()),

@@ -33,7 +33,8 @@ impl Raised {
         #[cfg(not(Py_3_12))]
         // SAFETY: as above; normalisation leaves three owned references, of which `value` is set.
         unsafe {
-            let (mut ty, mut value, mut tb) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+            let (mut ty, mut value, mut tb) =
+                (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
             c::PyErr_Fetch(&mut ty, &mut value, &mut tb);
             c::PyErr_NormalizeException(&mut ty, &mut value, &mut tb);
             if !tb.is_null() {
@@ -179,7 +180,10 @@ pub(crate) mod exc {
 }
 
 /// Sets the exception aside while a finalizer or a callback runs, and puts it back.
-pub(crate) struct Saved(#[cfg(Py_3_12)] *mut c::PyObject, #[cfg(not(Py_3_12))] [*mut c::PyObject; 3]);
+pub(crate) struct Saved(
+    #[cfg(Py_3_12)] *mut c::PyObject,
+    #[cfg(not(Py_3_12))] [*mut c::PyObject; 3],
+);
 
 impl Saved {
     /// Takes whatever is set now (perhaps nothing).

@@ -23,7 +23,11 @@ pub(crate) fn traceback(exception: &Obj) -> Option<Obj> {
     // SAFETY: an exception instance; a new reference or null.
     unsafe {
         let traceback = c::PyException_GetTraceback(exception.as_ptr());
-        if traceback.is_null() { None } else { Some(Obj::owned_unchecked(traceback)) }
+        if traceback.is_null() {
+            None
+        } else {
+            Some(Obj::owned_unchecked(traceback))
+        }
     }
 }
 
@@ -37,16 +41,16 @@ pub(crate) fn set_traceback(exception: &Obj, traceback: &Obj) {
     }
 }
 
-/// `exception.__traceback__ = None`
-pub(crate) fn clear_traceback(exception: &Obj) {
-    set_traceback(exception, &Obj::none());
-}
-
 /// `exception.__context__ = context`
 pub(crate) fn set_context(exception: &Obj, context: Option<Obj>) {
     if is_instance(exception) {
         // SAFETY: an exception instance; the call takes the reference (or null).
-        unsafe { c::PyException_SetContext(exception.as_ptr(), context.map_or(std::ptr::null_mut(), Obj::into_ptr)) }
+        unsafe {
+            c::PyException_SetContext(
+                exception.as_ptr(),
+                context.map_or(std::ptr::null_mut(), Obj::into_ptr),
+            )
+        }
     }
 }
 
@@ -58,7 +62,11 @@ pub(crate) fn context(exception: &Obj) -> Option<Obj> {
     // SAFETY: an exception instance; a new reference or null.
     unsafe {
         let context = c::PyException_GetContext(exception.as_ptr());
-        if context.is_null() { None } else { Some(Obj::owned_unchecked(context)) }
+        if context.is_null() {
+            None
+        } else {
+            Some(Obj::owned_unchecked(context))
+        }
     }
 }
 
@@ -66,6 +74,11 @@ pub(crate) fn context(exception: &Obj) -> Option<Obj> {
 pub(crate) fn set_cause(exception: &Obj, cause: Option<Obj>) {
     if is_instance(exception) {
         // SAFETY: an exception instance; the call takes the reference (or null).
-        unsafe { c::PyException_SetCause(exception.as_ptr(), cause.map_or(std::ptr::null_mut(), Obj::into_ptr)) }
+        unsafe {
+            c::PyException_SetCause(
+                exception.as_ptr(),
+                cause.map_or(std::ptr::null_mut(), Obj::into_ptr),
+            )
+        }
     }
 }

@@ -9,7 +9,7 @@
 
 use super::class::{Class, Own, guard};
 use super::errors::{R, type_error};
-use super::object::{Obj, Static, check};
+use super::object::{Obj, Static};
 use pyo3::ffi as c;
 use std::ffi::{c_int, c_void};
 
@@ -40,8 +40,11 @@ impl Args<'_> {
     #[inline(always)]
     pub(crate) fn get(&self, index: usize) -> Option<&Obj> {
         let place = self.bound.get(index)?;
-        // SAFETY: the caller's argument vector keeps it alive for the call; null means: not given.
-        if place.is_null() { None } else { Some(unsafe { Obj::view(place) }) }
+        if place.is_null() {
+            return None;
+        }
+        // SAFETY: not null (that means: not given), and the caller's argument vector keeps it alive for the call.
+        Some(unsafe { Obj::view(place) })
     }
     /// Parameter `index`, if it was given and is not `None`.
     pub(crate) fn opt(&self, index: usize) -> Option<&Obj> {
@@ -61,6 +64,18 @@ impl Args<'_> {
             None => T::class().instance(this).ok_or_else(|| wrong_self::<T>(this)),
         }
     }
+    /// Calls `imp` with these arguments, but another `self`.
+    pub(crate) fn with_self(&self, this: &Obj, imp: Imp) -> R<Obj> {
+        let mut bound = self.bound.to_vec();
+        if let Some(place) = bound.first_mut() {
+            *place = this.as_ptr();
+        }
+        imp(&Args {
+            bound: &bound,
+            rest: self.rest,
+            kwargs: self.kwargs.clone(),
+        })
+    }
     /// `*args`
     #[inline(always)]
     pub(crate) fn rest(&self) -> &[Obj] {
@@ -77,7 +92,10 @@ impl Args<'_> {
 fn wrong_self<T: Class>(this: &Obj) -> super::Raised {
     let name = T::NAME.to_string_lossy();
     let name = name.rsplit('.').next().unwrap_or_default();
-    type_error(&format!("descriptor requires a '{name}' object but received a '{}'", this.class_name()))
+    type_error(&format!(
+        "descriptor requires a '{name}' object but received a '{}'",
+        this.class_name()
+    ))
 }
 
 struct Param {
@@ -100,7 +118,10 @@ struct Signature {
 
 impl Signature {
     fn parse(text: &str) -> R<Signature> {
-        let inner = text.split_once('(').map_or("", |(_, rest)| rest).trim_end_matches(')');
+        let inner = text
+            .split_once('(')
+            .map_or("", |(_, rest)| rest)
+            .trim_end_matches(')');
         let mut sig = Signature {
             params: Vec::new(),
             positional_only: 0,
@@ -122,8 +143,13 @@ impl Signature {
                 sig.varargs = true;
                 keyword_only = true;
             } else {
-                let (name, required) = part.split_once('=').map_or((part, true), |(name, _)| (name, false));
-                sig.params.push(Param { name: Obj::interned(name.trim())?, required });
+                let (name, required) = part
+                    .split_once('=')
+                    .map_or((part, true), |(name, _)| (name, false));
+                sig.params.push(Param {
+                    name: Obj::interned(name.trim())?,
+                    required,
+                });
                 if !keyword_only {
                     sig.positional += 1;
                 }
@@ -191,12 +217,20 @@ unsafe extern "C" fn vectorcall(
         let sig = &function.signature;
         let given = nargsf & !c::PY_VECTORCALL_ARGUMENTS_OFFSET;
         // (no arguments at all may come as a null pointer)
-        let args = if args.is_null() { &[] } else { std::slice::from_raw_parts(args, given) };
+        let args = if args.is_null() {
+            &[]
+        } else {
+            std::slice::from_raw_parts(args, given)
+        };
         guard(std::ptr::null_mut(), || {
             let result = if kwnames.is_null() && given >= sig.least && given <= sig.most {
                 // the caller's own vector: parameters beyond its end were not given
                 let (bound, rest) = args.split_at(given.min(sig.positional));
-                (function.imp)(&Args { bound, rest, kwargs: None })
+                (function.imp)(&Args {
+                    bound,
+                    rest,
+                    kwargs: None,
+                })
             } else {
                 bind_and_call(function, args, kwnames)
             };
@@ -209,7 +243,11 @@ unsafe extern "C" fn vectorcall(
 ///
 /// # Safety
 /// `kwnames` is null or a tuple of str whose values follow `args` in memory.
-unsafe fn bind_and_call(function: &FunctionObject, args: &[*mut c::PyObject], kwnames: *mut c::PyObject) -> R<Obj> {
+unsafe fn bind_and_call(
+    function: &FunctionObject,
+    args: &[*mut c::PyObject],
+    kwnames: *mut c::PyObject,
+) -> R<Obj> {
     let sig = &function.signature;
     let mut bound = [std::ptr::null_mut(); MAX_PARAMS];
     let direct = args.len().min(sig.positional);
@@ -226,7 +264,10 @@ unsafe fn bind_and_call(function: &FunctionObject, args: &[*mut c::PyObject], kw
         // SAFETY: a tuple, alive for the call; the values lie behind the positional ones.
         let (names, values) = unsafe {
             let names = Obj::view(&kwnames).tuple_items();
-            (names, std::slice::from_raw_parts(args.as_ptr().add(args.len()), names.len()))
+            (
+                names,
+                std::slice::from_raw_parts(args.as_ptr().add(args.len()), names.len()),
+            )
         };
         for (name, value) in names.iter().zip(values) {
             match find(sig, name)? {
@@ -256,10 +297,19 @@ unsafe fn bind_and_call(function: &FunctionObject, args: &[*mut c::PyObject], kw
             }
         }
     }
-    if sig.params.iter().zip(&bound).any(|(param, place)| param.required && place.is_null()) {
+    if sig
+        .params
+        .iter()
+        .zip(&bound)
+        .any(|(param, place)| param.required && place.is_null())
+    {
         return Err(missing(function, &bound));
     }
-    (function.imp)(&Args { bound: &bound[..sig.params.len()], rest, kwargs })
+    (function.imp)(&Args {
+        bound: &bound[..sig.params.len()],
+        rest,
+        kwargs,
+    })
 }
 
 fn find(sig: &Signature, name: &Obj) -> R<Option<usize>> {
@@ -282,7 +332,10 @@ fn plural(n: usize) -> &'static str {
 #[cold]
 fn too_many(function: &FunctionObject, given: usize) -> super::Raised {
     let sig = &function.signature;
-    let least = sig.params[..sig.positional].iter().filter(|param| param.required).count();
+    let least = sig.params[..sig.positional]
+        .iter()
+        .filter(|param| param.required)
+        .count();
     let takes = if least == sig.positional {
         format!("{} positional argument{}", least, plural(least))
     } else {
@@ -331,7 +384,11 @@ fn missing(function: &FunctionObject, bound: &[*mut c::PyObject]) -> super::Rais
     }
 }
 
-unsafe extern "C" fn descr_get(op: *mut c::PyObject, instance: *mut c::PyObject, _owner: *mut c::PyObject) -> *mut c::PyObject {
+unsafe extern "C" fn descr_get(
+    op: *mut c::PyObject,
+    instance: *mut c::PyObject,
+    _owner: *mut c::PyObject,
+) -> *mut c::PyObject {
     // SAFETY: one of our functions; binding as Python functions do.
     unsafe {
         if instance.is_null() {
@@ -349,7 +406,10 @@ unsafe extern "C" fn repr(op: *mut c::PyObject) -> *mut c::PyObject {
     // SAFETY: one of our functions.
     let function = unsafe { &*op.cast::<FunctionObject>() };
     guard(std::ptr::null_mut(), || {
-        let text = function.qualname.to_string().and_then(|name| Obj::str(&format!("<function {name} at {op:p}>")));
+        let text = function
+            .qualname
+            .to_string()
+            .and_then(|name| Obj::str(&format!("<function {name} at {op:p}>")));
         text.map_or(std::ptr::null_mut(), Obj::into_ptr)
     })
 }
@@ -457,9 +517,15 @@ pub(crate) fn init() -> R<()> {
         unsafe { std::mem::zeroed() },
     ];
     let members = vec![
-        member(c"__vectorcalloffset__", std::mem::offset_of!(FunctionObject, vectorcall)),
+        member(
+            c"__vectorcalloffset__",
+            std::mem::offset_of!(FunctionObject, vectorcall),
+        ),
         member(c"__dictoffset__", std::mem::offset_of!(FunctionObject, dict)),
-        member(c"__weaklistoffset__", std::mem::offset_of!(FunctionObject, weakrefs)),
+        member(
+            c"__weaklistoffset__",
+            std::mem::offset_of!(FunctionObject, weakrefs),
+        ),
         // SAFETY: as above.
         unsafe { std::mem::zeroed() },
     ];
@@ -495,8 +561,12 @@ pub(crate) fn init() -> R<()> {
 pub(crate) fn make(sig: &str, module: &str, class: Option<&str>, imp: Imp, kind: Kind) -> R<Obj> {
     let name = sig.split('(').next().unwrap_or_default();
     let qualname = class.map_or(name.to_owned(), |class| format!("{class}.{name}"));
-    let (signature, name, qualname, module) =
-        (Signature::parse(sig)?, Obj::interned(name)?, Obj::str(&qualname)?, Obj::interned(module)?);
+    let (signature, name, qualname, module) = (
+        Signature::parse(sig)?,
+        Obj::interned(name)?,
+        Obj::str(&qualname)?,
+        Obj::interned(module)?,
+    );
     // SAFETY: untracked memory of the type's size; every field is written before it is tracked.
     let function = unsafe {
         let ptr: *mut FunctionObject = super::object::gc_new(FUNCTION.get().as_ptr()).cast();
@@ -515,37 +585,30 @@ pub(crate) fn make(sig: &str, module: &str, class: Option<&str>, imp: Imp, kind:
         object
     };
     if kind == Kind::Async {
-        mark_async(&function)?;
+        mark_async(&function, sig)?;
     }
     Ok(function)
 }
 
-/// What `asyncio.iscoroutinefunction` and (3.12+) `inspect.iscoroutinefunction` look for.
-fn mark_async(function: &Obj) -> R<()> {
+/// What `iscoroutinefunction` looks for: asyncio's own marker, and inspect's (3.12+) or, before that, the
+/// flags of a `__code__`.
+fn mark_async(function: &Obj, sig: &str) -> R<()> {
     let marker = Obj::import("asyncio.coroutines")?.getattr_str("_is_coroutine")?;
     function.setattr_str("_is_coroutine", &marker)?;
     let inspect = Obj::import("inspect")?;
     if let Some(mark) = inspect.getattr_opt(&Obj::str("_is_coroutine_mark")?)? {
-        function.setattr_str("_is_coroutine_mark", &mark)?;
+        return function.setattr_str("_is_coroutine_mark", &mark);
+    }
+    let namespace = Obj::dict()?;
+    let source = Obj::str(&format!("async def {sig}: pass"))?;
+    Obj::import("builtins")?
+        .getattr_str("exec")?
+        .call(&[&source, &namespace])?;
+    let name = function.getattr_str("__name__")?;
+    if let Some(twin) = namespace.dict_get(&name)? {
+        for attribute in ["__code__", "__defaults__", "__kwdefaults__", "__annotations__"] {
+            function.setattr_str(attribute, &twin.getattr_str(attribute)?)?;
+        }
     }
     Ok(())
-}
-
-/// The full text of a function's signature, for tests of the table itself.
-#[allow(dead_code)]
-pub(crate) fn text_of(function: &Obj) -> Option<&str> {
-    // SAFETY: the class is checked first.
-    unsafe {
-        (c::Py_TYPE(function.as_ptr()).cast() == FUNCTION.get().as_ptr())
-            .then(|| (*function.as_ptr().cast::<FunctionObject>()).text.as_str())
-    }
-}
-
-/// Sets `__doc__` (functions have a dict, so it is an ordinary attribute).
-pub(crate) fn document(function: &Obj, text: &str) -> R<()> {
-    // SAFETY: alive; `__doc__` of the type is a plain None in its dict, so the instance's wins.
-    check(unsafe {
-        let (name, text) = (Obj::interned("__doc__")?, Obj::str(text)?);
-        c::PyObject_SetAttr(function.as_ptr(), name.as_ptr(), text.as_ptr())
-    })
 }

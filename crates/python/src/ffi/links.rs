@@ -19,7 +19,11 @@ pub(crate) struct Links {
 
 impl Default for Links {
     fn default() -> Self {
-        Links { prev: Cell::new(ptr::null_mut()), next: Cell::new(ptr::null_mut()), linked: Cell::new(false) }
+        Links {
+            prev: Cell::new(ptr::null_mut()),
+            next: Cell::new(ptr::null_mut()),
+            linked: Cell::new(false),
+        }
     }
 }
 

@@ -114,10 +114,13 @@ impl Obj {
 
     /// `type(self).__name__`, for error texts.
     pub(crate) fn class_name(&self) -> String {
-        self.class().getattr_str("__name__").and_then(|name| name.to_string()).unwrap_or_else(|raised| {
-            raised.ignore();
-            "object".into()
-        })
+        self.class()
+            .getattr_str("__name__")
+            .and_then(|name| name.to_string())
+            .unwrap_or_else(|raised| {
+                raised.ignore();
+                "object".into()
+            })
     }
 
     // --- attributes -----------------------------------------------------------------------------
@@ -198,7 +201,14 @@ impl Obj {
     pub(crate) fn call_tuple(&self, args: &Obj) -> R<Obj> {
         let items = args.tuple_items();
         // SAFETY: the tuple keeps its items alive for the call; `Obj` is one pointer.
-        unsafe { Obj::owned(c::PyObject_Vectorcall(self.as_ptr(), items.as_ptr().cast(), items.len(), std::ptr::null_mut())) }
+        unsafe {
+            Obj::owned(c::PyObject_Vectorcall(
+                self.as_ptr(),
+                items.as_ptr().cast(),
+                items.len(),
+                std::ptr::null_mut(),
+            ))
+        }
     }
 
     /// `self(*args)`, the last ones by the names in the tuple `kwnames`.
@@ -360,10 +370,15 @@ impl Obj {
             }
             // lone surrogates: keep the text readable rather than fail in a repr
             raised.ignore();
-            return self.call_method_str("encode", &[&Obj::str("utf-8")?, &Obj::str("backslashreplace")?])?.bytes_lossy();
+            return self
+                .call_method_str("encode", &[&Obj::str("utf-8")?, &Obj::str("backslashreplace")?])?
+                .bytes_lossy();
         }
         // SAFETY: CPython gives `size` bytes of UTF-8 that live as long as the object.
-        Ok(unsafe { std::str::from_utf8_unchecked(std::slice::from_raw_parts(text.cast(), size as usize)) }.to_owned())
+        Ok(
+            unsafe { std::str::from_utf8_unchecked(std::slice::from_raw_parts(text.cast(), size as usize)) }
+                .to_owned(),
+        )
     }
 
     fn bytes_lossy(&self) -> R<String> {
@@ -383,22 +398,21 @@ impl Obj {
     pub(crate) fn to_f64(&self) -> R<f64> {
         // SAFETY: alive.
         let value = unsafe { c::PyFloat_AsDouble(self.as_ptr()) };
-        if value == -1.0 && occurred() { Err(Raised::set()) } else { Ok(value) }
+        if value == -1.0 && occurred() {
+            Err(Raised::set())
+        } else {
+            Ok(value)
+        }
     }
 
     /// `int(self)` of an int (or anything with `__index__`).
     pub(crate) fn to_i64(&self) -> R<i64> {
         // SAFETY: alive.
         let value = unsafe { c::PyLong_AsLongLong(self.as_ptr()) };
-        if value == -1 && occurred() { Err(Raised::set()) } else { Ok(value) }
-    }
-
-    /// `hash(self)`
-    pub(crate) fn hash(&self) -> R<isize> {
-        // SAFETY: alive.
-        match unsafe { c::PyObject_Hash(self.as_ptr()) } {
-            -1 => Err(Raised::set()),
-            hash => Ok(hash),
+        if value == -1 && occurred() {
+            Err(Raised::set())
+        } else {
+            Ok(value)
         }
     }
 
@@ -433,7 +447,12 @@ impl Obj {
     /// A `str`.
     pub(crate) fn str(text: &str) -> R<Obj> {
         // SAFETY: valid UTF-8 with its length.
-        unsafe { Obj::owned(c::PyUnicode_FromStringAndSize(text.as_ptr().cast(), text.len() as isize)) }
+        unsafe {
+            Obj::owned(c::PyUnicode_FromStringAndSize(
+                text.as_ptr().cast(),
+                text.len() as isize,
+            ))
+        }
     }
 
     /// An interned `str`: for names.
@@ -515,7 +534,9 @@ impl Obj {
         unsafe {
             let list = Obj::owned(c::PySequence_List(self.as_ptr()))?;
             let size = c::PyList_GET_SIZE(list.as_ptr());
-            Ok((0..size).map(|index| Obj::borrowed_unchecked(c::PyList_GET_ITEM(list.as_ptr(), index))).collect())
+            Ok((0..size)
+                .map(|index| Obj::borrowed_unchecked(c::PyList_GET_ITEM(list.as_ptr(), index)))
+                .collect())
         }
     }
 
@@ -603,7 +624,8 @@ impl Obj {
             #[cfg(Py_3_13)]
             {
                 let mut referent = std::ptr::null_mut();
-                c::PyWeakref_GetRef(self.as_ptr(), &mut referent) == 1 && Obj::owned_unchecked(referent).is(object)
+                c::PyWeakref_GetRef(self.as_ptr(), &mut referent) == 1
+                    && Obj::owned_unchecked(referent).is(object)
             }
             #[cfg(not(Py_3_13))]
             {
@@ -627,7 +649,13 @@ impl Obj {
     /// `self[start:end]`
     pub(crate) fn slice(&self, start: usize, end: usize) -> R<Obj> {
         // SAFETY: alive; an end beyond the length is cut down to it.
-        unsafe { Obj::owned(c::PySequence_GetSlice(self.as_ptr(), start as isize, end.min(isize::MAX as usize) as isize)) }
+        unsafe {
+            Obj::owned(c::PySequence_GetSlice(
+                self.as_ptr(),
+                start as isize,
+                end.min(isize::MAX as usize) as isize,
+            ))
+        }
     }
 
     /// `import name`
@@ -663,7 +691,8 @@ impl Static {
 
     /// Puts the object there (and keeps it for ever).
     pub(crate) fn fill(&self, value: Obj) {
-        self.0.store(value.into_ptr(), std::sync::atomic::Ordering::Relaxed);
+        self.0
+            .store(value.into_ptr(), std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Is it filled?

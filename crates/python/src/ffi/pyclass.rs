@@ -35,7 +35,10 @@ impl PyClass {
     #[inline]
     pub(crate) fn is_instance(&'static self, object: &Obj) -> bool {
         // SAFETY: alive.
-        unsafe { self.is_exact(object) || c::PyType_IsSubtype(c::Py_TYPE(object.as_ptr()), self.get().as_ptr().cast()) != 0 }
+        unsafe {
+            self.is_exact(object)
+                || c::PyType_IsSubtype(c::Py_TYPE(object.as_ptr()), self.get().as_ptr().cast()) != 0
+        }
     }
     /// A new instance of exactly this class, all fields empty, `__init__` not called. From the pool
     /// that [`pooled`] has made, if there is one.
@@ -43,7 +46,9 @@ impl PyClass {
     pub(crate) fn alloc_pooled(&'static self, pool: &'static Pool) -> R<Obj> {
         // SAFETY: the GIL is held; what is in the pool is a dead instance of this very class.
         unsafe {
-            let Some(ptr) = (*pool.free.get()).pop() else { return self.alloc() };
+            let Some(ptr) = (*pool.free.get()).pop() else {
+                return self.alloc();
+            };
             c::Py_INCREF(self.get().as_ptr());
             super::class::init_head(ptr.as_ptr());
             c::PyObject_GC_Track(ptr.as_ptr().cast());
@@ -74,7 +79,10 @@ impl Body {
     pub(crate) fn new(module: &'static str, name: &'static str, slots: &[&str]) -> R<Body> {
         let dict = Obj::dict()?;
         dict.dict_set(&Obj::interned("__module__")?, &Obj::str(module)?)?;
-        let names = slots.iter().map(|slot| Obj::interned(slot)).collect::<R<Vec<_>>>()?;
+        let names = slots
+            .iter()
+            .map(|slot| Obj::interned(slot))
+            .collect::<R<Vec<_>>>()?;
         let names: Vec<&Obj> = names.iter().collect();
         dict.dict_set(&Obj::interned("__slots__")?, &Obj::tuple(&names)?)?;
         Ok(Body { module, name, dict })
@@ -94,12 +102,26 @@ impl Body {
     }
     /// A property; `set` gets the new value.
     pub(crate) fn property(&mut self, name: &'static str, get: Imp, set: Option<Imp>) -> R<()> {
-        let getter = function::make(&format!("{name}(self)"), self.module, Some(self.name), get, Kind::Plain)?;
+        let getter = function::make(
+            &format!("{name}(self)"),
+            self.module,
+            Some(self.name),
+            get,
+            Kind::Plain,
+        )?;
         let setter = match set {
-            Some(set) => function::make(&format!("{name}(self, value)"), self.module, Some(self.name), set, Kind::Plain)?,
+            Some(set) => function::make(
+                &format!("{name}(self, value)"),
+                self.module,
+                Some(self.name),
+                set,
+                Kind::Plain,
+            )?,
             None => Obj::none(),
         };
-        let property = Obj::import("builtins")?.getattr_str("property")?.call(&[&getter, &setter])?;
+        let property = Obj::import("builtins")?
+            .getattr_str("property")?
+            .call(&[&getter, &setter])?;
         self.dict.dict_set(&Obj::interned(name)?, &property)
     }
     /// Any class attribute.
@@ -138,11 +160,15 @@ impl Field {
         // SAFETY: the class of the descriptor is checked before its layout is used.
         unsafe {
             if c::Py_TYPE(descriptor.as_ptr()) != &raw mut c::PyMemberDescr_Type {
-                return Err(super::errors::runtime_error(&format!("{name} is not a __slots__ member")));
+                return Err(super::errors::runtime_error(&format!(
+                    "{name} is not a __slots__ member"
+                )));
             }
             let member = (*descriptor.as_ptr().cast::<MemberDescr>()).member;
             if (*member).type_code != c::Py_T_OBJECT_EX {
-                return Err(super::errors::runtime_error(&format!("{name} is not an object member")));
+                return Err(super::errors::runtime_error(&format!(
+                    "{name} is not an object member"
+                )));
             }
             self.0.store((*member).offset, Ordering::Relaxed);
         }
@@ -161,7 +187,11 @@ impl Field {
         // SAFETY: null or a live reference.
         unsafe {
             let value = *self.place(object);
-            if value.is_null() { None } else { Some(Obj::borrowed_unchecked(value)) }
+            if value.is_null() {
+                None
+            } else {
+                Some(Obj::borrowed_unchecked(value))
+            }
         }
     }
 
@@ -188,7 +218,11 @@ impl Field {
         // SAFETY: `'a` borrows the object, and such a field is written once, when the object is made.
         unsafe {
             let place = &*self.place(object);
-            if place.is_null() { None } else { Some(super::Own::view(place)) }
+            if place.is_null() {
+                None
+            } else {
+                Some(super::Own::view(place))
+            }
         }
     }
 }
@@ -233,7 +267,10 @@ pub(crate) fn pooled<P: Pooled>(class: &'static PyClass, fields: &[&Field]) {
     unsafe {
         let class: *mut c::PyTypeObject = class.get().as_ptr().cast();
         pool.class.set(class);
-        *pool.fields.get() = fields.iter().map(|field| field.0.load(Ordering::Relaxed)).collect();
+        *pool.fields.get() = fields
+            .iter()
+            .map(|field| field.0.load(Ordering::Relaxed))
+            .collect();
         (*class).tp_dealloc = Some(pool_dealloc::<P>);
     }
 }

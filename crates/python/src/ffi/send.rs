@@ -29,7 +29,6 @@ pub(crate) fn stop_iteration_value(raised: Raised) -> R<Obj> {
     // SAFETY: an exception is set; on 0 `value` is a new reference and the exception is gone.
     unsafe {
         if _PyGen_FetchStopIterationValue(&mut value) == 0 {
-            std::mem::forget(raised);
             return Obj::owned(value);
         }
     }
@@ -72,7 +71,9 @@ pub(crate) fn await_iter(object: &Obj) -> R<Obj> {
             }
             if c::PyIter_Check(iter.as_ptr()) == 0 {
                 let name = iter.class_name();
-                return Err(type_error(&format!("__await__() returned non-iterator of type '{name}'")));
+                return Err(type_error(&format!(
+                    "__await__() returned non-iterator of type '{name}'"
+                )));
             }
             return Ok(iter);
         }

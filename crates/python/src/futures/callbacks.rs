@@ -52,10 +52,9 @@ impl Own<Future> {
             drop(self.callback.take());
             return true;
         }
-        let removed = self
-            .more
-            .get()
-            .and_then(|more| more.remove_first(|(callback, context)| context.is_none() && callback.is(listener)));
+        let removed = self.more.get().and_then(|more| {
+            more.remove_first(|(callback, context)| context.is_none() && callback.is(listener))
+        });
         removed.is_some()
     }
 
@@ -84,7 +83,9 @@ impl Own<Future> {
             removed += 1;
         }
         // The others: decide on a copy, then take out those that are still there.
-        let Some(more) = self.more.get() else { return Ok(removed) };
+        let Some(more) = self.more.get() else {
+            return Ok(removed);
+        };
         let mut doomed = Vec::new();
         for (candidate, context) in more.snapshot() {
             if context.is_some() && candidate.eq(callback)? {
@@ -119,7 +120,9 @@ impl Own<Future> {
 
     #[cold]
     fn schedule_more(&self) -> R<()> {
-        let Some(more) = self.more.get() else { return Ok(()) };
+        let Some(more) = self.more.get() else {
+            return Ok(());
+        };
         let mut all = more.take();
         let loop_ = self.require_loop()?;
         while let Some((callback, context)) = all.pop_front() {
@@ -134,12 +137,20 @@ impl Own<Future> {
 fn schedule(loop_: &Obj, future: &Obj, callback: Obj, context: Option<Obj>) -> R<()> {
     if let Some(core) = core::fast(loop_) {
         if context.is_some() {
-            core.push(Entry::Callback { callback, argument: Some(future.clone()), context });
+            core.push(Entry::Callback {
+                callback,
+                argument: Some(future.clone()),
+                context,
+            });
             return Ok(());
         }
         match Task::class().take_instance(callback) {
             Ok(task) => core.push(Entry::Wake(task)),
-            Err(callback) => core.push(Entry::Callback { callback, argument: Some(future.clone()), context: None }),
+            Err(callback) => core.push(Entry::Callback {
+                callback,
+                argument: Some(future.clone()),
+                context: None,
+            }),
         }
         return Ok(());
     }
@@ -155,7 +166,11 @@ fn schedule_slow(loop_: &Obj, future: &Obj, callback: Obj, context: Option<Obj>)
         (None, None) => (callback, None),
     };
     match context {
-        Some(context) => loop_.call_method_kw(&names::CALL_SOON, &[&callback, future, &context], Some(&crate::kwnames::CONTEXT)),
+        Some(context) => loop_.call_method_kw(
+            &names::CALL_SOON,
+            &[&callback, future, &context],
+            Some(&crate::kwnames::CONTEXT),
+        ),
         None => loop_.call_method(&names::CALL_SOON, &[&callback, future]),
     }?;
     Ok(())
@@ -207,7 +222,9 @@ pub(crate) fn as_native(future: &Obj) -> Option<&Own<Future>> {
     if let Some(task) = Task::class().exact(future) {
         return Some(task.upcast());
     }
-    Gathering::class().exact(future).map(|gathering| gathering.upcast())
+    Gathering::class()
+        .exact(future)
+        .map(|gathering| gathering.upcast())
 }
 
 /// How a future ended, whatever its class.
@@ -271,7 +288,9 @@ pub(crate) fn cancel(future: &Obj, message: Option<&Obj>) -> R<bool> {
         return future.cancel_base(message);
     }
     match message {
-        Some(message) => future.call_method_kw(&names::CANCEL, &[message], Some(&crate::kwnames::MSG))?.truth(),
+        Some(message) => future
+            .call_method_kw(&names::CANCEL, &[message], Some(&crate::kwnames::MSG))?
+            .truth(),
         None => future.call_method(&names::CANCEL, &[])?.truth(),
     }
 }

@@ -49,7 +49,12 @@ pub(crate) fn set_result_unless_cancelled_hook(future: &Obj, result: Option<&Obj
         future.call_method(&names::SET_RESULT, &[&hook.b.get_or_none()])?;
         Ok(())
     }
-    Hook::new("_set_result_unless_cancelled", run, Some(future.clone()), result.cloned())
+    Hook::new(
+        "_set_result_unless_cancelled",
+        run,
+        Some(future.clone()),
+        result.cloned(),
+    )
 }
 
 /// `asyncio.wrap_future(future, *, loop=None)`: a `concurrent.futures.Future` as one of asyncio's.
@@ -64,7 +69,10 @@ pub(crate) fn wrap_future(args: &Args) -> R<Obj> {
 /// See [`wrap_future`].
 pub(crate) fn wrap(future: &Obj, loop_: Option<&Obj>) -> R<Obj> {
     if !future.isinstance(&imports::CONCURRENT_FUTURE)? {
-        return Err(assertion_error(&format!("concurrent.futures.Future is expected, got {}", future.repr()?)));
+        return Err(assertion_error(&format!(
+            "concurrent.futures.Future is expected, got {}",
+            future.repr()?
+        )));
     }
     let loop_ = match loop_ {
         Some(loop_) => loop_.clone(),
@@ -96,7 +104,11 @@ fn wrong(text: &str) -> Raised {
 
 /// The loop of an asyncio future; `None` for a concurrent one.
 fn loop_if_any(future: &Obj) -> R<Option<Obj>> {
-    Ok(if is_future(future)? { Some(loop_of(future)?) } else { None })
+    Ok(if is_future(future)? {
+        Some(loop_of(future)?)
+    } else {
+        None
+    })
 }
 
 /// May `loop_`'s future be touched right here? Since 3.14: if that loop runs on this thread; before: if the
@@ -110,7 +122,9 @@ fn is_here(loop_: &Obj, other: Option<&Obj>) -> R<bool> {
 
 /// The destination is done: if it was cancelled, so is the source, on its own loop's thread.
 fn check_cancel(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
-    let (Some(source), Some(destination)) = (hook.a.get(), hook.b.get()) else { return Ok(()) };
+    let (Some(source), Some(destination)) = (hook.a.get(), hook.b.get()) else {
+        return Ok(());
+    };
     if !callbacks::is_cancelled(&destination)? {
         return Ok(());
     }
@@ -127,7 +141,9 @@ fn check_cancel(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
 
 /// The source is done: the destination ends the same way, on its own loop's thread.
 fn set_state(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
-    let (Some(source), Some(destination)) = (hook.a.get(), hook.b.get()) else { return Ok(()) };
+    let (Some(source), Some(destination)) = (hook.a.get(), hook.b.get()) else {
+        return Ok(());
+    };
     let (from, to) = (loop_if_any(&source)?, loop_if_any(&destination)?);
     if callbacks::is_cancelled(&destination)?
         && let Some(to) = &to
@@ -149,7 +165,9 @@ fn set_state(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
 }
 
 fn copy_hook(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
-    let (Some(source), Some(destination)) = (hook.a.take(), hook.b.take()) else { return Ok(()) };
+    let (Some(source), Some(destination)) = (hook.a.take(), hook.b.take()) else {
+        return Ok(());
+    };
     copy_state(&source, &destination)
 }
 
@@ -161,7 +179,10 @@ fn copy_state(source: &Obj, destination: &Obj) -> R<()> {
     if callbacks::is_cancelled(source)? {
         callbacks::cancel(destination, None)?;
     }
-    if !destination.call_method(&names::SET_RUNNING_OR_NOTIFY_CANCEL, &[])?.truth()? {
+    if !destination
+        .call_method(&names::SET_RUNNING_OR_NOTIFY_CANCEL, &[])?
+        .truth()?
+    {
         return Ok(());
     }
     let exception = source.call_method(&names::EXCEPTION, &[])?;

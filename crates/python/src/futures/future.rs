@@ -104,7 +104,11 @@ impl Future {
     /// See rule 4.
     #[inline(always)]
     pub(crate) fn alive(&self) -> R<()> {
-        if self.loop_.is_empty() { Err(uninitialised()) } else { Ok(()) }
+        if self.loop_.is_empty() {
+            Err(uninitialised())
+        } else {
+            Ok(())
+        }
     }
 
     /// `tp_traverse`, also for tasks.
@@ -229,7 +233,11 @@ impl Own<Future> {
     }
 
     fn checked_exception(&self, exception: &Obj) -> R<Obj> {
-        let exception = if is_exception_class(exception) { exception.call0()? } else { exception.clone() };
+        let exception = if is_exception_class(exception) {
+            exception.call0()?
+        } else {
+            exception.clone()
+        };
         if !exception.isinstance(exc::base_exception())? {
             return Err(type_error("Invalid exception object"));
         }
@@ -242,7 +250,9 @@ impl Own<Future> {
                 return Ok(wrapped);
             }
         } else if exception.class().is(exc::stop_iteration()) {
-            return Err(type_error("StopIteration interacts badly with generators and cannot be raised into a Future"));
+            return Err(type_error(
+                "StopIteration interacts badly with generators and cannot be raised into a Future",
+            ));
         }
         Ok(exception)
     }
@@ -293,7 +303,9 @@ impl Own<Future> {
     /// `_make_cancelled_error()`: the error that the task ended with (once), or a new one.
     #[cold]
     pub(crate) fn make_cancelled_error(&self) -> R<Obj> {
-        let Some(extra) = self.extra_opt() else { return imports::CANCELLED_ERROR.call0() };
+        let Some(extra) = self.extra_opt() else {
+            return imports::CANCELLED_ERROR.call0();
+        };
         if let Some(exception) = extra.cancelled_exc.take() {
             return Ok(exception);
         }
@@ -309,10 +321,19 @@ impl Own<Future> {
         self.log_traceback.set(false);
         let report = || -> R<()> {
             let names = &imports::names::MESSAGE;
-            let (Some(loop_), Some(exception)) = (self.loop_.get(), self.value.get()) else { return Ok(()) };
+            let (Some(loop_), Some(exception)) = (self.loop_.get(), self.value.get()) else {
+                return Ok(());
+            };
             let context = Obj::dict()?;
-            let class = self.obj().class().getattr(&imports::names::NAME_ATTR)?.to_string()?;
-            context.dict_set(names, &Obj::str(&format!("{class} exception was never retrieved"))?)?;
+            let class = self
+                .obj()
+                .class()
+                .getattr(&imports::names::NAME_ATTR)?
+                .to_string()?;
+            context.dict_set(
+                names,
+                &Obj::str(&format!("{class} exception was never retrieved"))?,
+            )?;
             context.dict_set(&imports::names::EXCEPTION, &exception)?;
             context.dict_set(&imports::names::FUTURE, self.obj())?;
             if let Some(traceback) = self.extra_opt().and_then(|extra| extra.source_traceback.get()) {

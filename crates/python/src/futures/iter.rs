@@ -36,7 +36,9 @@ pub(crate) fn resume_future(future: &Own<Future>) -> Step {
 }
 
 fn resume(this: &Own<FutureIter>, _value: Obj) -> Step {
-    let Some(future) = this.future.get() else { return Step::Return(Obj::none()) };
+    let Some(future) = this.future.get() else {
+        return Step::Return(Obj::none());
+    };
     if future.is_done() {
         this.future.put(None);
     }
@@ -66,7 +68,8 @@ fn throw(args: &Args) -> R<Obj> {
 pub(crate) fn thrown(args: &Args) -> R<Obj> {
     let (kind, value, traceback) = (args.req(1)?, args.opt(2), args.opt(3));
     if args.get(2).is_some() && crate::version::SINCE_312.get() {
-        let text = "the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
+        let text =
+            "the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
         let category = crate::ffi::errors::exc::deprecation_warning();
         crate::imports::WARN.call(&[&Obj::str(text)?, category, &Obj::int(1)?])?;
     }
@@ -89,10 +92,15 @@ pub(crate) fn thrown(args: &Args) -> R<Obj> {
         kind.clone()
     } else {
         let name = kind.class_name();
-        return Err(type_error(&format!("exceptions must be classes deriving BaseException or instances of such a class, not {name}")));
+        return Err(type_error(&format!(
+            "exceptions must be classes deriving BaseException or instances of such a class, not {name}"
+        )));
     };
     if !exceptions::is_instance(&exception) {
-        return Err(raise_new(crate::ffi::errors::exc::type_error(), "exceptions must derive from BaseException"));
+        return Err(raise_new(
+            crate::ffi::errors::exc::type_error(),
+            "exceptions must derive from BaseException",
+        ));
     }
     if let Some(traceback) = traceback {
         exceptions::set_traceback(&exception, traceback);

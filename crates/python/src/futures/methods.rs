@@ -21,7 +21,10 @@ pub(super) fn slots(slots: &mut Slots<Future>) -> R<()> {
         ("exception(self, /)", exception),
         ("set_result(self, result, /)", set_result),
         ("set_exception(self, exception, /)", set_exception),
-        ("add_done_callback(self, fn, /, *, context=<unrepresentable>)", add_done_callback),
+        (
+            "add_done_callback(self, fn, /, *, context=<unrepresentable>)",
+            add_done_callback,
+        ),
         ("remove_done_callback(self, fn, /)", remove_done_callback),
         ("cancel(self, /, msg=None)", cancel),
         ("cancelled(self, /)", cancelled),
@@ -35,20 +38,40 @@ pub(super) fn slots(slots: &mut Slots<Future>) -> R<()> {
     slots.get_set(c"_asyncio_future_blocking", get_blocking, set_blocking);
     slots.get(c"_loop", |this| Ok(this.loop_.get_or_none()));
     slots.get(c"_callbacks", callbacks::as_list);
-    slots.get(c"_result", |this| Ok(if this.state.get() == State::Result { this.value.get_or_none() } else { Obj::none() }));
+    slots.get(c"_result", |this| {
+        Ok(if this.state.get() == State::Result {
+            this.value.get_or_none()
+        } else {
+            Obj::none()
+        })
+    });
     slots.get(c"_exception", |this| {
-        Ok(if this.state.get() == State::Exception { this.value.get_or_none() } else { Obj::none() })
+        Ok(if this.state.get() == State::Exception {
+            this.value.get_or_none()
+        } else {
+            Obj::none()
+        })
     });
-    slots.get_set(c"_log_traceback", |this| Ok(Obj::bool(this.log_traceback.get())), set_log_traceback);
-    slots.get(c"_source_traceback", |this| extra(this, |extra| &extra.source_traceback));
-    slots.get_set(c"_cancel_message", |this| extra(this, |extra| &extra.cancel_message), |this, value| {
-        this.alive()?;
-        if value.is_none() && version::SINCE_314.get() {
-            return Err(attribute_error("cannot delete attribute"));
-        }
-        this.set_cancel_message(value);
-        Ok(())
+    slots.get_set(
+        c"_log_traceback",
+        |this| Ok(Obj::bool(this.log_traceback.get())),
+        set_log_traceback,
+    );
+    slots.get(c"_source_traceback", |this| {
+        extra(this, |extra| &extra.source_traceback)
     });
+    slots.get_set(
+        c"_cancel_message",
+        |this| extra(this, |extra| &extra.cancel_message),
+        |this, value| {
+            this.alive()?;
+            if value.is_none() && version::SINCE_314.get() {
+                return Err(attribute_error("cannot delete attribute"));
+            }
+            this.set_cancel_message(value);
+            Ok(())
+        },
+    );
     if version::CALL_GRAPH.get() {
         slots.get(c"_asyncio_awaited_by", crate::graph::awaited_by);
     }
@@ -56,7 +79,9 @@ pub(super) fn slots(slots: &mut Slots<Future>) -> R<()> {
 }
 
 fn extra(this: &Own<Future>, field: fn(&super::future::Extra) -> &Slot) -> R<Obj> {
-    Ok(this.extra_opt().map_or_else(Obj::none, |extra| field(extra).get_or_none()))
+    Ok(this
+        .extra_opt()
+        .map_or_else(Obj::none, |extra| field(extra).get_or_none()))
 }
 
 /// `__class__` is asyncio's own class, so that `isinstance(x, asyncio.Future)` holds for everybody,
@@ -179,13 +204,17 @@ fn get_blocking(this: &Own<Future>) -> R<Obj> {
 
 fn set_blocking(this: &Own<Future>, value: Option<&Obj>) -> R<()> {
     this.alive()?;
-    let Some(value) = value else { return Err(attribute_error("cannot delete attribute")) };
+    let Some(value) = value else {
+        return Err(attribute_error("cannot delete attribute"));
+    };
     this.blocking.set(value.truth()?);
     Ok(())
 }
 
 fn set_log_traceback(this: &Own<Future>, value: Option<&Obj>) -> R<()> {
-    let Some(value) = value else { return Err(attribute_error("cannot delete attribute")) };
+    let Some(value) = value else {
+        return Err(attribute_error("cannot delete attribute"));
+    };
     if value.truth()? {
         return Err(value_error("_log_traceback can only be set to False"));
     }
@@ -196,7 +225,11 @@ fn set_log_traceback(this: &Own<Future>, value: Option<&Obj>) -> R<()> {
 fn repr(this: &Own<Future>) -> R<Obj> {
     this.alive()?;
     let task = crate::tasks::Task::class().is_instance(this.obj());
-    let text = if task { &imports::TASK_REPR } else { &imports::FUTURE_REPR };
+    let text = if task {
+        &imports::TASK_REPR
+    } else {
+        &imports::FUTURE_REPR
+    };
     text.call(&[this.obj()])
 }
 
@@ -204,7 +237,9 @@ fn repr(this: &Own<Future>) -> R<Obj> {
 #[inline]
 pub(crate) fn create(loop_: &Obj) -> R<Obj> {
     match crate::event_loop::core::of(loop_) {
-        Some(core) if !core.debug.get() => Ok(Future::class().alloc(Future::pending(loop_.clone()))?.into_obj()),
+        Some(core) if !core.debug.get() => {
+            Ok(Future::class().alloc(Future::pending(loop_.clone()))?.into_obj())
+        }
         Some(_) => {
             let future = Future::class().alloc(Future::default())?;
             init_fields(&future, Some(loop_))?;

@@ -25,7 +25,12 @@ pub(crate) fn register(module: &Obj) -> R<()> {
         module,
         &[
             ("asyncio.base_futures", "isfuture(obj)", foreign::isfuture, Plain),
-            ("asyncio.futures", "wrap_future(future, *, loop=None)", foreign::wrap_future, Plain),
+            (
+                "asyncio.futures",
+                "wrap_future(future, *, loop=None)",
+                foreign::wrap_future,
+                Plain,
+            ),
         ],
     )
 }

@@ -8,8 +8,8 @@ use crate::ffi::errors::{exc, raise_with_context};
 use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Step, exceptions};
 use crate::futures::{callbacks, methods};
 use crate::imports;
-use crate::tasks::waiting::{self, AWAITING};
 use crate::tasks::Task;
+use crate::tasks::waiting::{self, AWAITING};
 use crate::version;
 
 /// Locals: the class and the exception with which the block's body ended.
@@ -30,7 +30,9 @@ pub(super) fn aexit(args: &Args) -> R<Obj> {
 
 fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
     let group = this.locals[0].get_or_none();
-    let Some(group) = CLASS.instance(&group) else { return Step::Return(Obj::none()) };
+    let Some(group) = CLASS.instance(&group) else {
+        return Step::Return(Obj::none());
+    };
     match advance(this, group, input) {
         Ok(Step::Yield(value)) => Step::Yield(value),
         Ok(Step::Return(value)) => {
@@ -106,7 +108,11 @@ impl Own<TaskGroup> {
         if !version::TASKGROUP_313.get() && self.parent_cancel_requested.get() {
             self.take_back_cancellation()?;
         }
-        if kind.is_some() && !self.aborting.get() { self.abort() } else { Ok(()) }
+        if kind.is_some() && !self.aborting.get() {
+            self.abort()
+        } else {
+            Ok(())
+        }
     }
 
     /// The parent was cancelled while it waited for the tasks, by us or by another.
@@ -184,7 +190,8 @@ impl Own<TaskGroup> {
             return Err(raise_with_context(body));
         }
         let errors = Obj::list(&self.errors.snapshot())?;
-        let group = imports::BASE_EXCEPTION_GROUP.call(&[&Obj::str("unhandled errors in a TaskGroup")?, &errors])?;
+        let group =
+            imports::BASE_EXCEPTION_GROUP.call(&[&Obj::str("unhandled errors in a TaskGroup")?, &errors])?;
         drop(self.errors.take());
         self.finished.set(true);
         let raised = raise_with_context(&group);

@@ -31,7 +31,11 @@ pub(crate) fn at(loop_: &Obj, seconds: f64, when: impl FnOnce() -> R<Obj>, hook:
         };
     };
     if seconds <= core.now() {
-        core.push(Entry::Callback { callback: hook.obj().clone(), argument: None, context: None });
+        core.push(Entry::Callback {
+            callback: hook.obj().clone(),
+            argument: None,
+            context: None,
+        });
     } else {
         set(loop_, core, seconds, &hook);
     }

@@ -13,7 +13,9 @@
 use super::waiting;
 use super::{alarm, registry, spawn};
 use crate::ffi::errors::{exc, raise, type_error};
-use crate::ffi::{Args, Class, ClassCell, Coroutine, Fifo, Obj, Own, R, Slot, Slots, Step, Visitor, class, running};
+use crate::ffi::{
+    Args, Class, ClassCell, Coroutine, Fifo, Obj, Own, R, Slot, Slots, Step, Visitor, class, running,
+};
 use crate::futures::{callbacks, foreign, methods};
 use crate::hook::Hook;
 use crate::imports;
@@ -66,7 +68,12 @@ impl Own<AsCompleted> {
         let futures = todo.to_vec()?;
         self.left.set(futures.len());
         self.todo.set(todo);
-        let hook = Hook::new("_AsCompletedIterator._handle_completion", completed, Some(self.obj().clone()), None)?;
+        let hook = Hook::new(
+            "_AsCompletedIterator._handle_completion",
+            completed,
+            Some(self.obj().clone()),
+            None,
+        )?;
         self.hook.set(hook.obj().clone());
         for future in &futures {
             callbacks::listen(future, &hook)?;
@@ -75,7 +82,12 @@ impl Own<AsCompleted> {
         if let Some(timeout) = self.timeout.take()
             && !futures.is_empty()
         {
-            let hook = Hook::new("_AsCompletedIterator._handle_timeout", time_is_up, Some(self.obj().clone()), None)?;
+            let hook = Hook::new(
+                "_AsCompletedIterator._handle_timeout",
+                time_is_up,
+                Some(self.obj().clone()),
+                None,
+            )?;
             self.alarm.set(alarm::later(&loop_, &timeout, hook)?);
         }
         Ok(())
@@ -115,10 +127,16 @@ impl Own<AsCompleted> {
 fn check_argument(fs: &Obj) -> R<()> {
     if version::AS_COMPLETED_STARTS_AT_ONCE.get() {
         if imports::ISAWAITABLE.call(&[fs])?.truth()? {
-            return Err(type_error(&format!("expects an iterable of awaitables, not {}", fs.class_name())));
+            return Err(type_error(&format!(
+                "expects an iterable of awaitables, not {}",
+                fs.class_name()
+            )));
         }
     } else if foreign::is_future(fs)? || super::task::check_coroutine(fs)? {
-        return Err(type_error(&format!("expect an iterable of futures, not {}", fs.class_name())));
+        return Err(type_error(&format!(
+            "expect an iterable of futures, not {}",
+            fs.class_name()
+        )));
     }
     Ok(())
 }
@@ -129,7 +147,9 @@ fn owner(hook: &Own<Hook>) -> Option<Own<AsCompleted>> {
 
 /// `_handle_completion(f)`
 fn completed(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
-    let (Some(this), Some(future)) = (owner(hook), future) else { return Ok(()) };
+    let (Some(this), Some(future)) = (owner(hook), future) else {
+        return Ok(());
+    };
     let todo = this.todo.get_or_none();
     if todo.len()? == 0 {
         return Ok(()); // the time was up first
@@ -175,11 +195,17 @@ const WAITING: u8 = 2;
 
 fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
     let owner = this.locals[THIS].get_or_none();
-    let Some(owner) = CLASS.exact(&owner) else { return Step::Return(Obj::none()) };
+    let Some(owner) = CLASS.exact(&owner) else {
+        return Step::Return(Obj::none());
+    };
     let stage = this.stage.get();
     if stage & WAITING == 0 {
         if stage == NEXT && !owner.count_down() {
-            return Step::from(exc::stop_async_iteration().call0().and_then(|stop| Err(raise(&stop))));
+            return Step::from(
+                exc::stop_async_iteration()
+                    .call0()
+                    .and_then(|stop| Err(raise(&stop))),
+            );
         }
         this.stage.set(stage | WAITING);
     } else {
@@ -209,7 +235,9 @@ fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
 
 /// The wait was broken off: an item that was meant for it goes to the next.
 fn give_up(this: &Own<Coroutine>, owner: &Own<AsCompleted>) -> R<()> {
-    let Some(getter) = this.locals[GETTER].take() else { return Ok(()) };
+    let Some(getter) = this.locals[GETTER].take() else {
+        return Ok(());
+    };
     callbacks::cancel(&getter, None)?;
     drop(owner.waiters.remove_first(|waiter| waiter.is(&getter)));
     if version::AS_COMPLETED_COUNTS_BACK.get() {
@@ -252,7 +280,14 @@ static CLASS: ClassCell<AsCompleted> = ClassCell::new();
 
 impl AsCompleted {
     fn held(&self) -> [&Slot; 6] {
-        [&self.fs, &self.timeout, &self.todo, &self.hook, &self.alarm, &self.starter]
+        [
+            &self.fs,
+            &self.timeout,
+            &self.todo,
+            &self.hook,
+            &self.alarm,
+            &self.starter,
+        ]
     }
 }
 
@@ -274,7 +309,8 @@ impl Class for AsCompleted {
         for slot in self.held() {
             slot.visit(visitor);
         }
-        self.done.for_each(|item| item.iter().for_each(|future| visitor.obj(future)));
+        self.done
+            .for_each(|item| item.iter().for_each(|future| visitor.obj(future)));
         self.waiters.for_each(|waiter| visitor.obj(waiter));
     }
     fn clear(&self) {

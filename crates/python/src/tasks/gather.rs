@@ -36,7 +36,9 @@ impl Own<Gathering> {
             let message = message.cloned().unwrap_or_else(Obj::none);
             let cancelled = match as_native(&child) {
                 Some(_) => callbacks::cancel(&child, message.non_none())?,
-                None => child.call_method_kw(&names::CANCEL, &[&message], Some(&crate::kwnames::MSG))?.truth()?,
+                None => child
+                    .call_method_kw(&names::CANCEL, &[&message], Some(&crate::kwnames::MSG))?
+                    .truth()?,
             };
             any |= cancelled;
         }
@@ -65,8 +67,16 @@ pub(crate) fn of(awaitables: &[Obj], return_exceptions: bool) -> R<Obj> {
         return Ok(outer);
     }
     let hook = Hook::new("gather.<locals>._done_callback", child_done, None, None)?;
-    let current = if version::CALL_GRAPH.get() { graph::current_task()? } else { None };
-    let seen = if awaitables.len() > 1 { Some(Obj::dict()?) } else { None };
+    let current = if version::CALL_GRAPH.get() {
+        graph::current_task()?
+    } else {
+        None
+    };
+    let seen = if awaitables.len() > 1 {
+        Some(Obj::dict()?)
+    } else {
+        None
+    };
     let mut children = Vec::with_capacity(awaitables.len());
     let mut done = Vec::new();
     let mut loop_: Option<Obj> = None;
@@ -124,7 +134,9 @@ fn child_done(hook: &Own<Hook>, child: Option<&Obj>) -> R<()> {
     if version::CALL_GRAPH.get() {
         graph::discard_awaited_by(child, hook.b.get().as_ref())?;
     }
-    let Some(outer) = outer else { return mark_retrieved(child) };
+    let Some(outer) = outer else {
+        return mark_retrieved(child);
+    };
     outer.pending.set(outer.pending.get().saturating_sub(1));
     let future: &Own<Future> = outer.upcast();
     if future.is_done() {
@@ -189,7 +201,9 @@ fn mark_retrieved(child: &Obj) -> R<()> {
 fn cancelled_result(child: &Obj) -> R<Obj> {
     let message = match as_native(child) {
         Some(child) => child.extra_opt().and_then(|extra| extra.cancel_message.get()),
-        None => child.getattr_opt(&Obj::interned("_cancel_message")?)?.and_then(|message| message.non_none().cloned()),
+        None => child
+            .getattr_opt(&Obj::interned("_cancel_message")?)?
+            .and_then(|message| message.non_none().cloned()),
     };
     match message {
         Some(message) => imports::CANCELLED_ERROR.call(&[&message]),
@@ -216,7 +230,9 @@ impl Class for Gathering {
     fn slots(slots: &mut Slots<Gathering>) -> R<()> {
         slots.no_new();
         slots.get(c"_children", |this| Ok(this.children.get_or_none()));
-        slots.get(c"_cancel_requested", |this| Ok(Obj::bool(this.cancel_requested.get())));
+        slots.get(c"_cancel_requested", |this| {
+            Ok(Obj::bool(this.cancel_requested.get()))
+        });
         slots.method("cancel(self, msg=None)", cancel)
     }
     fn visit(&self, visitor: &mut Visitor) {

@@ -1,7 +1,7 @@
 //! The Python face of `asyncio.Task`.
 
-use super::task::{Task, check_coroutine};
 use super::spawn;
+use super::task::{Task, check_coroutine};
 use crate::ffi::errors::{attribute_error, runtime_error, type_error};
 use crate::ffi::{Args, Obj, R, Slots, context};
 use crate::futures::methods::init_fields;
@@ -9,7 +9,10 @@ use crate::imports::{self, names};
 use crate::version;
 
 pub(super) fn slots(slots: &mut Slots<Task>) -> R<()> {
-    slots.init("(self, coro, *, loop=None, name=None, context=None, eager_start=False)", init);
+    slots.init(
+        "(self, coro, *, loop=None, name=None, context=None, eager_start=False)",
+        init,
+    );
     for (sig, imp) in [
         ("cancel(self, /, msg=None)", cancel as crate::ffi::function::Imp),
         ("cancelling(self, /)", cancelling),
@@ -32,7 +35,9 @@ pub(super) fn slots(slots: &mut Slots<Task>) -> R<()> {
         c"_log_destroy_pending",
         |this| Ok(Obj::bool(this.log_destroy_pending.get())),
         |this, value| {
-            let Some(value) = value else { return Err(attribute_error("cannot delete attribute")) };
+            let Some(value) = value else {
+                return Err(attribute_error("cannot delete attribute"));
+            };
             this.log_destroy_pending.set(value.truth()?);
             Ok(())
         },
@@ -47,13 +52,18 @@ fn init(args: &Args) -> R<Obj> {
     init_fields(this.as_future(), args.opt(2))?;
     if !check_coroutine(coro)? {
         this.log_destroy_pending.set(false);
-        return Err(type_error(&format!("a coroutine was expected, got {}", coro.repr()?)));
+        return Err(type_error(&format!(
+            "a coroutine was expected, got {}",
+            coro.repr()?
+        )));
     }
     let context = match args.opt(4) {
         None => context::copy()?,
         Some(given) if version::TASK_CONTEXT_CHECKED.get() && !context::is_context(given) => {
             let name = given.class_name();
-            return Err(type_error(&format!("context must be a contextvars.Context object or None, got {name}")));
+            return Err(type_error(&format!(
+                "context must be a contextvars.Context object or None, got {name}"
+            )));
         }
         Some(given) => given.clone(),
     };
@@ -74,7 +84,11 @@ fn init(args: &Args) -> R<Obj> {
 
 /// `str(name)`, unless it is one already.
 pub(crate) fn as_str(name: &Obj) -> R<Obj> {
-    if crate::ffi::object::is_exact_str(name) { Ok(name.clone()) } else { name.to_str() }
+    if crate::ffi::object::is_exact_str(name) {
+        Ok(name.clone())
+    } else {
+        name.to_str()
+    }
 }
 
 fn cancel(args: &Args) -> R<Obj> {

@@ -37,9 +37,19 @@ use crate::version;
 /// Exports this area's functions.
 pub(crate) fn register(module: &Obj) -> R<()> {
     let create: Export = if version::FACTORY_TAKES_KWARGS.get() {
-        ("asyncio.tasks", "create_task(coro, **kwargs)", spawn::create_task_kwargs, Plain)
+        (
+            "asyncio.tasks",
+            "create_task(coro, **kwargs)",
+            spawn::create_task_kwargs,
+            Plain,
+        )
     } else {
-        ("asyncio.tasks", "create_task(coro, *, name=None, context=None)", spawn::create_task, Plain)
+        (
+            "asyncio.tasks",
+            "create_task(coro, *, name=None, context=None)",
+            spawn::create_task,
+            Plain,
+        )
     };
     let eager = "eager_task_factory(loop, coro, *, name=None, context=None, **kwargs)";
     let create_eager = "create_eager_task_factory(custom_task_constructor)";
@@ -50,17 +60,62 @@ pub(crate) fn register(module: &Obj) -> R<()> {
         &[
             create,
             ("asyncio.tasks", "sleep(delay, result=None)", sleep::sleep, Async),
-            ("asyncio.tasks", "gather(*coros_or_futures, return_exceptions=False)", gather::gather, Plain),
-            ("asyncio.tasks", "wait(fs, *, timeout=None, return_when='ALL_COMPLETED')", wait::wait, Async),
-            ("asyncio.tasks", "wait_for(fut, timeout)", wait_for::wait_for, Async),
+            (
+                "asyncio.tasks",
+                "gather(*coros_or_futures, return_exceptions=False)",
+                gather::gather,
+                Plain,
+            ),
+            (
+                "asyncio.tasks",
+                "wait(fs, *, timeout=None, return_when='ALL_COMPLETED')",
+                wait::wait,
+                Async,
+            ),
+            (
+                "asyncio.tasks",
+                "wait_for(fut, timeout)",
+                wait_for::wait_for,
+                Async,
+            ),
             ("asyncio.tasks", "shield(arg)", shield::shield, Plain),
-            ("asyncio.tasks", "as_completed(fs, *, timeout=None)", as_completed::as_completed, Plain),
-            ("asyncio.tasks", "ensure_future(coro_or_future, *, loop=None)", spawn::ensure_future, Plain),
-            ("asyncio.tasks", "current_task(loop=None)", registry::current_task, Plain),
-            ("asyncio.tasks", "all_tasks(loop=None)", registry::all_tasks, Plain),
+            (
+                "asyncio.tasks",
+                "as_completed(fs, *, timeout=None)",
+                as_completed::as_completed,
+                Plain,
+            ),
+            (
+                "asyncio.tasks",
+                "ensure_future(coro_or_future, *, loop=None)",
+                spawn::ensure_future,
+                Plain,
+            ),
+            (
+                "asyncio.tasks",
+                "current_task(loop=None)",
+                registry::current_task,
+                Plain,
+            ),
+            (
+                "asyncio.tasks",
+                "all_tasks(loop=None)",
+                registry::all_tasks,
+                Plain,
+            ),
             ("asyncio.tasks", eager, spawn::eager_task_factory, Plain),
-            ("asyncio.tasks", create_eager, spawn::create_eager_task_factory, Plain),
-            ("aioxide._core", "_native_tasks()", registry::scheduled_tasks, Plain),
+            (
+                "asyncio.tasks",
+                create_eager,
+                spawn::create_eager_task_factory,
+                Plain,
+            ),
+            (
+                "aioxide._core",
+                "_native_tasks()",
+                registry::scheduled_tasks,
+                Plain,
+            ),
         ],
     )
 }

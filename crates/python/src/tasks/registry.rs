@@ -51,7 +51,9 @@ pub(crate) fn publish(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     if core.published.get() {
         return Ok(());
     }
-    let Some(task) = core.current.get() else { return Ok(()) };
+    let Some(task) = core.current.get() else {
+        return Ok(());
+    };
     // this hashes the loop again, and then finds it published
     core.published.set(true);
     imports::CURRENT_TASKS.dict_set(loop_, task.obj())
@@ -68,7 +70,11 @@ pub(crate) fn publish(_: &Obj, _: &Own<LoopCore>) -> R<()> {
 pub(crate) fn unpublish(loop_: &Obj, result: R<()>) -> R<()> {
     #[cfg(not(Py_3_14))]
     {
-        let remove = || imports::CURRENT_TASKS.call_method_str("pop", &[loop_, &Obj::none()]).map(drop);
+        let remove = || {
+            imports::CURRENT_TASKS
+                .call_method_str("pop", &[loop_, &Obj::none()])
+                .map(drop)
+        };
         match result {
             Ok(()) => remove(),
             Err(raised) => {
@@ -119,7 +125,8 @@ pub(crate) fn swap_current(loop_: &Obj, task: Option<&Obj>) -> R<Option<Obj>> {
     #[cfg(Py_3_14)]
     {
         if let Some(core) = core::of(loop_) {
-            core.current.put(task.and_then(|task| Task::class().instance(task)).cloned());
+            core.current
+                .put(task.and_then(|task| Task::class().instance(task)).cloned());
         }
         let task = task.cloned().unwrap_or_else(Obj::none);
         let previous = imports::SWAP_CURRENT_TASK.call(&[loop_, &task])?;

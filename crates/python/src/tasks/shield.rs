@@ -16,9 +16,18 @@ pub(crate) fn shield(args: &Args) -> R<Obj> {
     }
     let loop_ = foreign::loop_of(&inner)?;
     let outer = methods::create(&loop_)?;
-    let current = if version::CALL_GRAPH.get() { super::registry::current(&loop_)? } else { None };
+    let current = if version::CALL_GRAPH.get() {
+        super::registry::current(&loop_)?
+    } else {
+        None
+    };
     graph::add_awaited_by(&inner, current.as_ref())?;
-    let on_inner = Hook::new("shield.<locals>._inner_done_callback", inner_done, Some(outer.clone()), current)?;
+    let on_inner = Hook::new(
+        "shield.<locals>._inner_done_callback",
+        inner_done,
+        Some(outer.clone()),
+        current,
+    )?;
     let on_outer = Hook::new(
         "shield.<locals>._outer_done_callback",
         outer_done,
@@ -32,7 +41,9 @@ pub(crate) fn shield(args: &Args) -> R<Obj> {
 
 /// `_inner_done_callback(inner)`: `a` is the outer future, `b` who awaits it.
 fn inner_done(hook: &Own<Hook>, inner: Option<&Obj>) -> R<()> {
-    let (Some(outer), Some(inner)) = (hook.a.get(), inner) else { return Ok(()) };
+    let (Some(outer), Some(inner)) = (hook.a.get(), inner) else {
+        return Ok(());
+    };
     graph::discard_awaited_by(inner, hook.b.get().as_ref())?;
     if callbacks::is_cancelled(&outer)? {
         if version::SHIELD_KEEPS_EXCEPTION.get() || callbacks::is_cancelled(inner)? {
@@ -53,11 +64,15 @@ fn inner_done(hook: &Own<Hook>, inner: Option<&Obj>) -> R<()> {
 
 /// `_outer_done_callback(outer)`: `a` is the inner future, `b` the hook on it.
 fn outer_done(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
-    let (Some(inner), Some(on_inner)) = (hook.a.get(), hook.b.get()) else { return Ok(()) };
+    let (Some(inner), Some(on_inner)) = (hook.a.get(), hook.b.get()) else {
+        return Ok(());
+    };
     if callbacks::is_done(&inner)? {
         return Ok(());
     }
-    let Some(on_inner) = crate::ffi::Class::class().exact(&on_inner) else { return Ok(()) };
+    let Some(on_inner) = crate::ffi::Class::class().exact(&on_inner) else {
+        return Ok(());
+    };
     callbacks::unlisten(&inner, on_inner)?;
     graph::discard_awaited_by(&inner, on_inner.b.get().as_ref())
 }

@@ -101,13 +101,18 @@ fn arm(this: &Own<Coroutine>, delay: f64) -> R<Step> {
     this.locals[HANDLE].set(handle);
     this.stage.set(WAITING_FOREIGN);
     this.locals[FUTURE].set(crate::ffi::send::await_iter(&future)?);
-    Ok(crate::ffi::send::send(&this.locals[FUTURE].get_or_none(), &Obj::none()))
+    Ok(crate::ffi::send::send(
+        &this.locals[FUTURE].get_or_none(),
+        &Obj::none(),
+    ))
 }
 
 fn resumed(this: &Own<Coroutine>, input: R<Obj>) -> Step {
     if this.stage.get() == WAITING {
         let future = this.locals[FUTURE].get_or_none();
-        let Some(future) = Future::class().exact(&future) else { return Step::Return(Obj::none()) };
+        let Some(future) = Future::class().exact(&future) else {
+            return Step::Return(Obj::none());
+        };
         return match input {
             Ok(_) => iter::resume_future(future),
             Err(raised) => {
@@ -123,16 +128,15 @@ fn resumed(this: &Own<Coroutine>, input: R<Obj>) -> Step {
     };
     match step {
         Step::Yield(value) => Step::Yield(value),
-        ended => {
-            let cancelled = cancel_handle(this, ended);
-            cancelled
-        }
+        ended => cancel_handle(this, ended),
     }
 }
 
 /// `finally: handle.cancel()` on a loop that is not ours.
 fn cancel_handle(this: &Own<Coroutine>, ended: Step) -> Step {
-    let Some(handle) = this.locals[HANDLE].take() else { return ended };
+    let Some(handle) = this.locals[HANDLE].take() else {
+        return ended;
+    };
     match ended {
         Step::Raise(raised) => {
             let exception = raised.take();

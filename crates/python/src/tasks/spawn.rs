@@ -36,7 +36,9 @@ pub(crate) fn create_task_kwargs(args: &Args) -> R<Obj> {
     let coro = args.req(0)?;
     match (core::fast(&loop_), args.kwargs()) {
         (Some(core), None) => on_loop(&loop_, core, coro, None, None, None),
-        (_, kwargs) => loop_.getattr(&names::CREATE_TASK)?.call_with(&Obj::tuple(&[coro])?, kwargs),
+        (_, kwargs) => loop_
+            .getattr(&names::CREATE_TASK)?
+            .call_with(&Obj::tuple(&[coro])?, kwargs),
     }
 }
 
@@ -56,7 +58,10 @@ pub(crate) fn on_loop(
         return constructed(loop_, coro, name, task_context, kwargs);
     }
     if !check_coroutine(coro)? {
-        return Err(type_error(&format!("a coroutine was expected, got {}", coro.repr()?)));
+        return Err(type_error(&format!(
+            "a coroutine was expected, got {}",
+            coro.repr()?
+        )));
     }
     let task_context = match task_context.and_then(Obj::non_none) {
         Some(given) if version::TASK_CONTEXT_CHECKED.get() && !context::is_context(given) => {
@@ -73,7 +78,13 @@ pub(crate) fn on_loop(
 
 /// `Task(coro, loop=loop, …)`: through `__init__`, with all its checks.
 #[cold]
-fn constructed(loop_: &Obj, coro: &Obj, name: Option<&Obj>, context: Option<&Obj>, kwargs: Option<&Obj>) -> R<Obj> {
+fn constructed(
+    loop_: &Obj,
+    coro: &Obj,
+    name: Option<&Obj>,
+    context: Option<&Obj>,
+    kwargs: Option<&Obj>,
+) -> R<Obj> {
     let all = Obj::dict()?;
     if let Some(kwargs) = kwargs {
         all.call_method_str("update", &[kwargs])?;
@@ -173,7 +184,9 @@ pub(crate) fn ensure(object: &Obj, loop_: Option<&Obj>) -> R<Obj> {
     } else if object.isinstance(&imports::AWAITABLE_ABC)? || imports::ISAWAITABLE.call(&[object])?.truth()? {
         wrap_awaitable(object)?
     } else {
-        return Err(type_error("An asyncio.Future, a coroutine or an awaitable is required"));
+        return Err(type_error(
+            "An asyncio.Future, a coroutine or an awaitable is required",
+        ));
     };
     let create = || -> R<Obj> {
         let loop_ = match loop_ {
@@ -217,7 +230,10 @@ pub(crate) fn construct_eagerly(constructor: &Obj, args: &Args, at: usize) -> R<
     if kwargs.dict_get(&names::EAGER_START)?.is_none() {
         kwargs.dict_set(&names::EAGER_START, &Obj::bool(true))?;
     }
-    for (key, value) in [(&names::NAME, args.get(at + 2)), (&names::CONTEXT, args.get(at + 3))] {
+    for (key, value) in [
+        (&names::NAME, args.get(at + 2)),
+        (&names::CONTEXT, args.get(at + 3)),
+    ] {
         if let Some(value) = value {
             kwargs.dict_set(key, value)?;
         }

@@ -21,7 +21,9 @@ use crate::imports::{self, names};
 /// A step on our own loop: enters the context, tells who is current, runs.
 #[inline]
 pub(crate) fn in_context(task: &Own<Task>, core: &core::LoopCore, exception: Option<Obj>) -> R<()> {
-    let Some(context) = task.context.get() else { return Err(runtime_error("Task object is not initialized.")) };
+    let Some(context) = task.context.get() else {
+        return Err(runtime_error("Task object is not initialized."));
+    };
     context::enter(&context)?;
     let entered = core.enter_task(task);
     let result = match entered {
@@ -114,7 +116,9 @@ pub(crate) fn wakeup_hook(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
 
 fn as_task(object: &Obj) -> R<&Own<Task>> {
     use crate::ffi::Class;
-    Task::class().instance(object).ok_or_else(|| runtime_error("not a task"))
+    Task::class()
+        .instance(object)
+        .ok_or_else(|| runtime_error("not a task"))
 }
 
 /// Arranges for the first or next step: `call_soon(step)`.
@@ -128,7 +132,11 @@ pub(crate) fn call_soon(task: &Own<Task>, loop_: &Obj, exception: Option<Obj>) -
     }
     let hook = Hook::step(task, exception)?;
     let context = task.context.get_or_none();
-    loop_.call_method_kw(&names::CALL_SOON, &[hook.obj(), &context], Some(&crate::kwnames::CONTEXT))?;
+    loop_.call_method_kw(
+        &names::CALL_SOON,
+        &[hook.obj(), &context],
+        Some(&crate::kwnames::CONTEXT),
+    )?;
     Ok(())
 }
 
@@ -137,11 +145,20 @@ pub(crate) fn run(task: &Own<Task>, exception: Option<Obj>) -> R<()> {
     let future = task.as_future();
     if future.is_done() {
         let with = exception.map_or_else(|| Ok("None".to_owned()), |exception| exception.repr())?;
-        return Err(invalid_state(&format!("_step(): already done: {} {with}", task.obj().repr()?)));
+        return Err(invalid_state(&format!(
+            "_step(): already done: {} {with}",
+            task.obj().repr()?
+        )));
     }
-    let Some(coro) = task.coro.get() else { return Err(runtime_error("Task object is not initialized.")) };
+    let Some(coro) = task.coro.get() else {
+        return Err(runtime_error("Task object is not initialized."));
+    };
     task.waiter.put(None);
-    let exception = if task.must_cancel.replace(false) { Some(cancellation(future, exception)?) } else { exception };
+    let exception = if task.must_cancel.replace(false) {
+        Some(cancellation(future, exception)?)
+    } else {
+        exception
+    };
     let step = match exception {
         None => send::send(&coro, none()),
         Some(exception) => send::throw(&coro, &exception),
@@ -194,7 +211,8 @@ fn ended_with(task: &Own<Task>, raised: Raised) -> R<()> {
         future.extra().cancelled_exc.set(exception);
         return future.cancel_base(None).map(drop);
     }
-    let fatal = exception.isinstance(exc::keyboard_interrupt())? || exception.isinstance(exc::system_exit())?;
+    let fatal =
+        exception.isinstance(exc::keyboard_interrupt())? || exception.isinstance(exc::system_exit())?;
     future.finish_with(exception.clone())?;
     if fatal { Err(raise(&exception)) } else { Ok(()) }
 }
@@ -217,7 +235,11 @@ fn yielded(task: &Own<Task>, value: Obj) -> R<()> {
         return complain(task, &loop_, wrong_loop(task, &value)?);
     }
     if value.is(task.obj()) {
-        return complain(task, &loop_, format!("Task cannot await on itself: {}", task.obj().repr()?));
+        return complain(
+            task,
+            &loop_,
+            format!("Task cannot await on itself: {}", task.obj().repr()?),
+        );
     }
     future.add_listener(task.obj().clone())?;
     task.waiter.set(value);
@@ -230,13 +252,20 @@ fn yielded(task: &Own<Task>, value: Obj) -> R<()> {
 /// A cancellation that came while the coroutine ran goes to what it waits for now.
 #[cold]
 fn hand_over_cancellation(task: &Own<Task>) -> R<()> {
-    let Some(waiter) = task.waiter.get() else { return Ok(()) };
-    let message = task.future.extra_opt().and_then(|extra| extra.cancel_message.get());
+    let Some(waiter) = task.waiter.get() else {
+        return Ok(());
+    };
+    let message = task
+        .future
+        .extra_opt()
+        .and_then(|extra| extra.cancel_message.get());
     let taken = match as_native(&waiter) {
         Some(_) => cancel(&waiter, message.as_ref())?,
         None => {
             let message = message.unwrap_or_else(Obj::none);
-            waiter.call_method_kw(&names::CANCEL, &[&message], Some(&crate::kwnames::MSG))?.truth()?
+            waiter
+                .call_method_kw(&names::CANCEL, &[&message], Some(&crate::kwnames::MSG))?
+                .truth()?
         }
     };
     if taken {
@@ -246,11 +275,19 @@ fn hand_over_cancellation(task: &Own<Task>) -> R<()> {
 }
 
 fn not_blocking(task: &Own<Task>, value: &Obj) -> R<String> {
-    Ok(format!("yield was used instead of yield from in task {} with {}", task.obj().repr()?, value.repr()?))
+    Ok(format!(
+        "yield was used instead of yield from in task {} with {}",
+        task.obj().repr()?,
+        value.repr()?
+    ))
 }
 
 fn wrong_loop(task: &Own<Task>, value: &Obj) -> R<String> {
-    Ok(format!("Task {} got Future {} attached to a different loop", task.obj().repr()?, value.repr()?))
+    Ok(format!(
+        "Task {} got Future {} attached to a different loop",
+        task.obj().repr()?,
+        value.repr()?
+    ))
 }
 
 /// Rule 2: a RuntimeError thrown into the coroutine at its next step.
@@ -264,7 +301,11 @@ fn complain(task: &Own<Task>, loop_: &Obj, text: String) -> R<()> {
 #[cold]
 fn yielded_foreign(task: &Own<Task>, loop_: &Obj, value: Obj) -> R<()> {
     if value.is(task.obj()) {
-        return complain(task, loop_, format!("Task cannot await on itself: {}", task.obj().repr()?));
+        return complain(
+            task,
+            loop_,
+            format!("Task cannot await on itself: {}", task.obj().repr()?),
+        );
     }
     match value.getattr_opt(&names::BLOCKING) {
         Ok(Some(blocking)) if !blocking.is_none() => return wait_for_foreign(task, loop_, value, &blocking),

@@ -49,7 +49,10 @@ impl Task {
     /// A task of `loop`, with all fields; not linked, nothing scheduled.
     #[inline(always)]
     pub(crate) fn new(loop_: Obj, coro: Obj, context: Obj, name: Option<Obj>) -> Task {
-        let task = Task { future: Future::pending(loop_), ..Task::default() };
+        let task = Task {
+            future: Future::pending(loop_),
+            ..Task::default()
+        };
         task.fill(coro, context, name);
         task
     }
@@ -139,11 +142,20 @@ impl Own<Task> {
 
     #[cold]
     fn report_destroyed_pending(&self) -> R<()> {
-        let Some(loop_) = self.future.loop_.get() else { return Ok(()) };
+        let Some(loop_) = self.future.loop_.get() else {
+            return Ok(());
+        };
         let context = Obj::dict()?;
         context.dict_set(&names::TASK, self.obj())?;
-        context.dict_set(&names::MESSAGE, &Obj::str("Task was destroyed but it is pending!")?)?;
-        if let Some(traceback) = self.future.extra_opt().and_then(|extra| extra.source_traceback.get()) {
+        context.dict_set(
+            &names::MESSAGE,
+            &Obj::str("Task was destroyed but it is pending!")?,
+        )?;
+        if let Some(traceback) = self
+            .future
+            .extra_opt()
+            .and_then(|extra| extra.source_traceback.get())
+        {
             context.dict_set(&names::SOURCE_TRACEBACK_KEY, &traceback)?;
         }
         loop_.call_method(&names::CALL_EXCEPTION_HANDLER, &[&context])?;
@@ -157,7 +169,9 @@ fn cancel_waiter(waiter: &Obj, message: Option<&Obj>) -> R<bool> {
         return callbacks::cancel(waiter, message);
     }
     let message = message.cloned().unwrap_or_else(Obj::none);
-    waiter.call_method_kw(&names::CANCEL, &[&message], Some(&crate::kwnames::MSG))?.truth()
+    waiter
+        .call_method_kw(&names::CANCEL, &[&message], Some(&crate::kwnames::MSG))?
+        .truth()
 }
 
 /// Is it something that a task can drive: `asyncio.iscoroutine`, the common case first.
@@ -216,7 +230,8 @@ impl Class for Task {
     }
     #[inline(always)]
     fn wants_finalize(&self) -> bool {
-        self.future.log_traceback.get() || (self.future.state.get() == State::Pending && self.log_destroy_pending.get())
+        self.future.log_traceback.get()
+            || (self.future.state.get() == State::Pending && self.log_destroy_pending.get())
     }
     fn finalize(this: &Own<Task>) {
         // Whoever resurrects it gets a task that runs no more: `all_tasks()` does not show it.

@@ -36,7 +36,9 @@ fn scheduled() -> R<Obj> {
             return Ok(object);
         }
     }
-    Err(runtime_error("aioxide does not find where this Python's asyncio keeps its tasks"))
+    Err(runtime_error(
+        "aioxide does not find where this Python's asyncio keeps its tasks",
+    ))
 }
 
 /// Gives the set its class. Called once, at import.

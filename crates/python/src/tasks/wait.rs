@@ -48,7 +48,10 @@ fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
 fn start(this: &Own<Coroutine>) -> R<Step> {
     let fs = this.locals[FS].get_or_none();
     if foreign::is_future(&fs)? || check_coroutine(&fs)? {
-        return Err(type_error(&format!("expect a list of futures, not {}", fs.class_name())));
+        return Err(type_error(&format!(
+            "expect a list of futures, not {}",
+            fs.class_name()
+        )));
     }
     if !fs.truth()? {
         return Err(value_error("Set of Tasks/Futures is empty."));
@@ -60,7 +63,9 @@ fn start(this: &Own<Coroutine>) -> R<Step> {
     let futures = Obj::set(&fs.to_vec()?)?.to_vec()?;
     for future in &futures {
         if as_native(future).is_none() && check_coroutine(future)? {
-            return Err(type_error("Passing coroutines is forbidden, use tasks explicitly."));
+            return Err(type_error(
+                "Passing coroutines is forbidden, use tasks explicitly.",
+            ));
         }
     }
     let loop_ = running::require()?;
@@ -73,8 +78,17 @@ fn start(this: &Own<Coroutine>) -> R<Step> {
         let alarm = alarm::later(&loop_, &timeout, waiting::release_hook(&waiter)?)?;
         this.locals[TIMEOUT].set(alarm);
     }
-    let current = if version::CALL_GRAPH.get() { registry::current(&loop_)? } else { None };
-    let hook = Hook::new("_wait.<locals>._on_completion", done, Some(waiter.clone()), current)?;
+    let current = if version::CALL_GRAPH.get() {
+        registry::current(&loop_)?
+    } else {
+        None
+    };
+    let hook = Hook::new(
+        "_wait.<locals>._on_completion",
+        done,
+        Some(waiter.clone()),
+        current,
+    )?;
     hook.number.set(futures.len());
     for future in &futures {
         callbacks::listen(future, &hook)?;
@@ -101,12 +115,17 @@ fn condition(when: &Obj) -> R<Run> {
             return Ok(run);
         }
     }
-    Err(value_error(&format!("Invalid return_when value: {}", when.to_str()?.to_string()?)))
+    Err(value_error(&format!(
+        "Invalid return_when value: {}",
+        when.to_str()?.to_string()?
+    )))
 }
 
 /// `_on_completion(f)`: `a` is the waiter, `b` who waits, `number` how many are not done.
 fn one_done<const WHEN: u8>(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
-    let (Some(waiter), Some(future)) = (hook.a.get(), future) else { return Ok(()) };
+    let (Some(waiter), Some(future)) = (hook.a.get(), future) else {
+        return Ok(());
+    };
     hook.number.set(hook.number.get().saturating_sub(1));
     let enough = hook.number.get() == 0
         || WHEN == FIRST_COMPLETED
@@ -138,7 +157,11 @@ fn let_go(this: &Own<Coroutine>) -> R<Vec<Obj>> {
 fn sorted(futures: &[Obj]) -> R<Obj> {
     let (mut done, mut pending) = (Vec::new(), Vec::new());
     for future in futures {
-        if callbacks::is_done(future)? { done.push(future.clone()) } else { pending.push(future.clone()) }
+        if callbacks::is_done(future)? {
+            done.push(future.clone())
+        } else {
+            pending.push(future.clone())
+        }
     }
     Obj::tuple(&[&Obj::set(&done)?, &Obj::set(&pending)?])
 }

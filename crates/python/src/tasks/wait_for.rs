@@ -22,7 +22,11 @@ const HOOK: usize = 2;
 
 /// `wait_for(fut, timeout)`
 pub(crate) fn wait_for(args: &Args) -> R<Obj> {
-    let step = if version::WAIT_FOR_IS_TIMEOUT.get() { within_timeout } else { racing };
+    let step = if version::WAIT_FOR_IS_TIMEOUT.get() {
+        within_timeout
+    } else {
+        racing
+    };
     let coroutine = Coroutine::stepping("wait_for", step);
     coroutine.locals[FUT].set(args.req(0)?.clone());
     coroutine.locals[TIMEOUT].put(args.opt(1).cloned());
@@ -85,7 +89,9 @@ fn leave(this: &Own<Coroutine>, step: Step) -> Step {
         return step;
     }
     let timeout = this.locals[TIMEOUT].get_or_none();
-    let Some(timeout) = Timeout::class().exact(&timeout) else { return step };
+    let Some(timeout) = Timeout::class().exact(&timeout) else {
+        return step;
+    };
     match step {
         Step::Raise(raised) => {
             let exception = raised.take();
@@ -119,7 +125,11 @@ fn racing(this: &Own<Coroutine>, input: R<Obj>) -> Step {
         },
     };
     // `finally: timeout_handle.cancel()`
-    let stop = || this.locals[TIMEOUT].take().map_or(Ok(()), |alarm| alarm::cancel(&alarm));
+    let stop = || {
+        this.locals[TIMEOUT]
+            .take()
+            .map_or(Ok(()), |alarm| alarm::cancel(&alarm))
+    };
     match result {
         Step::Raise(raised) => Step::Raise(waiting::finally(raised, stop)),
         ended => stop().map_or_else(Step::Raise, |()| ended),
@@ -159,14 +169,20 @@ fn awaken(this: &Own<Coroutine>, step: Step) -> R<Step> {
         _ => None,
     };
     if callbacks::is_done(&fut)? {
-        return waiting::result(&fut).map(Step::Return).map_err(|raised| during(raised, cancellation));
+        return waiting::result(&fut)
+            .map(Step::Return)
+            .map_err(|raised| during(raised, cancellation));
     }
     if let Some(hook) = this.locals[HOOK].take()
         && let Some(hook) = Class::class().exact(&hook)
     {
         callbacks::unlisten(&fut, hook)?;
     }
-    this.stage.set(if cancellation.is_some() { CANCELLING } else { EXPIRING });
+    this.stage.set(if cancellation.is_some() {
+        CANCELLING
+    } else {
+        EXPIRING
+    });
     this.locals[HOOK].put(cancellation);
     // The task must not run any more when wait_for returns (bpo-32751).
     let step = waiting::begin(this, cancel_and_wait(&fut)?);
@@ -247,7 +263,9 @@ fn cancel_and_wait(fut: &Obj) -> R<Obj> {
         };
         let clean = || -> R<()> {
             let hook = co.local(1);
-            let Some(hook) = Class::class().exact(&hook) else { return Ok(()) };
+            let Some(hook) = Class::class().exact(&hook) else {
+                return Ok(());
+            };
             callbacks::unlisten(&co.local(0), hook)?;
             graph::discard_awaited_by(&co.local(0), hook.b.get().as_ref())
         };

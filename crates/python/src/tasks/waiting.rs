@@ -51,7 +51,11 @@ pub(crate) fn set_result(future: &Obj, value: &Obj) -> R<()> {
 
 /// `if not waiter.done(): waiter.set_result(None)`
 pub(crate) fn release(waiter: &Obj) -> R<()> {
-    if callbacks::is_done(waiter)? { Ok(()) } else { set_result(waiter, &Obj::none()) }
+    if callbacks::is_done(waiter)? {
+        Ok(())
+    } else {
+        set_result(waiter, &Obj::none())
+    }
 }
 
 /// `functools.partial(_release_waiter, waiter)`: a done-callback and an alarm alike.

@@ -1,0 +1,68 @@
+# Everything a developer types. One virtual environment and one cargo target directory per Python version:
+# .venv and target/py311 for 3.11, .venv-3.13 and target/py313 for `make test PYTHON=python3.13`.
+PYTHON  ?= python3.11
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3.15
+ARGS    ?=
+
+version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+$(if $(version),,$(error $(PYTHON) does not run; name an interpreter: make $(MAKECMDGOALS) PYTHON=python3.12))
+venv := .venv$(if $(filter-out 3.11,$(version)),-$(version))
+bin  := $(venv)/bin
+python_for_rust := PYO3_PYTHON=$(CURDIR)/$(bin)/python
+export CARGO_TARGET_DIR := $(CURDIR)/target/py$(subst .,,$(version))
+
+.PHONY: demo test bench lint matrix conformance build pytest core clean requirements
+
+demo: build  ## two tasks, 300 pages, and one table: asyncio beside aioxide
+	$(bin)/python -m aioxide examples/tasks.py
+	$(bin)/python -m benchmarks.demo
+
+test: lint core pytest  ## everything that must pass
+
+bench: build $(venv)/bench.stamp  ## speed and memory; ARGS="--only sleep0": one row
+	$(bin)/python -m benchmarks.run $(ARGS)
+	$(if $(ARGS),,$(bin)/python -m benchmarks.memory && $(bin)/python -m benchmarks.plot)
+
+lint: $(venv)/dev.stamp  ## formatting and lints, Rust and Python
+	cargo fmt --all --check
+	$(python_for_rust) cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+
+matrix:  ## build and pytest on every Python of PYTHONS that is here
+	@failed=; ran=; for python in $(PYTHONS); do \
+	  if ! $$python -c '' 2>/dev/null; then echo "matrix: $$python is not on this machine, skipped"; \
+	  elif $(MAKE) --no-print-directory pytest PYTHON=$$python; then ran="$$ran $$python"; \
+	  else failed="$$failed $$python"; fi; \
+	done; echo "matrix: passed on:$$ran; failed on:$$failed"; test -n "$$ran" -a -z "$$failed"
+
+conformance: build  ## CPython's own asyncio tests on aioxide; ARGS="--files test_tasks --mode loop"
+	$(bin)/python -m tests.conformance $(ARGS)
+
+build: $(venv)/dev.stamp
+	VIRTUAL_ENV=$(CURDIR)/$(venv) $(bin)/maturin develop --release --locked --quiet
+
+pytest: build
+	$(bin)/python -m pytest $(ARGS)
+
+core:
+	@if cargo nextest --version >/dev/null 2>&1; \
+	  then cargo nextest run --locked -p aioxide-core --no-tests=pass; \
+	  else cargo test --locked -p aioxide-core --lib --tests; fi
+	cargo test --locked -p aioxide-core --doc --quiet
+
+$(venv)/dev.stamp: requirements/dev.txt
+	$(PYTHON) -m venv $(venv)
+	$(bin)/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+$(venv)/bench.stamp: requirements/bench.txt $(venv)/dev.stamp
+	$(bin)/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+requirements:  ## re-pins requirements/*.txt from *.in (needs uv)
+	cd requirements && for name in dev bench; do uv pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --custom-compile-command 'make requirements' $$name.in -o $$name.txt; done
+
+clean:
+	rm -rf .venv .venv-* target .pytest_cache .ruff_cache .hypothesis tests/conformance/out python/aioxide/*.so

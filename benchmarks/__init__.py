@@ -1,0 +1,11 @@
+"""How fast aioxide is beside asyncio, uvloop and rloop.
+
+    make bench                                  all of it, on python3.11
+    python -m benchmarks.run --help             speed, and wake-ups beside a busy thread
+    python -m benchmarks.memory --help          bytes per task and future, and whether ten million tasks leave a trace
+    python -m benchmarks.plot                   results/*.json as pictures and a table
+    python -m benchmarks.demo                   the small table of `make demo`
+
+``implementations`` says who takes part, ``operations`` what is measured and how much faster than uvloop it has to be.
+Absolute figures differ between machines and hours; ratios, taken in one interleaved run, differ much less.
+"""

@@ -1,0 +1,98 @@
+"""What the tests share. `aio` in their signatures is the module under test (see conftest.py)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+#: the name of the module under test
+IMPLEMENTATION = os.environ.get("AIOXIDE_TEST_IMPL", "aioxide")
+STDLIB = IMPLEMENTATION == "asyncio"
+
+
+def newer(version: tuple[int, int]) -> pytest.MarkDecorator:
+    """API that asyncio has from `version` on and aioxide on every version."""
+    return pytest.mark.skipif(STDLIB and sys.version_info < version, reason=f"asyncio before {version[0]}.{version[1]}")
+
+
+def run(aio: Any, main: Coroutine[Any, Any, Any], *, debug: bool | None = None) -> Any:
+    """asyncio.run on the implementation's own loop, whatever the policy says."""
+    with aio.Runner(debug=debug, loop_factory=aio.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def run_hops(aio: Any, main: Coroutine[Any, Any, Any]) -> tuple[Any, int]:
+    """The result, and how many iterations of the loop passed between the first step of main() and its end."""
+    hops = 0
+    running = True
+
+    def tick() -> None:
+        nonlocal hops
+        if running:
+            hops += 1
+            aio.get_running_loop().call_soon(tick)
+
+    async def counted() -> tuple[Any, int]:
+        nonlocal running
+        aio.get_running_loop().call_soon(tick)
+        try:
+            result = await main
+        finally:
+            running = False
+        return result, hops
+
+    return run(aio, counted())
+
+
+class Reports:
+    """An exception handler that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.contexts: list[dict[str, Any]] = []
+
+    def __call__(self, loop: Any, context: dict[str, Any]) -> None:
+        self.contexts.append(context)
+
+    @property
+    def messages(self) -> list[str]:
+        return [context["message"] for context in self.contexts]
+
+
+def python(source: str, *args: str, env: dict[str, str] | None = None, timeout: float = 50, **kwargs: Any) -> Any:
+    """A fresh interpreter runs the source; `aio` is bound to the module under test. Returns the CompletedProcess."""
+    head = f"import {IMPLEMENTATION} as aio\n" if kwargs.pop("aio", True) else ""
+    return interpreter("-X", "faulthandler", "-c", head + textwrap.dedent(source), *args, env=env, timeout=timeout, **kwargs)
+
+
+def interpreter(*args: str, env: dict[str, str] | None = None, timeout: float = 50, **kwargs: Any) -> Any:
+    kwargs.setdefault("check", False)
+    environment = {**os.environ, **(env or {})}
+    environment.pop("PYTHONASYNCIODEBUG", None) if not env or "PYTHONASYNCIODEBUG" not in env else None
+    return subprocess.run(
+        [sys.executable, *args], cwd=kwargs.pop("cwd", ROOT), capture_output=True, text=True, env=environment, timeout=timeout, **kwargs
+    )
+
+
+def succeeds(source: str, *args: str, **kwargs: Any) -> str:
+    """The source in a fresh interpreter: it must end with status 0. Returns what it printed."""
+    done = python(source, *args, **kwargs)
+    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Poll from a thread that is not the loop's."""
+    import time
+
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "this never came true"
+        time.sleep(0.001)
