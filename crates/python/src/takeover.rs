@@ -21,7 +21,12 @@ static REPLACED: Static = Static::new();
 static CORE: Static = Static::new();
 
 /// asyncio's own stay: it asks the policy, whose loops are ours; and its `all_tasks` sees our tasks.
-const STAY: [&str; 4] = ["all_tasks", "get_event_loop", "get_event_loop_policy", "new_event_loop"];
+const STAY: [&str; 4] = [
+    "all_tasks",
+    "get_event_loop",
+    "get_event_loop_policy",
+    "new_event_loop",
+];
 
 /// Is asyncio ours at present?
 pub(crate) fn installed() -> bool {
