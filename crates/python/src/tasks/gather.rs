@@ -146,8 +146,8 @@ fn child_done(hook: &Own<Hook>, child: Option<&Obj>) -> R<()> {
         match native_state(child) {
             Some(State::Result) => {}
             _ => match callbacks::outcome(child)? {
-                Outcome::Cancelled => return future.finish_with(callbacks::cancelled_error(child)?),
-                Outcome::Exception(exception) => return future.finish_with(exception),
+                Outcome::Cancelled => return fail(hook, outer, callbacks::cancelled_error(child)?),
+                Outcome::Exception(exception) => return fail(hook, outer, exception),
                 Outcome::Result(_) => {}
             },
         }
@@ -169,6 +169,17 @@ fn child_done(hook: &Own<Hook>, child: Option<&Obj>) -> R<()> {
         return future.finish_with(callbacks::cancelled_error(child)?);
     }
     future.finish(Obj::list(&results)?)
+}
+
+/// Ends the outer future before its time; whoever gathered no longer waits for the other children.
+fn fail(hook: &Own<Hook>, outer: &Own<Gathering>, exception: Obj) -> R<()> {
+    if version::CALL_GRAPH.get() {
+        for child in outer.children.get_or_none().to_vec()? {
+            graph::discard_awaited_by(&child, hook.b.get().as_ref())?;
+        }
+    }
+    let future: &Own<Future> = outer.upcast();
+    future.finish_with(exception)
 }
 
 #[inline]
