@@ -47,7 +47,7 @@ CASES: dict[str, Make] = {}
 #: cases whose object the running loop itself holds: collected when the loop is gone
 HELD: set[str] = set()
 #: cases whose object may let go of the marker at once
-EARLY = {"wait_timeout", "sleep_started", "handle_cancelled", "closed_loop_ready", "closed_loop_scheduled", "closed_loop_threadsafe"}
+EARLY = {"task_group_failed", "wait_timeout", "sleep_started", "handle_cancelled", "closed_loop_ready", "closed_loop_scheduled", "closed_loop_threadsafe"}
 
 
 def case(function: Make) -> Make:
