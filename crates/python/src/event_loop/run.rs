@@ -30,6 +30,8 @@ const CONTENTION: f64 = 20e-6;
 
 /// Runs until `stopping`.
 pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    // However short the run, it looks at its descriptors, as every turn of asyncio's loop does.
+    core.last_poll.set(0.0);
     loop {
         turn(loop_, core)?;
         if core.stopping.get() {
