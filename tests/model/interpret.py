@@ -39,6 +39,8 @@ _VARIES = (
     (re.compile(r"0x[0-9a-f]+"), "0x"),
     (re.compile(r" (?:created )?at \S*/asyncio/\w+\.py:\d+| created at [^\s>]+"), ""),
     (re.compile(r" cb=\[.*\]"), ""),
+    # a shortened repr in debug mode ends with the place of creation: asyncio's own file there, the program's here
+    (re.compile(r"(\(<Task \w+)\.\.\.[^>]*\.py:\d+>"), r"\1...>"),
     (re.compile(r"'Task-\d+'"), "'Task-N'"),
 )
 
