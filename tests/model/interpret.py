@@ -109,9 +109,7 @@ class Trace:
         out = []
         for hop, actor, op, *rest in self.events:
             text = op if isinstance(op, str) else label(op)
-            out.append(
-                f"{hop:3} {actor:4} {text:28} -> " + "  ".join(str(part) for part in rest if part is not None)
-            )
+            out.append(f"{hop:3} {actor:4} {text:28} -> " + "  ".join(str(part) for part in rest if part is not None))
         out += [f"end {line}" for line in self.final]
         out += [f"late {line}" for line in self.late]
         return out
@@ -367,9 +365,7 @@ class Interpreter:
         if future.cancelled():
             return "cancelled"
         error = future.exception()
-        return (
-            f"result {self.value(future.result())}" if error is None else f"exception {self.exception(error)}"
-        )
+        return f"result {self.value(future.result())}" if error is None else f"exception {self.exception(error)}"
 
     def private_state(self, future: Any) -> str:
         """The outcome by the attributes (which do not)."""
@@ -545,9 +541,7 @@ class Interpreter:
                 except BaseException as error:
                     if not self.dead:
                         task = self.tasks.get(actor)
-                        self.record(
-                            actor, op, "!", self.exception(error), task.cancelling() if task else None
-                        )
+                        self.record(actor, op, "!", self.exception(error), task.cancelling() if task else None)
                     raise
                 if type(outcome) is not Stop:
                     self.record(actor, op, self.value(outcome))
