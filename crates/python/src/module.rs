@@ -20,6 +20,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     imports::init()?;
     kwnames::init()?;
     function::init()?;
+    ffi::ended::init()?;
     classes(module)?;
     functions(module)
 }

@@ -61,10 +61,17 @@ fn new(args: &Args) -> R<Obj> {
     core.asyncgens
         .set(Obj::import("weakref")?.getattr_str("WeakSet")?.call0()?);
     core.signal_handlers.set(Obj::dict()?);
+    core.own_time.set(has_own_time(class)?);
     core.refresh_fast();
     let core = LoopCore::class().alloc(core)?;
     CORE.set(&this, core.into_obj());
     Ok(this)
+}
+
+/// Does a derived class override `time`?
+fn has_own_time(class: &Obj) -> R<bool> {
+    let name = &imports::names::TIME;
+    Ok(!class.getattr(name)?.is(&EVENT_LOOP.get().getattr(name)?))
 }
 
 /// `self` of a loop method: the loop and its state.
@@ -103,6 +110,9 @@ fn set_attribute(args: &Args) -> R<Obj> {
     crate::ffi::object::generic_setattr(loop_, name, value)?;
     if value.callable() && loop_.class().getattr_opt(name)?.is_some() {
         core.patched.set(true);
+        if name.eq(&imports::names::TIME)? {
+            core.own_time.set(true);
+        }
         core.refresh_fast();
     }
     Ok(Obj::none())
@@ -110,7 +120,7 @@ fn set_attribute(args: &Args) -> R<Obj> {
 
 /// What libraries read of a loop's private state.
 fn attributes(body: &mut Body) -> R<()> {
-    let read: [(&'static str, Imp); 11] = [
+    let read: [(&'static str, Imp); 13] = [
         ("_thread_id", |args| {
             let thread = this(args)?.1.thread.get();
             if thread == 0 {
@@ -135,6 +145,9 @@ fn attributes(body: &mut Body) -> R<()> {
         ("_current_handle", |args| {
             Ok(this(args)?.1.current_handle.get_or_none())
         }),
+        // programs ask for its class, to say in a message what the loop waits with
+        ("_selector", |args| this(args).map(|(_, core)| core.obj().clone())),
+        ("_clock_resolution", |_| Obj::float(aioxide_core::RESOLUTION)),
         ("_ready", scheduling::ready_snapshot),
         ("_scheduled", scheduling::scheduled_snapshot),
     ];

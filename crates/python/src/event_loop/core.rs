@@ -11,6 +11,7 @@
 //! 3. Dropping an entry may run user code: never inside `Inner::with`.
 
 use super::class;
+use super::handles::Queued;
 use crate::ffi::{
     Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, running, threads,
 };
@@ -36,7 +37,7 @@ pub(crate) enum Entry {
         context: Option<Obj>,
     },
     /// A `Handle` of `call_soon` and family.
-    Handle(Obj),
+    Handle(Queued),
     /// `sleep()` is over: the future gets its result, if nobody was faster.
     Slept(Own<Future>),
 }
@@ -44,7 +45,7 @@ pub(crate) enum Entry {
 /// Something to do at a time.
 pub(crate) enum Timer {
     /// A `TimerHandle`.
-    Handle(Obj),
+    Handle(Queued),
     /// The future of a `sleep()`.
     Sleep(Own<Future>),
     /// A hook; it counts as cancelled when its `number` is no longer the one given here.
@@ -87,6 +88,8 @@ pub(crate) struct LoopCore {
     /// Rule 2.
     pub(crate) fast: Cell<bool>,
     pub(crate) patched: Cell<bool>,
+    /// `time` is not our own method.
+    pub(crate) own_time: Cell<bool>,
     pub(crate) debug: Cell<bool>,
     pub(crate) closed: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
@@ -125,7 +128,17 @@ impl LoopCore {
         self.ready.push_back(entry);
     }
 
-    /// `loop.time()`
+    /// What `loop.time()` says: the program may have given the loop a clock of its own, by a derived class
+    /// or on the instance. Deadlines are measured with it.
+    #[inline]
+    pub(crate) fn time(&self, loop_: &Obj) -> R<f64> {
+        if self.own_time.get() {
+            return loop_.call_method(&crate::imports::names::TIME, &[])?.to_f64();
+        }
+        Ok(self.now())
+    }
+
+    /// The monotonic clock, in seconds.
     #[inline]
     pub(crate) fn now(&self) -> f64 {
         Monotonic.now()
@@ -262,13 +275,13 @@ impl Class for LoopCore {
                     visitor.obj(object);
                 }
             }
-            Entry::Handle(handle) => visitor.obj(handle),
+            Entry::Handle(handle) => handle.visit(visitor),
             Entry::Slept(future) => visitor.own(future),
         });
         self.timers.with(|timers| {
             for timer in timers.iter() {
                 match timer {
-                    Timer::Handle(handle) => visitor.obj(handle),
+                    Timer::Handle(handle) => handle.visit(visitor),
                     Timer::Sleep(future) => visitor.own(future),
                     Timer::Hook(hook, _) => visitor.own(hook),
                 }

@@ -30,6 +30,8 @@ const CONTENTION: f64 = 20e-6;
 
 /// Runs until `stopping`.
 pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    // However short the run, it looks at its descriptors, as every turn of asyncio's loop does.
+    core.last_poll.set(0.0);
     loop {
         turn(loop_, core)?;
         if core.stopping.get() {
@@ -43,7 +45,7 @@ pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     threads::check_signals()?;
     if core.ready.is_empty() && !core.stopping.get() {
         sleep(loop_, core)?;
-        fire_timers(core, core.now());
+        fire_timers(core, core.time(loop_)?);
     } else {
         busy(loop_, core)?;
     }
@@ -75,6 +77,12 @@ fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         poll(loop_, core, Some(Duration::ZERO))?;
     }
     if timers > 0 {
+        purge_timers(core);
+        let now = if core.own_time.get() {
+            core.time(loop_)?
+        } else {
+            now
+        };
         fire_timers(core, now);
     }
     Ok(())
@@ -86,7 +94,8 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     let timeout = core
         .timers
         .with(|timers| timers.peek_when())
-        .map(|when| timeout_until(when, core.now()));
+        .map(|when| Ok(timeout_until(when, core.time(loop_)?)))
+        .transpose()?;
     if core.contended.get() && core.watched.get() > 0 {
         poll(loop_, core, Some(Duration::ZERO))?;
         if !core.ready.is_empty() {
@@ -148,7 +157,7 @@ fn fire_timers(core: &LoopCore, now: f64) {
         }
         match timer {
             Timer::Handle(handle) => {
-                handles::unschedule(&handle);
+                handles::unschedule(handle.get());
                 core.push(Entry::Handle(handle));
             }
             Timer::Sleep(future) => core.push(Entry::Slept(future)),
@@ -180,7 +189,7 @@ fn purge_timers(core: &LoopCore) {
 
 fn is_cancelled(timer: &Timer) -> bool {
     match timer {
-        Timer::Handle(handle) => handles::is_cancelled(handle),
+        Timer::Handle(handle) => handles::is_cancelled(handle.get()),
         Timer::Sleep(future) => future.is_done(),
         Timer::Hook(hook, number) => hook.number.get() != *number,
     }
@@ -206,7 +215,7 @@ fn run(loop_: &Obj, core: &Own<LoopCore>, entry: Entry) -> R<()> {
             Ok(()) => Ok(()),
             Err(raised) => failed_callback(loop_, callback, argument, context, raised),
         },
-        Entry::Handle(handle) => handles::run(loop_, core, &handle),
+        Entry::Handle(handle) => handles::run(loop_, core, handle.get()),
         Entry::Slept(future) => {
             if future.is_done() {
                 return Ok(());

@@ -7,6 +7,10 @@ use crate::imports;
 /// `asyncio._get_running_loop()`
 #[inline]
 pub(crate) fn get() -> R<Option<Obj>> {
+    #[cfg(not(Py_3_14))]
+    if let Some(known) = last::known() {
+        return Ok(Some(known));
+    }
     let found = imports::GET_RUNNING_LOOP.call0()?;
     Ok(if found.is_none() { None } else { Some(found) })
 }
@@ -17,7 +21,83 @@ pub(crate) fn set(running: Option<&Obj>) -> R<()> {
         Some(running) => imports::SET_RUNNING_LOOP.call(&[running])?,
         None => imports::SET_RUNNING_LOOP.call(&[&Obj::none()])?,
     };
+    #[cfg(not(Py_3_14))]
+    last::remember(running);
     Ok(())
+}
+
+/// The answer of `get()` without a call (which on 3.11 asks the kernel for the process id).
+///
+/// Up to 3.13 the running loop is an entry of the thread state's dict: on 3.11 an object made by every
+/// `_set_running_loop()`, later the loop itself. While the entry is the one that our own `set()` left
+/// there, the loop is the one that it was given, whatever others do. We keep the entry alive, so that
+/// no other object can have its address; a fork makes the answer unknown.
+#[cfg(not(Py_3_14))]
+mod last {
+    use super::super::object::Obj;
+    use super::super::threads::fork_epoch;
+    use crate::imports::names;
+    use pyo3::ffi as c;
+    use std::cell::Cell;
+    use std::ptr::null_mut;
+
+    #[derive(Clone, Copy)]
+    struct Last {
+        /// Owned, or null.
+        entry: *mut c::PyObject,
+        /// Owned, or null.
+        running: *mut c::PyObject,
+        epoch: u32,
+    }
+
+    thread_local! {
+        static LAST: Cell<Last> = const { Cell::new(Last { entry: null_mut(), running: null_mut(), epoch: 0 }) };
+    }
+
+    /// What the thread state's dict holds; borrowed, perhaps null.
+    #[inline(always)]
+    fn entry() -> *mut c::PyObject {
+        // SAFETY: the GIL is held; looking up an interned str in a dict of such runs no code and fails with null.
+        unsafe {
+            let dict = c::PyThreadState_GetDict();
+            if dict.is_null() {
+                null_mut()
+            } else {
+                c::PyDict_GetItemWithError(dict, names::RUNNING_LOOP.as_ptr())
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn known() -> Option<Obj> {
+        let last = LAST.get();
+        if last.entry.is_null() || last.epoch != fork_epoch() || last.entry != entry() {
+            return None;
+        }
+        // SAFETY: owned by `LAST`.
+        Some(unsafe { Obj::borrowed_unchecked(last.running) })
+    }
+
+    pub(super) fn remember(running: Option<&Obj>) {
+        let mut new = Last {
+            entry: null_mut(),
+            running: null_mut(),
+            epoch: fork_epoch(),
+        };
+        if let (Some(running), entry) = (running, entry())
+            && !entry.is_null()
+        {
+            // SAFETY: alive in the dict.
+            new.entry = unsafe { Obj::borrowed_unchecked(entry) }.into_ptr();
+            new.running = running.clone().into_ptr();
+        }
+        let old = LAST.replace(new);
+        // SAFETY: what `LAST` owned.
+        unsafe {
+            c::Py_XDECREF(old.entry);
+            c::Py_XDECREF(old.running);
+        }
+    }
 }
 
 /// `asyncio.get_running_loop()`

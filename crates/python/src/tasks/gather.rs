@@ -146,8 +146,8 @@ fn child_done(hook: &Own<Hook>, child: Option<&Obj>) -> R<()> {
         match native_state(child) {
             Some(State::Result) => {}
             _ => match callbacks::outcome(child)? {
-                Outcome::Cancelled => return future.finish_with(callbacks::cancelled_error(child)?),
-                Outcome::Exception(exception) => return future.finish_with(exception),
+                Outcome::Cancelled => return fail(hook, outer, callbacks::cancelled_error(child)?),
+                Outcome::Exception(exception) => return fail(hook, outer, exception),
                 Outcome::Result(_) => {}
             },
         }
@@ -165,10 +165,23 @@ fn child_done(hook: &Own<Hook>, child: Option<&Obj>) -> R<()> {
         });
     }
     if outer.cancel_requested.get() {
-        // Even if every child ended well: the outer future was asked to be cancelled.
-        return future.finish_with(callbacks::cancelled_error(child)?);
+        // Even if every child ended well: the outer future was asked to be cancelled. The error is that of
+        // the last child in the list, not of the last to end: so it is in asyncio, by its loop variable.
+        let last = children.last().unwrap_or(child);
+        return future.finish_with(callbacks::cancelled_error(last)?);
     }
     future.finish(Obj::list(&results)?)
+}
+
+/// Ends the outer future before its time; whoever gathered no longer waits for the other children.
+fn fail(hook: &Own<Hook>, outer: &Own<Gathering>, exception: Obj) -> R<()> {
+    if version::CALL_GRAPH.get() {
+        for child in outer.children.get_or_none().to_vec()? {
+            graph::discard_awaited_by(&child, hook.b.get().as_ref())?;
+        }
+    }
+    let future: &Own<Future> = outer.upcast();
+    future.finish_with(exception)
 }
 
 #[inline]
