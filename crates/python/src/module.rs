@@ -18,6 +18,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     ffi::threads::init()?;
     version::init()?;
     imports::init()?;
+    ffi::running::init()?;
     kwnames::init()?;
     function::init()?;
     classes(module)?;

@@ -75,6 +75,8 @@ fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         poll(loop_, core, Some(Duration::ZERO))?;
     }
     if timers > 0 {
+        // also while it never sleeps: `async with timeout(60)` leaves a dead timer each time
+        purge_timers(core);
         fire_timers(core, now);
     }
     Ok(())
