@@ -11,7 +11,7 @@
 //! 3. Whoever finds `done` empty waits in `waiters`, the first come first (it is `Queue.get`).
 
 use super::waiting;
-use super::{alarm, registry, spawn};
+use super::{alarm, spawn};
 use crate::ffi::errors::{exc, raise, type_error};
 use crate::ffi::{
     Args, Class, ClassCell, Coroutine, Fifo, Obj, Own, R, Slot, Slots, Step, Visitor, class, running,
@@ -35,8 +35,6 @@ pub(crate) struct AsCompleted {
     done: Fifo<Option<Obj>>,
     waiters: Fifo<Obj>,
     alarm: Slot,
-    /// Who started it, for call graphs.
-    starter: Slot,
     left: Cell<usize>,
 }
 
@@ -57,9 +55,6 @@ impl Own<AsCompleted> {
         let Some(fs) = self.fs.take() else { return Ok(()) };
         check_argument(&fs)?;
         let loop_ = imports::GET_EVENT_LOOP.call0()?;
-        if version::CALL_GRAPH.get() {
-            self.starter.put(registry::current(&loop_)?);
-        }
         let mut futures = Vec::new();
         for awaitable in Obj::set(&fs.to_vec()?)?.to_vec()? {
             futures.push(spawn::ensure(&awaitable, Some(&loop_))?);
@@ -68,16 +63,15 @@ impl Own<AsCompleted> {
         let futures = todo.to_vec()?;
         self.left.set(futures.len());
         self.todo.set(todo);
-        let hook = Hook::new(
+        let hook = Hook::waiting(
             "_AsCompletedIterator._handle_completion",
             completed,
             Some(self.obj().clone()),
-            None,
+            graph::waiter(&loop_)?,
         )?;
         self.hook.set(hook.obj().clone());
         for future in &futures {
             callbacks::listen(future, &hook)?;
-            graph::add_awaited_by(future, self.starter.get().as_ref())?;
         }
         if let Some(timeout) = self.timeout.take()
             && !futures.is_empty()
@@ -155,7 +149,6 @@ fn completed(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
         return Ok(()); // the time was up first
     }
     todo.set_discard(future)?;
-    graph::discard_awaited_by(future, this.starter.get().as_ref())?;
     this.put(Some(future.clone()))?;
     if todo.len()? == 0
         && let Some(alarm) = this.alarm.take()
@@ -175,7 +168,6 @@ fn time_is_up(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
         if let Some(hook) = Class::class().exact(&hook) {
             callbacks::unlisten(&future, hook)?;
         }
-        graph::discard_awaited_by(&future, this.starter.get().as_ref())?;
         this.put(None)?;
     }
     this.todo.set(Obj::set(&[])?);
@@ -279,14 +271,13 @@ fn itself(this: &Own<AsCompleted>) -> R<Obj> {
 static CLASS: ClassCell<AsCompleted> = ClassCell::new();
 
 impl AsCompleted {
-    fn held(&self) -> [&Slot; 6] {
+    fn held(&self) -> [&Slot; 5] {
         [
             &self.fs,
             &self.timeout,
             &self.todo,
             &self.hook,
             &self.alarm,
-            &self.starter,
         ]
     }
 }
