@@ -596,8 +596,8 @@ fn mark_async(function: &Obj, sig: &str) -> R<()> {
     let marker = Obj::import("asyncio.coroutines")?.getattr_str("_is_coroutine")?;
     function.setattr_str("_is_coroutine", &marker)?;
     let inspect = Obj::import("inspect")?;
-    if let Some(mark) = inspect.getattr_opt(&Obj::str("_is_coroutine_mark")?)? {
-        return function.setattr_str("_is_coroutine_mark", &mark);
+    if let Some(mark) = inspect.getattr_opt(&Obj::str("markcoroutinefunction")?)? {
+        return mark.call(&[function]).map(drop);
     }
     let namespace = Obj::dict()?;
     let source = Obj::str(&format!("async def {sig}: pass"))?;

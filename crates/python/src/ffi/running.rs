@@ -68,6 +68,7 @@ pub(crate) fn init() -> R<()> {
 mod holder {
     use super::super::object::Static;
     use super::{Obj, R, get, set};
+    #[cfg(not(Py_3_12))]
     use crate::ffi::threads;
     use pyo3::ffi as c;
 

@@ -29,7 +29,7 @@ pub(crate) struct AsCompleted {
     /// The arguments, until it starts.
     fs: Slot,
     timeout: Slot,
-    /// A set (rule 1), and what is called when one of them is done.
+    /// A set (rule 1), and what is called when one of them is done: it goes with the last of them.
     todo: Slot,
     hook: Slot,
     done: Fifo<Option<Obj>>,
@@ -150,19 +150,18 @@ fn completed(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
     }
     todo.set_discard(future)?;
     this.put(Some(future.clone()))?;
-    if todo.len()? == 0
-        && let Some(alarm) = this.alarm.take()
-    {
-        alarm::cancel(&alarm)?;
+    if todo.len()? > 0 {
+        return Ok(());
     }
-    Ok(())
+    this.hook.put(None);
+    this.alarm.take().map_or(Ok(()), |alarm| alarm::cancel(&alarm))
 }
 
 /// `_handle_timeout()`
 fn time_is_up(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
     let Some(this) = owner(hook) else { return Ok(()) };
     this.alarm.put(None);
-    let hook = this.hook.get_or_none();
+    let hook = this.hook.take().unwrap_or_else(Obj::none);
     let todo = this.todo.get_or_none();
     for future in todo.to_vec()? {
         if let Some(hook) = Class::class().exact(&hook) {
