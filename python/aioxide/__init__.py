@@ -63,13 +63,13 @@ if _sys.version_info >= (3, 14):
     from .graph import *
 
 # asyncio's own list, and what this Python's asyncio does not have yet (or, on 3.11, does not list)
-__all__ = (
-    *dict.fromkeys(
+__all__ = list(
+    dict.fromkeys(
         (
             *_asyncio.__all__,
             *("TaskGroup", "create_eager_task_factory", "eager_task_factory", "QueueShutDown", "EventLoop"),
         )
-    ),
+    )
 )
 # what asyncio keeps for old programs, with its warnings
 __getattr__ = _partial(getattr, _asyncio)

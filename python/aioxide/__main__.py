@@ -27,33 +27,30 @@ class Unusable(Exception):
 
 
 def main(arguments: list[str]) -> None:
-    if not arguments:
-        aioxide.install()
-        return run_module("asyncio", [sys.argv[0]], alter_argv=False)
-    first, rest = arguments[0], arguments[1:]
-    if first in ("-h", "--help"):
-        return print(f"{USAGE}\n\n{__doc__.partition(chr(10))[0]}")
-    if first in ("-V", "--version"):
-        return print(f"aioxide {aioxide.__version__} on Python {sys.version.split()[0]}")
+    first, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     option, attached = first[:2], first[2:]
-    if option in ("-c", "-m"):
+    if first in ("-h", "--help"):
+        print(f"{USAGE}\n\n{__doc__.partition(chr(10))[0]}")
+    elif first in ("-V", "--version"):
+        print(f"aioxide {aioxide.__version__} on Python {sys.version.split()[0]}")
+    elif option in ("-c", "-m"):
         if not attached and not rest:
             raise Unusable(f"Argument expected for the {option} option\n{USAGE}")
         what, *rest = [attached, *rest] if attached else rest
-        aioxide.install()
-        if option == "-m":
-            return run_module(what, ["-m", *rest], alter_argv=True)
-        return run_command(what, ["-c", *rest])
-    if first == "-":
-        aioxide.install()
-        return execute(sys.stdin.buffer.read(), "<stdin>", ["-", *rest], "")
-    if first.startswith("-"):
+        run_command(what, ["-c", *rest]) if option == "-c" else run_module(what, ["-m", *rest])
+    elif first == "-":
+        execute(sys.stdin.buffer.read(), "<stdin>", ["-", *rest], "")
+    elif first.startswith("-"):
         raise Unusable(f"unknown option {first}\n{USAGE}")
-    run_file(first, arguments)
+    elif first:
+        run_file(first, arguments)
+    else:
+        run_module("asyncio", [sys.argv[0]], alter_argv=False)
 
 
 def set_up(argv: list[str], first_path: str | None) -> types.ModuleType:
-    """What a program finds when it begins: a __main__ of its own, its arguments, where it imports from."""
+    """What a program finds when it begins: our asyncio, a __main__ of its own, its arguments, where it imports from."""
+    aioxide.install()
     sys.argv[:] = argv
     if first_path is not None and not sys.flags.safe_path:
         sys.path[0] = first_path
@@ -72,7 +69,7 @@ def execute(source, filename: str, argv: list[str], first_path: str, **attribute
     exec(code, vars(module))
 
 
-def run_module(name: str, argv: list[str], *, alter_argv: bool) -> None:
+def run_module(name: str, argv: list[str], *, alter_argv: bool = True) -> None:
     set_up(argv, None)
     runpy._run_module_as_main(name, alter_argv)  # what Python itself does for -m
 
@@ -87,28 +84,24 @@ def run_command(source: str, argv: list[str]) -> None:
 
 def run_file(path: str, argv: list[str]) -> None:
     full = os.path.abspath(path)
-    if os.path.isdir(path) or not isinstance(pkgutil.get_importer(path), (type(None), _FileFinder)):
+    if os.path.isdir(full) or pkgutil.get_importer(full) is not None:
         # a directory or a zip file with a __main__.py
-        aioxide.install()
-        set_up(argv, path)
-        return runpy._run_module_as_main("__main__", False)
+        set_up(argv, full)
+        runpy._run_module_as_main("__main__", False)
+        return
     try:
         with io.open_code(full) as file:
             source = file.read()
     except OSError as error:
         raise Unusable(f"{sys.executable}: can't open file {full!r}: [Errno {error.errno}] {error.strerror}") from None
-    loader = SourceFileLoader("__main__", full)
-    if path.endswith(".pyc"):
-        loader = SourcelessFileLoader("__main__", full)
+    compiled = path.endswith(".pyc")
+    loader = (SourcelessFileLoader if compiled else SourceFileLoader)("__main__", full)
+    if compiled:
         source = loader.get_code("__main__")
-    aioxide.install()
     attributes = {"__file__": full, "__loader__": loader}
     if sys.version_info < (3, 15):
         attributes["__cached__"] = None
     execute(source, full, argv, os.path.dirname(os.path.realpath(path)), **attributes)
-
-
-_FileFinder = type(pkgutil.get_importer(os.path.dirname(os.__file__)))
 
 
 def hide_our_frames() -> None:

@@ -18,9 +18,9 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     ffi::threads::init()?;
     version::init()?;
     imports::init()?;
-    ffi::running::init()?;
     kwnames::init()?;
     function::init()?;
+    ffi::ended::init()?;
     classes(module)?;
     functions(module)
 }

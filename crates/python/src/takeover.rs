@@ -3,8 +3,7 @@
 //! What is bound follows from what there is: each public name of asyncio's for which the extension has
 //! an object of its own. That object goes wherever asyncio's modules hold the original: under its name,
 //! in the copies that `from … import` has made (`base_events`, `streams`, …), and under the names by
-//! which asyncio knows its C accelerators (`_CTask`, `_c_current_task`). The pure-Python ones (`_PyTask`)
-//! stay. Loops come from us by way of the stock policy, so a policy that the program sets still counts.
+//! which asyncio knows its C classes (`_CTask`). The pure-Python ones (`_PyTask`) stay. Loops come from us by way of the stock policy, so a policy that the program sets still counts.
 //!
 //! Must never: touch anything outside asyncio's modules, or something that `uninstall()` cannot undo.
 
@@ -21,8 +20,13 @@ static INSTALLED: AtomicBool = AtomicBool::new(false);
 static REPLACED: Static = Static::new();
 static CORE: Static = Static::new();
 
-/// asyncio's own ask the policy, and ours would not: they stay.
-const ASK_THE_POLICY: [&str; 3] = ["get_event_loop", "get_event_loop_policy", "new_event_loop"];
+/// asyncio's own stay: it asks the policy, whose loops are ours; and its `all_tasks` sees our tasks.
+const STAY: [&str; 4] = [
+    "all_tasks",
+    "get_event_loop",
+    "get_event_loop_policy",
+    "new_event_loop",
+];
 
 /// Is asyncio ours at present?
 pub(crate) fn installed() -> bool {
@@ -44,7 +48,7 @@ fn install(_: &Args) -> R<Obj> {
     for module in &modules {
         for (name, value) in globals(module)? {
             let ours = pairs.iter().find(|(original, _)| original.is(&value));
-            if let Some((_, ours)) = ours.filter(|_| is_public(&name) || is_accelerator(&name)) {
+            if let Some((_, ours)) = ours.filter(|_| is_public(&name) || name.starts_with("_C")) {
                 replace(module, &name, &value, ours)?;
             }
         }
@@ -98,7 +102,7 @@ fn asyncio_modules() -> R<Vec<Obj>> {
 fn pairs(modules: &[Obj]) -> R<Vec<(Obj, Obj)>> {
     let mut pairs = Vec::new();
     for (name, ours) in globals(CORE.get())? {
-        if !is_public(&name) || ASK_THE_POLICY.contains(&name.as_str()) || crate::later::is_missing(&name) {
+        if !is_public(&name) || STAY.contains(&name.as_str()) || crate::later::is_missing(&name) {
             continue;
         }
         for module in modules {
@@ -135,11 +139,6 @@ fn globals(module: &Obj) -> R<Vec<(String, Obj)>> {
 
 fn is_public(name: &str) -> bool {
     !name.starts_with('_')
-}
-
-/// `_CFuture`, `_c_current_task`: by these names asyncio (and its tests) reach the C implementation.
-fn is_accelerator(name: &str) -> bool {
-    name.starts_with("_C") || name.starts_with("_c_")
 }
 
 /// Exports the functions.

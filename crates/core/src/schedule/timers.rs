@@ -10,16 +10,21 @@
 //! cancelled, only how many: the owner tells it.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// Fewer timers than this are never purged: asyncio's `_MIN_SCHEDULED_TIMER_HANDLES`.
 const MIN_SCHEDULED: usize = 100;
 
-/// A min-heap of items by deadline.
+/// Items by deadline: a queue for those that come in order, a heap for the others.
 ///
-/// The standard library's heap does it: a 4-ary one in safe code took 13 to 35 % longer for ten thousand timers.
+/// Most programs use few different delays, and then each deadline is later than the one before: such an item
+/// goes to the end of the `lane`, and is taken from its front, in constant time. Whatever comes out of order
+/// goes into the heap. (The standard library's heap does it: a 4-ary one in safe code took 13 to 35 % longer
+/// for ten thousand timers.)
 #[derive(Clone, Debug)]
 pub struct Timers<T> {
+    /// Ascending by rank.
+    lane: VecDeque<Entry<T>>,
     heap: BinaryHeap<Entry<T>>,
     /// The next [`Entry::seq`]. At one push a nanosecond it lasts 580 years.
     seq: u64,
@@ -31,6 +36,7 @@ impl<T> Timers<T> {
     #[must_use]
     pub const fn new() -> Self {
         Self {
+            lane: VecDeque::new(),
             heap: BinaryHeap::new(),
             seq: 0,
             cancelled: 0,
@@ -45,31 +51,53 @@ impl<T> Timers<T> {
     pub fn push(&mut self, when: f64, item: T) {
         let seq = self.seq;
         self.seq += 1;
-        self.heap.push(Entry {
+        let entry = Entry {
             key: Key::new(when),
             seq,
             item,
-        });
+        };
+        if self.lane.back().is_none_or(|last| last.key <= entry.key) {
+            self.lane.push_back(entry);
+        } else {
+            self.heap.push(entry);
+        }
+    }
+
+    /// The first entry, and whether it is in the lane.
+    #[inline]
+    fn first(&self) -> Option<(&Entry<T>, bool)> {
+        match (self.lane.front(), self.heap.peek()) {
+            (Some(lane), Some(heap)) if heap.rank() < lane.rank() => Some((heap, false)),
+            (Some(lane), _) => Some((lane, true)),
+            (None, Some(heap)) => Some((heap, false)),
+            (None, None) => None,
+        }
     }
 
     /// The first deadline.
     #[inline]
     #[must_use]
     pub fn peek_when(&self) -> Option<f64> {
-        self.heap.peek().map(|entry| entry.key.when())
+        self.first().map(|(entry, _)| entry.key.when())
     }
 
     /// The item with the first deadline.
     #[inline]
     #[must_use]
     pub fn peek(&self) -> Option<&T> {
-        self.heap.peek().map(|entry| &entry.item)
+        self.first().map(|(entry, _)| &entry.item)
     }
 
     /// Takes the first item and its deadline.
     #[inline]
     pub fn pop(&mut self) -> Option<(f64, T)> {
-        self.heap.pop().map(|entry| (entry.key.when(), entry.item))
+        let (_, in_lane) = self.first()?;
+        let entry = if in_lane {
+            self.lane.pop_front()
+        } else {
+            self.heap.pop()
+        };
+        entry.map(|entry| (entry.key.when(), entry.item))
     }
 
     /// Takes the first item if its deadline is before `end`, strictly.
@@ -77,7 +105,7 @@ impl<T> Timers<T> {
     /// With `end = now + RESOLUTION`, this is the loop at the end of asyncio's `_run_once`.
     #[inline]
     pub fn pop_due(&mut self, end: f64) -> Option<(f64, T)> {
-        if self.heap.peek()?.key < Key::new(end) {
+        if self.first()?.0.key < Key::new(end) {
             self.pop()
         } else {
             None
@@ -118,41 +146,55 @@ impl<T> Timers<T> {
     /// of being dropped here: a destructor may run user code, and that may add to this very heap.
     #[must_use = "dropping the items runs their destructors: do it where user code may run"]
     pub fn purge(&mut self, mut is_cancelled: impl FnMut(&T) -> bool) -> Vec<T> {
-        let (removed, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.heap)
-            .into_iter()
-            .partition(|entry| is_cancelled(&entry.item));
-        self.heap = kept.into();
+        let mut removed = Vec::with_capacity(self.cancelled);
+        let mut lane = VecDeque::new();
+        for entry in std::mem::take(&mut self.lane) {
+            if is_cancelled(&entry.item) {
+                removed.push(entry.item);
+            } else {
+                lane.push_back(entry);
+            }
+        }
+        let mut heap = Vec::new();
+        for entry in std::mem::take(&mut self.heap) {
+            if is_cancelled(&entry.item) {
+                removed.push(entry.item);
+            } else {
+                heap.push(entry);
+            }
+        }
+        self.lane = lane;
+        self.heap = heap.into();
         self.cancelled = 0;
-        removed.into_iter().map(|entry| entry.item).collect()
+        removed
     }
 
     /// How many items wait, the cancelled ones included.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.heap.len()
+        self.lane.len() + self.heap.len()
     }
 
     /// Whether nothing waits.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.lane.is_empty() && self.heap.is_empty()
     }
 
     /// The items, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.heap.iter().map(|entry| &entry.item)
+        self.lane.iter().chain(&self.heap).map(|entry| &entry.item)
     }
 
     /// Takes all items, in no particular order, and counts none as cancelled any more.
     #[must_use = "dropping the items runs their destructors: do it where user code may run"]
     pub fn drain(&mut self) -> Vec<T> {
         self.cancelled = 0;
-        std::mem::take(&mut self.heap)
-            .into_iter()
-            .map(|entry| entry.item)
-            .collect()
+        let lane = std::mem::take(&mut self.lane).into_iter();
+        let heap = std::mem::take(&mut self.heap).into_iter();
+        lane.chain(heap).map(|entry| entry.item).collect()
     }
 }
 

@@ -118,7 +118,7 @@ fn set_attribute(args: &Args) -> R<Obj> {
 
 /// What libraries read of a loop's private state.
 fn attributes(body: &mut Body) -> R<()> {
-    let read: [(&'static str, Imp); 11] = [
+    let read: [(&'static str, Imp); 13] = [
         ("_thread_id", |args| {
             let thread = this(args)?.1.thread.get();
             if thread == 0 {
@@ -143,6 +143,9 @@ fn attributes(body: &mut Body) -> R<()> {
         ("_current_handle", |args| {
             Ok(this(args)?.1.current_handle.get_or_none())
         }),
+        // programs ask for its class, to say in a message what the loop waits with
+        ("_selector", |args| this(args).map(|(_, core)| core.obj().clone())),
+        ("_clock_resolution", |_| Obj::float(aioxide_core::RESOLUTION)),
         ("_ready", scheduling::ready_snapshot),
         ("_scheduled", scheduling::scheduled_snapshot),
     ];

@@ -11,6 +11,7 @@
 //! 3. Dropping an entry may run user code: never inside `Inner::with`.
 
 use super::class;
+use super::handles::Queued;
 use crate::ffi::{
     Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, running, threads,
 };
@@ -36,7 +37,7 @@ pub(crate) enum Entry {
         context: Option<Obj>,
     },
     /// A `Handle` of `call_soon` and family.
-    Handle(Obj),
+    Handle(Queued),
     /// `sleep()` is over: the future gets its result, if nobody was faster.
     Slept(Own<Future>),
 }
@@ -44,7 +45,7 @@ pub(crate) enum Entry {
 /// Something to do at a time.
 pub(crate) enum Timer {
     /// A `TimerHandle`.
-    Handle(Obj),
+    Handle(Queued),
     /// The future of a `sleep()`.
     Sleep(Own<Future>),
     /// A hook; it counts as cancelled when its `number` is no longer the one given here.
@@ -262,13 +263,13 @@ impl Class for LoopCore {
                     visitor.obj(object);
                 }
             }
-            Entry::Handle(handle) => visitor.obj(handle),
+            Entry::Handle(handle) => handle.visit(visitor),
             Entry::Slept(future) => visitor.own(future),
         });
         self.timers.with(|timers| {
             for timer in timers.iter() {
                 match timer {
-                    Timer::Handle(handle) => visitor.obj(handle),
+                    Timer::Handle(handle) => handle.visit(visitor),
                     Timer::Sleep(future) => visitor.own(future),
                     Timer::Hook(hook, _) => visitor.own(hook),
                 }

@@ -6,8 +6,8 @@
 use super::core::{LoopCore, Timer, of};
 use super::{errors, run};
 use crate::ffi::function::Imp;
-use crate::ffi::pyclass::{Body, Field, Pool, Pooled, PyClass, pooled};
-use crate::ffi::{Args, Obj, Own, R, context};
+use crate::ffi::pyclass::{Body, Field, Pool, Pooled, PyClass, is_tracked, pooled, track, untrack};
+use crate::ffi::{Args, Obj, Own, R, Visitor, context};
 use crate::imports::{self, names};
 
 static HANDLE: PyClass = PyClass::new();
@@ -92,6 +92,53 @@ pub(super) fn init() -> R<()> {
     let timer_fields = [&fields[..], &[&WHEN, &SCHEDULED]].concat();
     pooled::<OfTimerHandles>(&TIMER_HANDLE, &timer_fields);
     Ok(())
+}
+
+/// A handle in one of the loop's queues.
+///
+/// While it is there, the loop shows the garbage collector what the handle refers to, and the handle
+/// itself is hidden from it: most handles live and die in the queue, and thousands of them would be
+/// traversed for nothing. A handle that the program has kept is shown again when it leaves the queue.
+pub(crate) struct Queued(Obj);
+
+impl Queued {
+    /// A new handle goes into a queue.
+    #[inline(always)]
+    pub(crate) fn hide(handle: Obj) -> Queued {
+        untrack(&handle);
+        Queued(handle)
+    }
+
+    /// A handle that others hold too (a reader's) goes into a queue.
+    #[inline(always)]
+    pub(crate) fn shared(handle: Obj) -> Queued {
+        Queued(handle)
+    }
+
+    /// The handle.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> &Obj {
+        &self.0
+    }
+
+    /// For the loop's `tp_traverse`: the handle, or in its place what it refers to.
+    pub(crate) fn visit(&self, visitor: &mut Visitor) {
+        if self.0.refcount() > 1 || is_tracked(&self.0) {
+            return visitor.obj(&self.0);
+        }
+        for field in [&CALLBACK, &ARGS, &LOOP, &SOURCE_TRACEBACK, &CONTEXT] {
+            field.visit(&self.0, visitor);
+        }
+    }
+}
+
+impl Drop for Queued {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.0.refcount() > 1 {
+            track(&self.0);
+        }
+    }
 }
 
 /// The class `Handle`.
@@ -321,5 +368,5 @@ pub(super) fn parts(handle: &Obj) -> (Obj, Obj, Option<Obj>) {
 
 /// Puts a timer handle into the heap.
 pub(super) fn schedule(core: &LoopCore, when: f64, handle: Obj) {
-    core.push_timer(when, Timer::Handle(handle));
+    core.push_timer(when, Timer::Handle(Queued::hide(handle)));
 }

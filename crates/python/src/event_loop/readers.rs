@@ -45,6 +45,10 @@ pub(super) const METHODS: &[(&str, Imp)] = &[
     ("_remove_writer(self, fd)", |args| {
         remove_method(args, Side::Writer)
     }),
+    ("_stop_serving(self, sock)", |args| {
+        remove(this(args)?.1, fileno(args.req(1)?)?, Side::Reader)?;
+        args.req(1)?.call_method(&names::CLOSE, &[])
+    }),
 ];
 
 /// Which of a descriptor's two callbacks.
@@ -148,9 +152,17 @@ pub(super) fn wait(core: &Own<LoopCore>, fd: i32, side: Side, owner: &Obj, futur
             watches.get(fd as usize).is_some_and(owned)
         });
     if !still_watched {
-        let reference = owner.weak_reference()?;
+        let reference = match owner.weak_reference() {
+            Ok(reference) => Some(reference),
+            // something like a socket: the kernel is asked each time
+            Err(raised) if raised.matches(exc::type_error()) => {
+                raised.ignore();
+                None
+            }
+            Err(raised) => return Err(raised),
+        };
         watch(core, fd, side)?;
-        let old = at(core, fd, |watch| watch.owner.replace(reference));
+        let old = at(core, fd, |watch| std::mem::replace(&mut watch.owner, reference));
         drop(old);
     }
     replace(core, fd, side, Waiter::Future(future.clone()))
@@ -303,7 +315,7 @@ pub(super) fn dispatch(loop_: &Obj, core: &Own<LoopCore>, events: &mut Events) -
     let mut failure = None;
     for waiter in told.drain(..) {
         match waiter {
-            Waiter::Handle(handle) => core.push(Entry::Handle(handle)),
+            Waiter::Handle(handle) => core.push(Entry::Handle(handles::Queued::shared(handle))),
             Waiter::Future(future) if !future.is_done() => {
                 if let Err(raised) = future.finish(Obj::none()) {
                     failure = Some(raised.take());

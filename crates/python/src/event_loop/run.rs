@@ -75,7 +75,6 @@ fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         poll(loop_, core, Some(Duration::ZERO))?;
     }
     if timers > 0 {
-        // also while it never sleeps: `async with timeout(60)` leaves a dead timer each time
         purge_timers(core);
         fire_timers(core, now);
     }
@@ -150,7 +149,7 @@ fn fire_timers(core: &LoopCore, now: f64) {
         }
         match timer {
             Timer::Handle(handle) => {
-                handles::unschedule(&handle);
+                handles::unschedule(handle.get());
                 core.push(Entry::Handle(handle));
             }
             Timer::Sleep(future) => core.push(Entry::Slept(future)),
@@ -182,7 +181,7 @@ fn purge_timers(core: &LoopCore) {
 
 fn is_cancelled(timer: &Timer) -> bool {
     match timer {
-        Timer::Handle(handle) => handles::is_cancelled(handle),
+        Timer::Handle(handle) => handles::is_cancelled(handle.get()),
         Timer::Sleep(future) => future.is_done(),
         Timer::Hook(hook, number) => hook.number.get() != *number,
     }
@@ -208,7 +207,7 @@ fn run(loop_: &Obj, core: &Own<LoopCore>, entry: Entry) -> R<()> {
             Ok(()) => Ok(()),
             Err(raised) => failed_callback(loop_, callback, argument, context, raised),
         },
-        Entry::Handle(handle) => handles::run(loop_, core, &handle),
+        Entry::Handle(handle) => handles::run(loop_, core, handle.get()),
         Entry::Slept(future) => {
             if future.is_done() {
                 return Ok(());

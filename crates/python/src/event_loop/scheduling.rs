@@ -53,7 +53,7 @@ fn call_soon(args: &Args) -> R<Obj> {
         debug_checks(core, callback, "call_soon", true)?;
     }
     let handle = handles::make(loop_, callback.clone(), args.rest(), args.opt(2).cloned())?;
-    core.push(Entry::Handle(handle.clone()));
+    core.push(Entry::Handle(handles::Queued::hide(handle.clone())));
     Ok(handle)
 }
 
@@ -67,7 +67,7 @@ fn call_soon_threadsafe(args: &Args) -> R<Obj> {
         debug_checks(core, callback, "call_soon_threadsafe", false)?;
     }
     let handle = handles::make(loop_, callback.clone(), args.rest(), args.opt(2).cloned())?;
-    core.push(Entry::Handle(handle.clone()));
+    core.push(Entry::Handle(handles::Queued::hide(handle.clone())));
     core.wake_up();
     Ok(handle)
 }
@@ -120,7 +120,7 @@ pub(super) fn ready_snapshot(args: &Args) -> R<Obj> {
     let mut handles = Vec::new();
     this(args)?.1.ready.for_each(|entry| {
         if let Entry::Handle(handle) = entry {
-            handles.push(handle.clone());
+            handles.push(handle.get().clone());
         }
     });
     Obj::list(&handles)
@@ -131,7 +131,7 @@ pub(super) fn scheduled_snapshot(args: &Args) -> R<Obj> {
     let handles: Vec<Obj> = this(args)?.1.timers.with(|timers| {
         let handle = |timer: &Timer| {
             if let Timer::Handle(handle) = timer {
-                Some(handle.clone())
+                Some(handle.get().clone())
             } else {
                 None
             }

@@ -149,24 +149,16 @@ fn native(args: &Args) -> R<Obj> {
                         return Obj::int(transfer.sent);
                     }
                     Ok(false) => {}
-                    Err(raised) => {
-                        let exception = raised.take();
-                        transfer.update_position()?;
-                        return Err(raise(&exception));
-                    }
+                    Err(raised) => return Err(transfer.fail(raised)?),
                 }
                 // Also after a block was taken: others want to run, too.
                 let fd = descriptor(&co.local(SOCK))?;
                 let future = wait_for(&co.local(LOOP), fd, Side::Writer, &co.local(SOCK))?.into_obj();
                 co.set(BUFFER, future.clone());
                 let outcome = co.wait(future).await;
-                stop_waiting(&co, fd, outcome)
-                    .inspect_err(|_| ())
-                    .or_else(|raised| {
-                        let exception = raised.take();
-                        transfer.update_position()?;
-                        Err(raise(&exception))
-                    })?;
+                if let Err(raised) = stop_waiting(&co, fd, outcome) {
+                    return Err(transfer.fail(raised)?);
+                }
             }
         },
     )
@@ -259,6 +251,13 @@ impl Transfer {
             }
             Err(raised) => Err(raised),
         }
+    }
+
+    /// It ends with an exception.
+    fn fail(&self, raised: Raised) -> R<Raised> {
+        let exception = raised.take();
+        self.update_position()?;
+        Ok(raise(&exception))
     }
 
     /// The position of the file says how much was sent.

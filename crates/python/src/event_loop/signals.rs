@@ -71,7 +71,7 @@ fn handle_signal(loop_: &Obj, core: &Own<LoopCore>, sig: &Obj) -> R<()> {
     if handles::is_cancelled(&handle) {
         return loop_.call_method_str("remove_signal_handler", &[sig]).map(drop);
     }
-    core.push(Entry::Handle(handle));
+    core.push(Entry::Handle(handles::Queued::shared(handle)));
     Ok(())
 }
 

@@ -192,9 +192,12 @@ impl<T: Class> ClassCell<T> {
 
 /// Makes the head of a re-used instance as `PyObject_GC_New` would. The GC's own header lies before
 /// the object and still says "was finalized": it must be blank, or no finalizer would run again.
+///
+/// # Safety
+/// `ptr` is the memory of a dead instance of a class with GC support, untracked: its type pointer is
+/// still there, and two words of GC header before it (no free-threaded build keeps dead instances).
 pub(super) unsafe fn init_head(ptr: *mut c::PyObject) {
-    // SAFETY: the memory of a dead instance, untracked: its type pointer is still there, and two words of
-    // GC header before it (there is no freelist in free-threaded builds, which have none).
+    // SAFETY: the caller's promise.
     unsafe {
         #[cfg(not(Py_GIL_DISABLED))]
         std::ptr::write_bytes(ptr.cast::<usize>().sub(2), 0, 2);
@@ -461,7 +464,7 @@ unsafe extern "C" fn iternext<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(
             Step::Yield(value) => value.into_ptr(),
             Step::Return(value) if value.is_none() => std::ptr::null_mut(),
             Step::Return(value) => {
-                super::send::stop_iteration(value);
+                super::ended::end_with(value);
                 std::ptr::null_mut()
             }
             Step::Raise(_) => std::ptr::null_mut(),

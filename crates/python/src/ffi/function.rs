@@ -549,6 +549,8 @@ pub(crate) fn init() -> R<()> {
             | c::Py_TPFLAGS_HAVE_GC
             | c::Py_TPFLAGS_HAVE_VECTORCALL
             | c::Py_TPFLAGS_METHOD_DESCRIPTOR
+            // or the interpreter will not specialise the look-up of a method
+            | c::Py_TPFLAGS_IMMUTABLETYPE
             | c::Py_TPFLAGS_DISALLOW_INSTANTIATION) as _,
         slots: slots.as_mut_ptr(),
     };

@@ -18,6 +18,7 @@ pub(crate) mod class;
 pub(crate) mod context;
 pub(crate) mod coroutine;
 pub(crate) mod coroutine_wrapper;
+pub(crate) mod ended;
 pub(crate) mod errors;
 pub(crate) mod exceptions;
 pub(crate) mod function;

@@ -202,6 +202,17 @@ impl Field {
         unsafe { *self.place(object) == value.as_ptr() }
     }
 
+    /// For a `tp_traverse` of whoever owns the object.
+    pub(crate) fn visit(&self, object: &Obj, visitor: &mut super::Visitor) {
+        // SAFETY: null or a live reference; traversal runs no code.
+        unsafe {
+            let place = &*self.place(object);
+            if !place.is_null() {
+                visitor.obj(Obj::view(place));
+            }
+        }
+    }
+
     /// Puts a value; the old one is dropped last.
     #[inline(always)]
     pub(crate) fn set(&self, object: &Obj, value: Obj) {
@@ -248,6 +259,29 @@ impl Pool {
     }
 }
 
+/// Hides an object from the garbage collector, whose owner shows what it refers to in its place.
+#[inline]
+pub(crate) fn untrack(object: &Obj) {
+    // SAFETY: an object of a class with GC support; harmless if it is not tracked.
+    unsafe { c::PyObject_GC_UnTrack(object.as_ptr().cast()) }
+}
+
+/// Is the garbage collector looking at it?
+#[inline]
+pub(crate) fn is_tracked(object: &Obj) -> bool {
+    // SAFETY: alive.
+    unsafe { c::PyObject_GC_IsTracked(object.as_ptr()) != 0 }
+}
+
+/// Shows it to the garbage collector (again).
+#[inline]
+pub(crate) fn track(object: &Obj) {
+    if !is_tracked(object) {
+        // SAFETY: an object of a class with GC support, complete, not tracked.
+        unsafe { c::PyObject_GC_Track(object.as_ptr().cast()) }
+    }
+}
+
 /// Where a pool is kept: one static for each class, named by a type.
 pub(crate) trait Pooled {
     /// The pool.
@@ -255,7 +289,7 @@ pub(crate) trait Pooled {
 }
 
 /// How many dead instances a pool keeps.
-const POOL_SIZE: usize = 1024;
+const POOL_SIZE: usize = 4096;
 
 /// Gives a class that [`Body::build`] has made (with no `__slots__` of its own) a deallocator that knows
 /// its fields, and a pool: CPython's general one walks bases, slots, dict and finalizers for each.

@@ -8,8 +8,8 @@ use crate::imports;
 #[inline]
 pub(crate) fn get() -> R<Option<Obj>> {
     #[cfg(not(Py_3_14))]
-    if let Some(found) = holder::read() {
-        return Ok(found);
+    if let Some(known) = last::known() {
+        return Ok(Some(known));
     }
     let found = imports::GET_RUNNING_LOOP.call0()?;
     Ok(if found.is_none() { None } else { Some(found) })
@@ -21,7 +21,83 @@ pub(crate) fn set(running: Option<&Obj>) -> R<()> {
         Some(running) => imports::SET_RUNNING_LOOP.call(&[running])?,
         None => imports::SET_RUNNING_LOOP.call(&[&Obj::none()])?,
     };
+    #[cfg(not(Py_3_14))]
+    last::remember(running);
     Ok(())
+}
+
+/// The answer of `get()` without a call (which on 3.11 asks the kernel for the process id).
+///
+/// Up to 3.13 the running loop is an entry of the thread state's dict: on 3.11 an object made by every
+/// `_set_running_loop()`, later the loop itself. While the entry is the one that our own `set()` left
+/// there, the loop is the one that it was given, whatever others do. We keep the entry alive, so that
+/// no other object can have its address; a fork makes the answer unknown.
+#[cfg(not(Py_3_14))]
+mod last {
+    use super::super::object::Obj;
+    use super::super::threads::fork_epoch;
+    use crate::imports::names;
+    use pyo3::ffi as c;
+    use std::cell::Cell;
+    use std::ptr::null_mut;
+
+    #[derive(Clone, Copy)]
+    struct Last {
+        /// Owned, or null.
+        entry: *mut c::PyObject,
+        /// Owned, or null.
+        running: *mut c::PyObject,
+        epoch: u32,
+    }
+
+    thread_local! {
+        static LAST: Cell<Last> = const { Cell::new(Last { entry: null_mut(), running: null_mut(), epoch: 0 }) };
+    }
+
+    /// What the thread state's dict holds; borrowed, perhaps null.
+    #[inline(always)]
+    fn entry() -> *mut c::PyObject {
+        // SAFETY: the GIL is held; looking up an interned str in a dict of such runs no code and fails with null.
+        unsafe {
+            let dict = c::PyThreadState_GetDict();
+            if dict.is_null() {
+                null_mut()
+            } else {
+                c::PyDict_GetItemWithError(dict, names::RUNNING_LOOP.as_ptr())
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn known() -> Option<Obj> {
+        let last = LAST.get();
+        if last.entry.is_null() || last.epoch != fork_epoch() || last.entry != entry() {
+            return None;
+        }
+        // SAFETY: owned by `LAST`.
+        Some(unsafe { Obj::borrowed_unchecked(last.running) })
+    }
+
+    pub(super) fn remember(running: Option<&Obj>) {
+        let mut new = Last {
+            entry: null_mut(),
+            running: null_mut(),
+            epoch: fork_epoch(),
+        };
+        if let (Some(running), entry) = (running, entry())
+            && !entry.is_null()
+        {
+            // SAFETY: alive in the dict.
+            new.entry = unsafe { Obj::borrowed_unchecked(entry) }.into_ptr();
+            new.running = running.clone().into_ptr();
+        }
+        let old = LAST.replace(new);
+        // SAFETY: what `LAST` owned.
+        unsafe {
+            c::Py_XDECREF(old.entry);
+            c::Py_XDECREF(old.running);
+        }
+    }
 }
 
 /// `asyncio.get_running_loop()`
@@ -52,94 +128,5 @@ pub(crate) fn leave_task(task: &super::Own<crate::tasks::Task>, result: R<()>) -
     {
         let _ = task;
         result
-    }
-}
-
-/// Makes [`get`] fast, where it can be. Called once, after the imports.
-pub(crate) fn init() -> R<()> {
-    #[cfg(not(Py_3_14))]
-    holder::find()?;
-    Ok(())
-}
-
-/// Before 3.14 the running loop lies in a holder in the dict of the thread state. To read it there costs a
-/// look-up; asyncio's function costs a call, and on 3.11 a system call for the process id as well.
-#[cfg(not(Py_3_14))]
-mod holder {
-    use super::super::object::Static;
-    use super::{Obj, R, get, set};
-    #[cfg(not(Py_3_12))]
-    use crate::ffi::threads;
-    use pyo3::ffi as c;
-
-    #[repr(C)]
-    struct Holder {
-        head: c::PyObject,
-        running: *mut c::PyObject,
-        /// Which process set it: a forked child does not inherit the running loop. (3.12+ resets it at the fork.)
-        #[cfg(not(Py_3_12))]
-        process: libc::pid_t,
-    }
-
-    /// The key in the dict, and the holder's class, if it looks as we think.
-    static KEY: Static = Static::new();
-    static CLASS: Static = Static::new();
-
-    /// The holder of this thread.
-    fn here(key: &Obj) -> *mut c::PyObject {
-        // SAFETY: the GIL is held; both calls give borrowed references or null, the latter without raising
-        // for a key that is a str.
-        unsafe {
-            let dict = c::PyThreadState_GetDict();
-            if dict.is_null() { dict } else { c::PyDict_GetItemWithError(dict, key.as_ptr()) }
-        }
-    }
-
-    /// The running loop. `None`: ask asyncio.
-    #[inline]
-    pub(super) fn read() -> Option<Option<Obj>> {
-        if !CLASS.filled() {
-            return None;
-        }
-        let holder = here(KEY.get());
-        if holder.is_null() {
-            return Some(None);
-        }
-        // SAFETY: alive; the class is checked before the layout is used, and was looked at by `find`.
-        unsafe {
-            if c::Py_TYPE(holder).cast() != CLASS.get().as_ptr() {
-                return None;
-            }
-            let holder = &*holder.cast::<Holder>();
-            #[cfg(not(Py_3_12))]
-            if holder.process != threads::process() {
-                return Some(None);
-            }
-            let running = Obj::borrowed_unchecked(holder.running);
-            Some(if running.is_none() { None } else { Some(running) })
-        }
-    }
-
-    /// Sets a mark as the running loop and looks whether it lies where we expect it.
-    pub(super) fn find() -> R<()> {
-        let before = get()?;
-        let mark = Obj::str("a running loop")?;
-        set(Some(&mark))?;
-        KEY.fill(Obj::interned("__asyncio_running_event_loop__")?);
-        let holder = here(KEY.get());
-        if !holder.is_null() {
-            // SAFETY: alive; the size of the class says that the fields are there.
-            unsafe {
-                let class = c::Py_TYPE(holder);
-                let as_expected = (*class).tp_basicsize == size_of::<Holder>() as isize
-                    && (*holder.cast::<Holder>()).running == mark.as_ptr();
-                #[cfg(not(Py_3_12))]
-                let as_expected = as_expected && (*holder.cast::<Holder>()).process == threads::process();
-                if as_expected {
-                    CLASS.fill(Obj::borrowed_unchecked(class.cast()));
-                }
-            }
-        }
-        set(before.as_ref())
     }
 }

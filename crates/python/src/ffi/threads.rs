@@ -58,30 +58,12 @@ pub(crate) fn fork_epoch() -> u32 {
 
 static EPOCH: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
 
-/// `os.getpid()` without a system call.
-#[cfg(not(Py_3_12))]
-#[inline]
-pub(crate) fn process() -> libc::pid_t {
-    PROCESS.load(std::sync::atomic::Ordering::Relaxed)
-}
-
-#[cfg(not(Py_3_12))]
-static PROCESS: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
-
-fn note_process() {
-    #[cfg(not(Py_3_12))]
-    // SAFETY: no preconditions.
-    PROCESS.store(unsafe { libc::getpid() }, std::sync::atomic::Ordering::Relaxed);
-}
-
 /// Starts counting forks. Called once.
 pub(crate) fn watch_forks() {
     unsafe extern "C" fn child() {
         EPOCH.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        note_process();
     }
-    note_process();
-    // SAFETY: registers a function that only writes atomics.
+    // SAFETY: registers a function that only adds to an atomic.
     unsafe {
         libc::pthread_atfork(None, None, Some(child));
     }

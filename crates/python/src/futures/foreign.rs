@@ -3,9 +3,10 @@
 use super::callbacks::{self, as_native};
 use super::methods;
 use crate::ffi::errors::{assertion_error, type_error, value_error};
-use crate::ffi::{Args, Obj, Own, R, Raised};
+use crate::ffi::{Args, Obj, Own, R, Raised, running};
 use crate::hook::Hook;
 use crate::imports::{self, names};
+use crate::version;
 
 /// `asyncio.isfuture(obj)`
 pub(crate) fn isfuture(args: &Args) -> R<Obj> {
@@ -110,6 +111,15 @@ fn loop_if_any(future: &Obj) -> R<Option<Obj>> {
     })
 }
 
+/// May `loop_`'s future be touched right here? Since 3.14: if that loop runs on this thread; before: if the
+/// other future is of the same loop.
+fn is_here(loop_: &Obj, other: Option<&Obj>) -> R<bool> {
+    if version::SINCE_314.get() {
+        return Ok(running::get()?.is_some_and(|running| running.is(loop_)));
+    }
+    Ok(other.is_some_and(|other| other.is(loop_)))
+}
+
 /// The destination is done: if it was cancelled, so is the source, on its own loop's thread.
 fn check_cancel(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
     let (Some(source), Some(destination)) = (hook.a.get(), hook.b.get()) else {
@@ -119,10 +129,10 @@ fn check_cancel(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
         return Ok(());
     }
     let (from, to) = (loop_if_any(&source)?, loop_if_any(&destination)?);
-    match (&from, &to) {
-        (None, _) => callbacks::cancel(&source, None).map(drop),
-        (Some(from), Some(to)) if from.is(to) => callbacks::cancel(&source, None).map(drop),
-        (Some(from), _) => {
+    match &from {
+        None => callbacks::cancel(&source, None).map(drop),
+        Some(from) if is_here(from, to.as_ref())? => callbacks::cancel(&source, None).map(drop),
+        Some(from) => {
             from.call_method(&names::CALL_SOON_THREADSAFE, &[&source.getattr(&names::CANCEL)?])?;
             Ok(())
         }
@@ -142,7 +152,7 @@ fn set_state(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
         return Ok(());
     }
     match &to {
-        Some(to) if !from.as_ref().is_some_and(|from| from.is(to)) => {
+        Some(to) if !is_here(to, from.as_ref())? => {
             if to.call_method(&names::IS_CLOSED, &[])?.truth()? {
                 return Ok(());
             }

@@ -65,6 +65,9 @@ pub(super) fn slots(slots: &mut Slots<Future>) -> R<()> {
         |this| extra(this, |extra| &extra.cancel_message),
         |this, value| {
             this.alive()?;
+            if value.is_none() && version::SINCE_314.get() {
+                return Err(attribute_error("cannot delete attribute"));
+            }
             this.set_cancel_message(value);
             Ok(())
         },

@@ -24,7 +24,7 @@ pub(crate) fn register(module: &Obj) -> R<()> {
     crate::module::export(
         module,
         &[
-            ("asyncio.futures", "isfuture(obj)", foreign::isfuture, Plain),
+            ("asyncio.base_futures", "isfuture(obj)", foreign::isfuture, Plain),
             (
                 "asyncio.futures",
                 "wrap_future(future, *, loop=None)",

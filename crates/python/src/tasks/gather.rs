@@ -141,15 +141,8 @@ fn child_done(hook: &Own<Hook>, child: Option<&Obj>) -> R<()> {
         match native_state(child) {
             Some(State::Result) => {}
             _ => match callbacks::outcome(child)? {
-                // the others go on, but nobody waits for them any more
-                Outcome::Cancelled => {
-                    hook.b.put(None);
-                    return future.finish_with(callbacks::cancelled_error(child)?);
-                }
-                Outcome::Exception(exception) => {
-                    hook.b.put(None);
-                    return future.finish_with(exception);
-                }
+                Outcome::Cancelled => return fail(hook, outer, callbacks::cancelled_error(child)?),
+                Outcome::Exception(exception) => return fail(hook, outer, exception),
                 Outcome::Result(_) => {}
             },
         }
@@ -171,6 +164,13 @@ fn child_done(hook: &Own<Hook>, child: Option<&Obj>) -> R<()> {
         return future.finish_with(callbacks::cancelled_error(child)?);
     }
     future.finish(Obj::list(&results)?)
+}
+
+/// Ends the outer future before its time; whoever gathered no longer waits for the other children.
+fn fail(hook: &Own<Hook>, outer: &Own<Gathering>, exception: Obj) -> R<()> {
+    hook.b.put(None);
+    let future: &Own<Future> = outer.upcast();
+    future.finish_with(exception)
 }
 
 #[inline]

@@ -1,0 +1,1 @@
+from asyncio.base_futures import *

@@ -1,0 +1,1 @@
+from asyncio.selector_events import *
