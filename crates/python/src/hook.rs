@@ -40,12 +40,7 @@ impl Hook {
 
     /// A hook by which the task `b` waits for the future that it lies on. For as long as it lies there it is
     /// an edge of the call graph (3.14), so that there is nothing to add and nothing to discard.
-    pub(crate) fn waiting(
-        name: &'static str,
-        run: Run,
-        a: Option<Obj>,
-        b: Option<Obj>,
-    ) -> R<Own<Hook>> {
+    pub(crate) fn waiting(name: &'static str, run: Run, a: Option<Obj>, b: Option<Obj>) -> R<Own<Hook>> {
         let hook = Hook::new(name, run, a, b)?;
         hook.waits.set(true);
         Ok(hook)

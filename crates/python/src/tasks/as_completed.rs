@@ -271,13 +271,7 @@ static CLASS: ClassCell<AsCompleted> = ClassCell::new();
 
 impl AsCompleted {
     fn held(&self) -> [&Slot; 5] {
-        [
-            &self.fs,
-            &self.timeout,
-            &self.todo,
-            &self.hook,
-            &self.alarm,
-        ]
+        [&self.fs, &self.timeout, &self.todo, &self.hook, &self.alarm]
     }
 }
 

@@ -1,14 +1,14 @@
 //! `asyncio.wait(fs, *, timeout=None, return_when=ALL_COMPLETED)`.
 
+use super::alarm;
 use super::task::check_coroutine;
 use super::waiting::{self, AWAITING};
-use super::alarm;
 use crate::ffi::errors::{assertion_error, type_error, value_error};
 use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Step, running};
 use crate::futures::callbacks::{self, Outcome, as_native};
 use crate::futures::{foreign, methods};
-use crate::hook::{Hook, Run};
 use crate::graph;
+use crate::hook::{Hook, Run};
 
 /// Locals: the argument, then a list of its futures.
 const FS: usize = 0;
@@ -124,11 +124,7 @@ fn one_done<const WHEN: u8>(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
     let enough = hook.number.get() == 0
         || WHEN == FIRST_COMPLETED
         || WHEN == FIRST_EXCEPTION && matches!(callbacks::outcome(future)?, Outcome::Exception(_));
-    if enough {
-        waiting::release(&waiter)
-    } else {
-        Ok(())
-    }
+    if enough { waiting::release(&waiter) } else { Ok(()) }
 }
 
 /// `finally:` of the wait: no alarm, no listener stays. Gives the futures.
