@@ -2,11 +2,12 @@
 //!
 //! asyncio's own functions draw the graph; they ask each future for `_asyncio_awaited_by`. For a native
 //! task that waits for a native future there is nothing to keep: the task is among the future's
-//! callbacks. What `gather`, `shield` and their like tell beside that is kept in the future.
+//! callbacks, itself or by the hook of `gather`, `wait`, `TaskGroup` and their like. Only what a program
+//! adds by `future_add_to_awaited_by` is kept in the future.
 
 #[cfg(Py_3_14)]
 use crate::ffi::{Args, function::Kind::Plain};
-use crate::ffi::{Class, Obj, Own, R, running};
+use crate::ffi::{Class, Obj, Own, R};
 use crate::futures::Future;
 use crate::futures::future::Callback;
 use crate::hook::Hook;
@@ -34,22 +35,21 @@ fn waiting_task((callback, context): Callback) -> Option<Obj> {
     if context.is_none() && Task::class().is_instance(&callback) {
         return Some(callback);
     }
-    Hook::class().exact(&callback)?.woken_task()
+    Hook::class().exact(&callback)?.waiting_task()
 }
 
-/// The current task of the running loop, if there is one.
-pub(crate) fn current_task() -> R<Option<Obj>> {
-    match running::get()? {
-        Some(loop_) => registry::current(&loop_),
-        None => Ok(None),
+/// Who is about to wait on `loop_`, on the versions that draw graphs: what goes into [`Hook::waiting`].
+pub(crate) fn waiter(loop_: &Obj) -> R<Option<Obj>> {
+    if version::CALL_GRAPH.get() {
+        registry::current(loop_)
+    } else {
+        Ok(None)
     }
 }
 
-/// `future_add_to_awaited_by(future, waiter)`: an edge that no callback of a task shows.
-pub(crate) fn add_awaited_by(future: &Obj, waiter: Option<&Obj>) -> R<()> {
-    let Some(waiter) = waiter.filter(|_| version::CALL_GRAPH.get()) else {
-        return Ok(());
-    };
+/// `future_add_to_awaited_by(future, waiter)`: an edge that no callback shows.
+#[cfg(Py_3_14)]
+fn add_awaited_by(future: &Obj, waiter: &Obj) -> R<()> {
     let Some(future) = Future::class().instance(future) else {
         return Ok(());
     };
@@ -66,8 +66,9 @@ pub(crate) fn add_awaited_by(future: &Obj, waiter: Option<&Obj>) -> R<()> {
 }
 
 /// `future_discard_from_awaited_by(future, waiter)`
-pub(crate) fn discard_awaited_by(future: &Obj, waiter: Option<&Obj>) -> R<()> {
-    let (Some(waiter), Some(future)) = (waiter, Future::class().instance(future)) else {
+#[cfg(Py_3_14)]
+fn discard_awaited_by(future: &Obj, waiter: &Obj) -> R<()> {
+    let Some(future) = Future::class().instance(future) else {
         return Ok(());
     };
     if let Some(all) = future.extra_opt().and_then(|extra| extra.awaited_by.get()) {
@@ -81,7 +82,7 @@ pub(crate) fn discard_awaited_by(future: &Obj, waiter: Option<&Obj>) -> R<()> {
 fn future_add_to_awaited_by(args: &Args) -> R<Obj> {
     let (future, waiter) = (args.req(0)?, args.req(1)?);
     if Future::class().is_instance(future) {
-        add_awaited_by(future, Some(waiter))?;
+        add_awaited_by(future, waiter)?;
         return Ok(Obj::none());
     }
     crate::imports::ADD_TO_AWAITED_BY.call(&[future, waiter])
@@ -92,7 +93,7 @@ fn future_add_to_awaited_by(args: &Args) -> R<Obj> {
 fn future_discard_from_awaited_by(args: &Args) -> R<Obj> {
     let (future, waiter) = (args.req(0)?, args.req(1)?);
     if Future::class().is_instance(future) {
-        discard_awaited_by(future, Some(waiter))?;
+        discard_awaited_by(future, waiter)?;
         return Ok(Obj::none());
     }
     crate::imports::DISCARD_FROM_AWAITED_BY.call(&[future, waiter])

@@ -23,6 +23,8 @@ pub(crate) struct Hook {
     pub(crate) a: Slot,
     pub(crate) b: Slot,
     pub(crate) number: Cell<usize>,
+    /// See [`Hook::waiting`].
+    waits: Cell<bool>,
 }
 
 impl Hook {
@@ -34,6 +36,14 @@ impl Hook {
         hook.a.put(a);
         hook.b.put(b);
         CLASS.alloc(hook)
+    }
+
+    /// A hook by which the task `b` waits for the future that it lies on. For as long as it lies there it is
+    /// an edge of the call graph (3.14), so that there is nothing to add and nothing to discard.
+    pub(crate) fn waiting(name: &'static str, run: Run, a: Option<Obj>, b: Option<Obj>) -> R<Own<Hook>> {
+        let hook = Hook::new(name, run, a, b)?;
+        hook.waits.set(true);
+        Ok(hook)
     }
 
     /// What a task that waits for a foreign future (or on a foreign loop) leaves there.
@@ -56,10 +66,12 @@ impl Hook {
         )
     }
 
-    /// The task that it wakes up, if that is what it is for.
-    pub(crate) fn woken_task(&self) -> Option<Obj> {
+    /// The task that waits by it, if that is what it is for.
+    pub(crate) fn waiting_task(&self) -> Option<Obj> {
         if self.name.get() == WAKEUP {
             self.a.get()
+        } else if self.waits.get() {
+            self.b.get()
         } else {
             None
         }

@@ -5,8 +5,8 @@
 //! 2. `aborting`: the tasks have been cancelled; set once, by [`abort`](Own::abort).
 //! 3. `parent_cancel_requested`: we have cancelled the parent, and take that back exactly once, with
 //!    `uncancel()`, before the block ends.
-//! 4. On exactly this class with exactly our tasks, one hook is the callback of all tasks. A derived
-//!    class is asked for its `_on_task_done`, `_abort` and `_is_base_error`.
+//! 4. One hook is the callback of all tasks. A derived class is asked for its `_on_task_done`, `_abort` and
+//!    `_is_base_error`.
 //!
 //! What leaving the block does is in `exit.rs`.
 
@@ -22,7 +22,7 @@ use crate::futures::callbacks::{self, Outcome};
 use crate::hook::Hook;
 use crate::imports::names;
 use crate::tasks::{Task, registry, spawn, waiting};
-use crate::{graph, version};
+use crate::version;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::mem::offset_of;
@@ -121,10 +121,9 @@ impl Own<TaskGroup> {
     /// Takes over a task that was made for the group.
     #[inline]
     fn adopt(&self, task: &Obj) -> R<()> {
-        if version::TASKGROUP_314.get() {
-            graph::add_awaited_by(task, self.parent.get().as_ref())?;
-        } else if version::SINCE_312.get() && callbacks::is_done(task)? {
-            // It ran eagerly to its end. Since 3.14 its callback is scheduled even so.
+        let at_once = version::SINCE_312.get() && !version::TASKGROUP_314.get();
+        if at_once && callbacks::is_done(task)? {
+            // It ran eagerly to its end. On 3.11 and 3.14+ its callback is scheduled even so.
             return self.on_task_done(task);
         }
         match self.tasks.get() {
@@ -145,29 +144,24 @@ impl Own<TaskGroup> {
     }
 
     fn listen(&self, task: &Obj) -> R<()> {
-        if !self.is_exact() {
-            let callback = self.obj().getattr_str("_on_task_done")?;
-            task.call_method(&names::ADD_DONE_CALLBACK, &[&callback])?;
-            return Ok(());
-        }
         let hook = match self.hook.get() {
             Some(hook) => hook,
             None => {
-                let hook = Hook::new(
+                let hook = Hook::waiting(
                     "TaskGroup._on_task_done",
                     task_done,
                     Some(self.obj().clone()),
-                    None,
+                    self.parent.get(),
                 )?
                 .into_obj();
                 self.hook.set(hook.clone());
                 hook
             }
         };
-        match (Task::class().exact(task), Hook::class().exact(&hook)) {
-            (Some(task), _) => task.as_future().add_listener(hook),
-            (None, Some(hook)) => callbacks::listen(task, hook),
-            (None, None) => Ok(()),
+        match Task::class().exact(task) {
+            Some(task) if self.is_exact() => task.as_future().add_listener(hook),
+            // what a derived class does when a task is done wants its context
+            _ => task.call_method(&names::ADD_DONE_CALLBACK, &[&hook]).map(drop),
         }
     }
 
@@ -175,9 +169,6 @@ impl Own<TaskGroup> {
     fn on_task_done(&self, task: &Obj) -> R<()> {
         if let Some(tasks) = self.tasks.get() {
             tasks.dict_discard(task)?;
-        }
-        if version::TASKGROUP_314.get() {
-            graph::discard_awaited_by(task, self.parent.get().as_ref())?;
         }
         if let Some(completed) = self.completed.get()
             && !self.has_tasks()?
@@ -280,12 +271,14 @@ fn is_base_error(exception: &Obj) -> R<bool> {
     Ok(exception.isinstance(exc::system_exit())? || exception.isinstance(exc::keyboard_interrupt())?)
 }
 
-/// The done-callback of every task: `a` is the group.
+/// The done-callback of every task: `a` is the group, `b` who waits.
 fn task_done(hook: &Own<Hook>, task: Option<&Obj>) -> R<()> {
-    let group = hook.a.get();
-    match (group.as_ref().and_then(|group| CLASS.exact(group)), task) {
-        (Some(group), Some(task)) => group.on_task_done(task),
-        _ => Ok(()),
+    let (Some(group), Some(task)) = (hook.a.get(), task) else {
+        return Ok(());
+    };
+    match CLASS.exact(&group) {
+        Some(group) => group.on_task_done(task),
+        None => group.call_method_str("_on_task_done", &[task]).map(drop),
     }
 }
 

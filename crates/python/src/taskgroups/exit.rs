@@ -5,10 +5,9 @@
 
 use super::{CLASS, TaskGroup};
 use crate::ffi::errors::{exc, raise_with_context};
-use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Step, exceptions};
+use crate::ffi::{Args, Coroutine, Obj, Own, R, Step, exceptions};
 use crate::futures::{callbacks, methods};
 use crate::imports;
-use crate::tasks::Task;
 use crate::tasks::waiting::{self, AWAITING};
 use crate::version;
 
@@ -18,6 +17,8 @@ const BODY: usize = 2;
 
 const START: u8 = 0;
 const WAITING: u8 = 1;
+/// Letting our own cancellation come in: see [`awaits_cancellation`](Own::awaits_cancellation).
+const ABSORBING: u8 = 2;
 
 /// `__aexit__(et, exc, tb)`
 pub(super) fn aexit(args: &Args) -> R<Obj> {
@@ -71,7 +72,11 @@ fn advance(this: &Own<Coroutine>, group: &Own<TaskGroup>, input: R<Obj>) -> R<St
             this.locals[AWAITING].put(None);
         }
         if !group.has_tasks()? {
-            break;
+            if this.stage.get() == ABSORBING || !group.awaits_cancellation()? {
+                break;
+            }
+            this.stage.set(ABSORBING);
+            return Ok(Step::Yield(Obj::none()));
         }
         let completed = methods::create(&group.loop_.get_or_none())?;
         group.completed.set(completed.clone());
@@ -141,13 +146,19 @@ impl Own<TaskGroup> {
             return Ok(());
         }
         self.propagate.put(None);
-        if self.cancelled.get()
-            && let Some(parent) = Task::class().exact(&parent)
-        {
-            // `cancel()` with nothing to wait for: our request must not outlive the block (3.13+ sees to it in uncancel)
-            parent.must_cancel.set(false);
-        }
         Ok(())
+    }
+
+    /// `cancel()`, and since then nothing was awaited: the parent's CancelledError is still to come. It must
+    /// not come after the block. 3.13+ sees to that in `uncancel()`; before, we take it in here.
+    fn awaits_cancellation(&self) -> R<bool> {
+        if version::UNCANCEL_CLEARS_MUST_CANCEL.get() || !self.cancelled.get() {
+            return Ok(false);
+        }
+        match self.parent().getattr_opt(&Obj::interned("_must_cancel")?)? {
+            Some(must_cancel) => must_cancel.truth(),
+            None => Ok(false),
+        }
     }
 
     /// All tasks are done: how the block ends.

@@ -11,7 +11,7 @@
 //! 3. Whoever finds `done` empty waits in `waiters`, the first come first (it is `Queue.get`).
 
 use super::waiting;
-use super::{alarm, registry, spawn};
+use super::{alarm, spawn};
 use crate::ffi::errors::{exc, raise, raise_with_context, type_error};
 use crate::ffi::{
     Args, Class, ClassCell, Coroutine, Fifo, Obj, Own, R, Slot, Slots, Step, Visitor, class, running,
@@ -29,14 +29,12 @@ pub(crate) struct AsCompleted {
     /// The arguments, until it starts.
     fs: Slot,
     timeout: Slot,
-    /// A set (rule 1), and what is called when one of them is done.
+    /// A set (rule 1), and what is called when one of them is done: it goes with the last of them.
     todo: Slot,
     hook: Slot,
     done: Fifo<Option<Obj>>,
     waiters: Fifo<Obj>,
     alarm: Slot,
-    /// Who started it, for call graphs.
-    starter: Slot,
     left: Cell<usize>,
 }
 
@@ -57,9 +55,6 @@ impl Own<AsCompleted> {
         let Some(fs) = self.fs.take() else { return Ok(()) };
         check_argument(&fs)?;
         let loop_ = imports::GET_EVENT_LOOP.call0()?;
-        if version::CALL_GRAPH.get() {
-            self.starter.put(registry::current(&loop_)?);
-        }
         let mut futures = Vec::new();
         for awaitable in Obj::set(&fs.to_vec()?)?.to_vec()? {
             futures.push(spawn::ensure(&awaitable, Some(&loop_))?);
@@ -68,16 +63,15 @@ impl Own<AsCompleted> {
         let futures = todo.to_vec()?;
         self.left.set(futures.len());
         self.todo.set(todo);
-        let hook = Hook::new(
+        let hook = Hook::waiting(
             "_AsCompletedIterator._handle_completion",
             completed,
             Some(self.obj().clone()),
-            None,
+            graph::waiter(&loop_)?,
         )?;
         self.hook.set(hook.obj().clone());
         for future in &futures {
             callbacks::listen(future, &hook)?;
-            graph::add_awaited_by(future, self.starter.get().as_ref())?;
         }
         if let Some(timeout) = self.timeout.take()
             && !futures.is_empty()
@@ -155,27 +149,24 @@ fn completed(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
         return Ok(()); // the time was up first
     }
     todo.set_discard(future)?;
-    graph::discard_awaited_by(future, this.starter.get().as_ref())?;
     this.put(Some(future.clone()))?;
-    if todo.len()? == 0
-        && let Some(alarm) = this.alarm.take()
-    {
-        alarm::cancel(&alarm)?;
+    if todo.len()? > 0 {
+        return Ok(());
     }
-    Ok(())
+    this.hook.put(None);
+    this.alarm.take().map_or(Ok(()), |alarm| alarm::cancel(&alarm))
 }
 
 /// `_handle_timeout()`
 fn time_is_up(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
     let Some(this) = owner(hook) else { return Ok(()) };
     this.alarm.put(None);
-    let hook = this.hook.get_or_none();
+    let hook = this.hook.take().unwrap_or_else(Obj::none);
     let todo = this.todo.get_or_none();
     for future in todo.to_vec()? {
         if let Some(hook) = Class::class().exact(&hook) {
             callbacks::unlisten(&future, hook)?;
         }
-        graph::discard_awaited_by(&future, this.starter.get().as_ref())?;
         this.put(None)?;
     }
     this.todo.set(Obj::set(&[])?);
@@ -279,15 +270,8 @@ fn itself(this: &Own<AsCompleted>) -> R<Obj> {
 static CLASS: ClassCell<AsCompleted> = ClassCell::new();
 
 impl AsCompleted {
-    fn held(&self) -> [&Slot; 6] {
-        [
-            &self.fs,
-            &self.timeout,
-            &self.todo,
-            &self.hook,
-            &self.alarm,
-            &self.starter,
-        ]
+    fn held(&self) -> [&Slot; 5] {
+        [&self.fs, &self.timeout, &self.todo, &self.hook, &self.alarm]
     }
 }
 

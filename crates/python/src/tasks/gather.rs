@@ -1,7 +1,7 @@
 //! `asyncio.gather(*coros_or_futures, return_exceptions=False)`.
 
 use super::spawn;
-use crate::ffi::{Args, Class, ClassCell, Obj, Own, R, Slot, Slots, Visitor};
+use crate::ffi::{Args, Class, ClassCell, Obj, Own, R, Slot, Slots, Visitor, running};
 use crate::futures::callbacks::{self, Outcome, as_native};
 use crate::futures::{Future, State, foreign, methods};
 use crate::hook::Hook;
@@ -66,12 +66,12 @@ pub(crate) fn of(awaitables: &[Obj], return_exceptions: bool) -> R<Obj> {
         outer.call_method(&names::SET_RESULT, &[&Obj::list(&[])?])?;
         return Ok(outer);
     }
-    let hook = Hook::new("gather.<locals>._done_callback", child_done, None, None)?;
-    let current = if version::CALL_GRAPH.get() {
-        graph::current_task()?
-    } else {
-        None
-    };
+    let hook = Hook::waiting("gather.<locals>._done_callback", child_done, None, None)?;
+    if version::CALL_GRAPH.get()
+        && let Some(running) = running::get()?
+    {
+        hook.b.put(graph::waiter(&running)?);
+    }
     let seen = if awaitables.len() > 1 {
         Some(Obj::dict()?)
     } else {
@@ -106,7 +106,6 @@ pub(crate) fn of(awaitables: &[Obj], return_exceptions: bool) -> R<Obj> {
         if version::SINCE_312.get() && callbacks::is_done(&child)? {
             done.push(child.clone());
         } else {
-            graph::add_awaited_by(&child, current.as_ref())?;
             callbacks::listen(&child, &hook)?;
         }
         children.push(child);
@@ -119,7 +118,6 @@ pub(crate) fn of(awaitables: &[Obj], return_exceptions: bool) -> R<Obj> {
     let outer = CLASS.alloc(outer)?;
     methods::init_fields(outer.upcast(), Some(&loop_))?;
     hook.a.set(outer.obj().clone());
-    hook.b.put(current);
     for child in &done {
         child_done(&hook, Some(child))?;
     }
@@ -131,9 +129,6 @@ fn child_done(hook: &Own<Hook>, child: Option<&Obj>) -> R<()> {
     let Some(child) = child else { return Ok(()) };
     let outer = hook.a.get();
     let outer = outer.as_ref().and_then(|outer| CLASS.exact(outer));
-    if version::CALL_GRAPH.get() {
-        graph::discard_awaited_by(child, hook.b.get().as_ref())?;
-    }
     let Some(outer) = outer else {
         return mark_retrieved(child);
     };
@@ -175,11 +170,7 @@ fn child_done(hook: &Own<Hook>, child: Option<&Obj>) -> R<()> {
 
 /// Ends the outer future before its time; whoever gathered no longer waits for the other children.
 fn fail(hook: &Own<Hook>, outer: &Own<Gathering>, exception: Obj) -> R<()> {
-    if version::CALL_GRAPH.get() {
-        for child in outer.children.get_or_none().to_vec()? {
-            graph::discard_awaited_by(&child, hook.b.get().as_ref())?;
-        }
-    }
+    hook.b.put(None);
     let future: &Own<Future> = outer.upcast();
     future.finish_with(exception)
 }

@@ -16,17 +16,11 @@ pub(crate) fn shield(args: &Args) -> R<Obj> {
     }
     let loop_ = foreign::loop_of(&inner)?;
     let outer = methods::create(&loop_)?;
-    let current = if version::CALL_GRAPH.get() {
-        super::registry::current(&loop_)?
-    } else {
-        None
-    };
-    graph::add_awaited_by(&inner, current.as_ref())?;
-    let on_inner = Hook::new(
+    let on_inner = Hook::waiting(
         "shield.<locals>._inner_done_callback",
         inner_done,
         Some(outer.clone()),
-        current,
+        graph::waiter(&loop_)?,
     )?;
     let on_outer = Hook::new(
         "shield.<locals>._outer_done_callback",
@@ -44,7 +38,6 @@ fn inner_done(hook: &Own<Hook>, inner: Option<&Obj>) -> R<()> {
     let (Some(outer), Some(inner)) = (hook.a.get(), inner) else {
         return Ok(());
     };
-    graph::discard_awaited_by(inner, hook.b.get().as_ref())?;
     if callbacks::is_cancelled(&outer)? {
         if version::SHIELD_KEEPS_EXCEPTION.get() || callbacks::is_cancelled(inner)? {
             return Ok(());
@@ -73,6 +66,5 @@ fn outer_done(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
     let Some(on_inner) = crate::ffi::Class::class().exact(&on_inner) else {
         return Ok(());
     };
-    callbacks::unlisten(&inner, on_inner)?;
-    graph::discard_awaited_by(&inner, on_inner.b.get().as_ref())
+    callbacks::unlisten(&inner, on_inner)
 }

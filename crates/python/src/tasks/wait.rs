@@ -1,14 +1,14 @@
 //! `asyncio.wait(fs, *, timeout=None, return_when=ALL_COMPLETED)`.
 
+use super::alarm;
 use super::task::check_coroutine;
 use super::waiting::{self, AWAITING};
-use super::{alarm, registry};
 use crate::ffi::errors::{assertion_error, type_error, value_error};
 use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Step, running};
 use crate::futures::callbacks::{self, Outcome, as_native};
 use crate::futures::{foreign, methods};
+use crate::graph;
 use crate::hook::{Hook, Run};
-use crate::{graph, version};
 
 /// Locals: the argument, then a list of its futures.
 const FS: usize = 0;
@@ -75,24 +75,18 @@ fn start(this: &Own<Coroutine>) -> R<Step> {
     this.locals[FS].set(Obj::list(&futures)?);
     let waiter = methods::create(&loop_)?;
     if let Some(timeout) = this.locals[TIMEOUT].take() {
-        let alarm = alarm::later(&loop_, &timeout, waiting::release_hook(&waiter)?)?;
+        let alarm = alarm::later(&loop_, &timeout, waiting::release_hook(&waiter, None)?)?;
         this.locals[TIMEOUT].set(alarm);
     }
-    let current = if version::CALL_GRAPH.get() {
-        registry::current(&loop_)?
-    } else {
-        None
-    };
-    let hook = Hook::new(
+    let hook = Hook::waiting(
         "_wait.<locals>._on_completion",
         done,
         Some(waiter.clone()),
-        current,
+        graph::waiter(&loop_)?,
     )?;
     hook.number.set(futures.len());
     for future in &futures {
         callbacks::listen(future, &hook)?;
-        graph::add_awaited_by(future, hook.b.get().as_ref())?;
     }
     this.locals[HOOK].set(hook.into_obj());
     this.stage.set(WAITING);
@@ -130,10 +124,7 @@ fn one_done<const WHEN: u8>(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
     let enough = hook.number.get() == 0
         || WHEN == FIRST_COMPLETED
         || WHEN == FIRST_EXCEPTION && matches!(callbacks::outcome(future)?, Outcome::Exception(_));
-    if enough {
-        waiting::release(&waiter)?;
-    }
-    graph::discard_awaited_by(future, hook.b.get().as_ref())
+    if enough { waiting::release(&waiter) } else { Ok(()) }
 }
 
 /// `finally:` of the wait: no alarm, no listener stays. Gives the futures.
@@ -147,7 +138,6 @@ fn let_go(this: &Own<Coroutine>) -> R<Vec<Obj>> {
     if let Some(hook) = Hook::class().exact(&hook) {
         for future in &futures {
             callbacks::unlisten(future, hook)?;
-            graph::discard_awaited_by(future, hook.b.get().as_ref())?;
         }
     }
     Ok(futures)

@@ -6,7 +6,7 @@
 //!   result that comes in the same turn as a cancellation wins.
 
 use super::waiting::{self, AWAITING};
-use super::{alarm, registry, spawn};
+use super::{alarm, spawn};
 use crate::ffi::errors::raise;
 use crate::ffi::{Args, Class, Co, Coroutine, Obj, Own, R, Raised, Step, exceptions, running};
 use crate::futures::{callbacks, methods};
@@ -148,8 +148,8 @@ fn start(this: &Own<Coroutine>) -> R<Step> {
         return Ok(waiting::begin(this, expired(&fut, Some(&loop_))?));
     }
     let waiter = methods::create(&loop_)?;
-    let alarm = alarm::later(&loop_, &timeout, waiting::release_hook(&waiter)?)?;
-    let hook = waiting::release_hook(&waiter)?;
+    let alarm = alarm::later(&loop_, &timeout, waiting::release_hook(&waiter, None)?)?;
+    let hook = waiting::release_hook(&waiter, None)?;
     let fut = spawn::ensure(&fut, Some(&loop_))?;
     callbacks::listen(&fut, &hook)?;
     this.locals[FUT].set(fut);
@@ -248,12 +248,8 @@ fn cancel_and_wait(fut: &Obj) -> R<Obj> {
         let result = {
             let loop_ = running::require()?;
             let waiter = methods::create(&loop_)?;
-            let hook = waiting::release_hook(&waiter)?;
+            let hook = waiting::release_hook(&waiter, graph::waiter(&loop_)?)?;
             callbacks::listen(&co.local(0), &hook)?;
-            if version::CALL_GRAPH.get() {
-                hook.b.put(registry::current(&loop_)?);
-                graph::add_awaited_by(&co.local(0), hook.b.get().as_ref())?;
-            }
             co.set(1, hook.into_obj());
             callbacks::cancel(&co.local(0), None).map(|_| waiter)
         };
@@ -266,8 +262,7 @@ fn cancel_and_wait(fut: &Obj) -> R<Obj> {
             let Some(hook) = Class::class().exact(&hook) else {
                 return Ok(());
             };
-            callbacks::unlisten(&co.local(0), hook)?;
-            graph::discard_awaited_by(&co.local(0), hook.b.get().as_ref())
+            callbacks::unlisten(&co.local(0), hook)
         };
         match result {
             Ok(_) => clean().map(|()| Obj::none()),

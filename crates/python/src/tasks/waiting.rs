@@ -58,12 +58,13 @@ pub(crate) fn release(waiter: &Obj) -> R<()> {
     }
 }
 
-/// `functools.partial(_release_waiter, waiter)`: a done-callback and an alarm alike.
-pub(crate) fn release_hook(waiter: &Obj) -> R<Own<Hook>> {
+/// `functools.partial(_release_waiter, waiter)`: a done-callback of what `task` waits for, or an alarm (then
+/// there is no `task`).
+pub(crate) fn release_hook(waiter: &Obj, task: Option<Obj>) -> R<Own<Hook>> {
     fn run(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
         hook.a.get().map_or(Ok(()), |waiter| release(&waiter))
     }
-    Hook::new("_release_waiter", run, Some(waiter.clone()), None)
+    Hook::waiting("_release_waiter", run, Some(waiter.clone()), task)
 }
 
 /// `future.result()`, whatever its class.
