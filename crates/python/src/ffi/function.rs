@@ -598,8 +598,11 @@ fn mark_async(function: &Obj, sig: &str) -> R<()> {
     let marker = Obj::import("asyncio.coroutines")?.getattr_str("_is_coroutine")?;
     function.setattr_str("_is_coroutine", &marker)?;
     let inspect = Obj::import("inspect")?;
-    if let Some(mark) = inspect.getattr_opt(&Obj::str("_is_coroutine_mark")?)? {
-        return function.setattr_str("_is_coroutine_mark", &mark);
+    // 3.13 and 3.12 call the mark differently, but not the attribute
+    for name in ["_is_coroutine_mark", "_is_coroutine_marker"] {
+        if let Some(mark) = inspect.getattr_opt(&Obj::str(name)?)? {
+            return function.setattr_str("_is_coroutine_marker", &mark);
+        }
     }
     let namespace = Obj::dict()?;
     let source = Obj::str(&format!("async def {sig}: pass"))?;
