@@ -83,7 +83,10 @@ pub(crate) fn discard_awaited_by(future: &Obj, waiter: Option<&Obj>) -> R<()> {
 /// Shows other processes the first one that waits for a task. `false`: somebody is shown already.
 #[inline]
 pub(crate) fn show_first(this: &Own<Future>, waiter: &Obj) -> bool {
-    let Some(task) = Task::class().instance(this.obj()).filter(|_| Task::class().is_instance(waiter)) else {
+    let Some(task) = Task::class()
+        .instance(this.obj())
+        .filter(|_| Task::class().is_instance(waiter))
+    else {
         return true;
     };
     if !task.awaited_by.is_empty() {
@@ -103,7 +106,10 @@ pub(crate) fn show_all(this: &Own<Future>) {
     let waiters = || -> R<Vec<Obj>> {
         let set = awaited_by(this)?;
         let tasks = if set.is_none() { Vec::new() } else { set.to_vec()? };
-        Ok(tasks.into_iter().filter(|waiter| Task::class().is_instance(waiter)).collect())
+        Ok(tasks
+            .into_iter()
+            .filter(|waiter| Task::class().is_instance(waiter))
+            .collect())
     };
     let shown = waiters().and_then(|waiters| match waiters.as_slice() {
         [] => Ok(None),
@@ -127,7 +133,10 @@ pub(crate) fn show_all(this: &Own<Future>) {
         }
         None => {}
     }
-    if let Some(extra) = this.extra_opt().filter(|_| !task.awaited_by_is_set.get() || task.awaited_by.is_empty()) {
+    if let Some(extra) = this
+        .extra_opt()
+        .filter(|_| !task.awaited_by_is_set.get() || task.awaited_by.is_empty())
+    {
         extra.shown.put(None);
     }
 }

@@ -30,7 +30,10 @@ impl Default for Links {
 
 impl Links {
     const fn new() -> Links {
-        Links { next: Cell::new(ptr::null()), prev: Cell::new(ptr::null()) }
+        Links {
+            next: Cell::new(ptr::null()),
+            prev: Cell::new(ptr::null()),
+        }
     }
 }
 

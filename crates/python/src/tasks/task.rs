@@ -9,8 +9,8 @@
 //!
 //! Must never: drop the coroutine while it runs.
 
-use crate::ffi::object::is_int;
 use crate::ffi::links::{Head, Linked, Links};
+use crate::ffi::object::is_int;
 use crate::ffi::outside::{self, IsTask, Shown};
 use crate::ffi::{Class, ClassCell, Obj, Own, R, Slot, Slots, Visitor};
 use crate::futures::callbacks;
@@ -88,7 +88,11 @@ impl Task {
             None => {
                 let number = Task::next_number();
                 self.number.set(number);
-                self.name.put(if outside::linked() { number_object(number) } else { None });
+                self.name.put(if outside::linked() {
+                    number_object(number)
+                } else {
+                    None
+                });
             }
         }
         if outside::EXISTS {
