@@ -6,6 +6,8 @@
 //! adds by `future_add_to_awaited_by` is kept in the future.
 
 #[cfg(Py_3_14)]
+use crate::ffi::outside;
+#[cfg(Py_3_14)]
 use crate::ffi::{Args, function::Kind::Plain};
 use crate::ffi::{Class, Obj, Own, R};
 use crate::futures::Future;
@@ -54,15 +56,16 @@ fn add_awaited_by(future: &Obj, waiter: &Obj) -> R<()> {
         return Ok(());
     };
     match future.extra().awaited_by.get() {
-        Some(all) => all.set_add(waiter),
+        Some(all) => all.set_add(waiter)?,
         None => {
-            future
-                .extra()
-                .awaited_by
-                .set(Obj::set(std::slice::from_ref(waiter))?);
-            Ok(())
+            let all = Obj::set(std::slice::from_ref(waiter))?;
+            future.extra().awaited_by.set(all);
         }
     }
+    if outside::linked() && !show_first(future, waiter) {
+        show_all(future);
+    }
+    Ok(())
 }
 
 /// `future_discard_from_awaited_by(future, waiter)`
@@ -72,9 +75,73 @@ fn discard_awaited_by(future: &Obj, waiter: &Obj) -> R<()> {
         return Ok(());
     };
     if let Some(all) = future.extra_opt().and_then(|extra| extra.awaited_by.get()) {
-        all.call_method(&crate::imports::names::DISCARD, &[waiter])?;
+        all.set_discard(waiter)?;
+    }
+    if outside::linked() {
+        show_all(future);
     }
     Ok(())
+}
+
+/// Shows other processes the first one that waits for a task. `false`: somebody is shown already.
+#[inline]
+pub(crate) fn show_first(this: &Own<Future>, waiter: &Obj) -> bool {
+    let Some(task) = Task::class()
+        .instance(this.obj())
+        .filter(|_| Task::class().is_instance(waiter))
+    else {
+        return true;
+    };
+    if !task.awaited_by.is_empty() {
+        return false;
+    }
+    task.awaited_by_is_set.set(false);
+    task.awaited_by.set(waiter);
+    true
+}
+
+/// Shows other processes all who wait for a task, as it is now.
+#[cold]
+pub(crate) fn show_all(this: &Own<Future>) {
+    let Some(task) = Task::class().instance(this.obj()).filter(|_| !this.is_done()) else {
+        return;
+    };
+    let waiters = || -> R<Vec<Obj>> {
+        let set = awaited_by(this)?;
+        let tasks = if set.is_none() { Vec::new() } else { set.to_vec()? };
+        Ok(tasks
+            .into_iter()
+            .filter(|waiter| Task::class().is_instance(waiter))
+            .collect())
+    };
+    let shown = waiters().and_then(|waiters| match waiters.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some((one.clone(), false))),
+        several => Ok(Some((Obj::set(several)?, true))),
+    });
+    // nobody is told of a failure: this is what a tool sees, not what the program does
+    let shown = shown.map_err(crate::ffi::Raised::ignore).unwrap_or_default();
+    // first nothing, so that a reader never finds the one where the flag says the other
+    task.awaited_by.clear();
+    match shown {
+        Some((several, true)) => {
+            task.awaited_by_is_set.set(true);
+            task.awaited_by.set(&several);
+            this.extra().shown.set(several);
+        }
+        // it is kept by the list of callbacks or by the set of `add_awaited_by`
+        Some((one, false)) => {
+            task.awaited_by_is_set.set(false);
+            task.awaited_by.set(&one);
+        }
+        None => {}
+    }
+    if let Some(extra) = this
+        .extra_opt()
+        .filter(|_| !task.awaited_by_is_set.get() || task.awaited_by.is_empty())
+    {
+        extra.shown.put(None);
+    }
 }
 
 /// `future_add_to_awaited_by(fut, waiter, /)`: our own edges; those of asyncio's futures it keeps itself.

@@ -20,6 +20,11 @@ pub(crate) struct Instance<T> {
     body: T,
 }
 
+/// Where the body begins.
+pub(crate) const fn body_offset() -> usize {
+    offset_of!(Instance<usize>, body)
+}
+
 /// A struct that Python sees as a class.
 pub(crate) trait Class: Default + Sized + 'static {
     /// `module.QualName`

@@ -1,97 +1,121 @@
 //! The list of all tasks that are not done: intrusive, two pointers a task, no weak references.
 //!
+//! On 3.14+ the list is the interpreter's own, one for each thread, if [`outside`] finds where it is:
+//! then asyncio's `all_tasks` and the debuggers of other processes see our tasks in it as they see asyncio's.
+//! Otherwise it is a list of ours. The nodes are the same, those of CPython's `llist.h`.
+//!
 //! Rules
 //! 1. A task is linked when it is made and unlinked when it is done or (first thing) deallocated; so
-//!    every task in the list is alive whenever Python code can run.
-//! 2. The list is touched with the GIL held, and walking it runs no Python code but increfs.
+//!    every task in a list is alive whenever Python code can run.
+//! 2. The lists are touched with the GIL held, and walking one runs no Python code but increfs.
+//! 3. To take a node out one needs not know the list: the interpreter moves the nodes of a thread that ends.
 
-use super::class::{Class, Own};
-use pyo3::ffi as c;
+use super::class::{Class, Own, body_offset};
+use super::outside;
 use std::cell::Cell;
 use std::ptr;
 
-/// The two pointers. Each is the address of an object or null.
+/// `struct llist_node`. Both are null in a node that is in no list.
+#[repr(C)]
 pub(crate) struct Links {
-    prev: Cell<*mut c::PyObject>,
-    next: Cell<*mut c::PyObject>,
-    linked: Cell<bool>,
+    next: Cell<*const Links>,
+    prev: Cell<*const Links>,
 }
 
 impl Default for Links {
     fn default() -> Self {
+        Links::new()
+    }
+}
+
+impl Links {
+    const fn new() -> Links {
         Links {
-            prev: Cell::new(ptr::null_mut()),
-            next: Cell::new(ptr::null_mut()),
-            linked: Cell::new(false),
+            next: Cell::new(ptr::null()),
+            prev: Cell::new(ptr::null()),
         }
     }
 }
 
 /// A class with links.
 pub(crate) trait Linked: Class {
-    /// Where they are.
-    fn links(&self) -> &Links;
+    /// Where they are in the struct.
+    const LINKS: usize;
     /// The list of the class.
     fn list() -> &'static Head<Self>;
 }
 
-/// The first object of the list.
-pub(crate) struct Head<T>(Cell<*mut c::PyObject>, std::marker::PhantomData<fn() -> T>);
+/// A list of ours: its first node links to itself when it is empty.
+pub(crate) struct Head<T>(Links, std::marker::PhantomData<fn() -> T>);
 
 // SAFETY: rule 2: only with the GIL held.
 unsafe impl<T> Sync for Head<T> {}
 
+fn links<T: Linked>(body: &T) -> &Links {
+    // SAFETY: `LINKS` is the offset of a `Links` in `T`.
+    unsafe { &*(&raw const *body).byte_add(T::LINKS).cast::<Links>() }
+}
+
 impl<T: Linked> Head<T> {
     /// An empty list.
     pub(crate) const fn new() -> Self {
-        Head(Cell::new(ptr::null_mut()), std::marker::PhantomData)
+        Head(Links::new(), std::marker::PhantomData)
     }
 
-    /// Puts an object at the front.
+    /// Our own head, made when it is first needed: a static can not point to itself.
+    fn own(&'static self) -> &'static Links {
+        if self.0.next.get().is_null() {
+            self.0.next.set(&raw const self.0);
+            self.0.prev.set(&raw const self.0);
+        }
+        &self.0
+    }
+
+    /// Puts an object at the end.
     #[inline(always)]
-    pub(crate) fn link(&self, object: &Own<T>) {
-        let links = object.links();
-        if links.linked.replace(true) {
+    pub(crate) fn link(&'static self, object: &Own<T>) {
+        let node = links::<T>(object);
+        if !node.next.get().is_null() {
             return;
         }
-        let (this, first) = (object.obj().as_ptr(), self.0.get());
-        links.next.set(first);
-        links.prev.set(ptr::null_mut());
-        if !first.is_null() {
-            // SAFETY: rule 1: what is in the list is alive.
-            unsafe { Own::<T>::view(&first) }.links().prev.set(this);
-        }
-        self.0.set(this);
+        let head = match outside::tasks_of_thread() {
+            // SAFETY: the head of the running thread's list, alive as long as the thread.
+            Some(head) => unsafe { &*head.cast::<Links>() },
+            None => self.own(),
+        };
+        let last = head.prev.get();
+        node.prev.set(last);
+        node.next.set(head);
+        // SAFETY: rule 1: what is in a list is alive.
+        unsafe { (*last).next.set(node) };
+        head.prev.set(node);
     }
 
     /// Takes an object out, if it is in.
     #[inline(always)]
-    pub(crate) fn unlink(&self, links: &Links) {
-        if !links.linked.replace(false) {
-            return;
-        }
-        let (prev, next) = (links.prev.get(), links.next.get());
-        if prev.is_null() {
-            self.0.set(next);
-        } else {
-            // SAFETY: rule 1.
-            unsafe { Own::<T>::view(&prev) }.links().next.set(next);
-        }
+    pub(crate) fn unlink(&self, object: &T) {
+        let node = links(object);
+        let (prev, next) = (node.prev.replace(ptr::null()), node.next.replace(ptr::null()));
         if !next.is_null() {
             // SAFETY: rule 1.
-            unsafe { Own::<T>::view(&next) }.links().prev.set(prev);
+            unsafe {
+                (*prev).next.set(next);
+                (*next).prev.set(prev);
+            }
         }
     }
 
-    /// All objects, newest first.
-    pub(crate) fn snapshot(&self) -> Vec<Own<T>> {
-        let (mut all, mut at) = (Vec::new(), self.0.get());
-        while !at.is_null() {
-            // SAFETY: rule 1.
-            let object = unsafe { Own::<T>::view(&at) };
-            all.push(object.clone());
-            let next = object.links().next.get();
-            at = next;
+    /// What is in our own list.
+    pub(crate) fn snapshot(&'static self) -> Vec<Own<T>> {
+        let head: *const Links = self.own();
+        let (mut all, mut at) = (Vec::new(), self.0.next.get());
+        while at != head {
+            // SAFETY: rule 1, and in our own list every node lies in a `T`.
+            unsafe {
+                let object = at.byte_sub(T::LINKS + body_offset()).cast_mut().cast();
+                all.push(Own::<T>::view(&object).clone());
+                at = (*at).next.get();
+            }
         }
         all
     }

@@ -24,6 +24,7 @@ pub(crate) mod exceptions;
 pub(crate) mod function;
 pub(crate) mod links;
 pub(crate) mod object;
+pub(crate) mod outside;
 pub(crate) mod pyclass;
 pub(crate) mod running;
 pub(crate) mod send;

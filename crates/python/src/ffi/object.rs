@@ -588,6 +588,7 @@ impl Obj {
     }
 
     /// `self.add(item)` for a set.
+    #[cfg(Py_3_14)]
     pub(crate) fn set_add(&self, item: &Obj) -> R<()> {
         // SAFETY: alive; a non-set raises SystemError.
         check(unsafe { c::PySet_Add(self.as_ptr(), item.as_ptr()) })

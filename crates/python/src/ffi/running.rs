@@ -2,6 +2,7 @@
 
 use super::errors::R;
 use super::object::Obj;
+use super::outside;
 use crate::imports;
 
 /// `asyncio._get_running_loop()`
@@ -10,6 +11,9 @@ pub(crate) fn get() -> R<Option<Obj>> {
     #[cfg(not(Py_3_14))]
     if let Some(known) = last::known() {
         return Ok(Some(known));
+    }
+    if let Some(known) = outside::running() {
+        return Ok(known);
     }
     let found = imports::GET_RUNNING_LOOP.call0()?;
     Ok(if found.is_none() { None } else { Some(found) })
@@ -112,21 +116,23 @@ pub(crate) fn require() -> R<Obj> {
 /// versions the loop itself is the place, read by [`crate::tasks::registry`].
 #[inline]
 pub(crate) fn enter_task(task: &super::Own<crate::tasks::Task>) -> R<()> {
-    #[cfg(Py_3_14)]
-    imports::ENTER_TASK.call(&[&task.as_future().require_loop()?, task.obj()])?;
-    #[cfg(not(Py_3_14))]
-    let _ = task;
+    if cfg!(Py_3_14) {
+        let loop_ = task.as_future().require_loop()?;
+        if !outside::enter(&loop_, task.obj()) {
+            imports::ENTER_TASK.call(&[&loop_, task.obj()])?;
+        }
+    }
     Ok(())
 }
 
 /// Takes it back, handing on the result of the step.
 #[inline]
 pub(crate) fn leave_task(task: &super::Own<crate::tasks::Task>, result: R<()>) -> R<()> {
-    #[cfg(Py_3_14)]
-    return crate::tasks::step::leave_foreign(&task.as_future().require_loop()?, task, result);
-    #[cfg(not(Py_3_14))]
-    {
-        let _ = task;
-        result
+    if cfg!(Py_3_14) {
+        let loop_ = task.as_future().require_loop()?;
+        if !outside::leave(&loop_, task.obj()) {
+            return crate::tasks::step::leave_foreign(&loop_, task, result);
+        }
     }
+    result
 }

@@ -6,7 +6,8 @@
 
 use super::future::{Callback, Future, State};
 use crate::event_loop::core::{self, Entry};
-use crate::ffi::{Class, Obj, Own, R};
+use crate::ffi::{Class, Obj, Own, R, outside};
+use crate::graph;
 use crate::hook::Hook;
 use crate::imports::{self, names};
 use crate::tasks::Task;
@@ -20,8 +21,21 @@ impl Own<Future> {
             let loop_ = self.require_loop()?;
             return schedule(&loop_, self.obj(), listener, None);
         }
-        self.push_callback(listener, None);
+        if outside::linked() && !Future::class().is_exact(self.obj()) {
+            self.push_shown(listener);
+        } else {
+            self.push_callback(listener, None);
+        }
         Ok(())
+    }
+
+    /// Adds a listener to what may be a task: other processes see who waits for it.
+    fn push_shown(&self, listener: Obj) {
+        let alone = graph::show_first(self, &listener);
+        self.push_callback(listener, None);
+        if !alone {
+            graph::show_all(self);
+        }
     }
 
     /// `add_done_callback(callback, context=context)`
@@ -48,14 +62,21 @@ impl Own<Future> {
 
     /// Removes a listener that was added. `false`: it was not there.
     pub(crate) fn remove_listener(&self, listener: &Obj) -> bool {
-        if self.callback.holds(listener) && self.context.is_empty() {
-            drop(self.callback.take());
-            return true;
+        let first = if self.callback.holds(listener) && self.context.is_empty() {
+            self.callback.take()
+        } else {
+            None
+        };
+        let removed = match first {
+            Some(_) => None,
+            None => self.more.get().and_then(|more| {
+                more.remove_first(|(callback, context)| context.is_none() && callback.is(listener))
+            }),
+        };
+        if outside::linked() {
+            graph::show_all(self);
         }
-        let removed = self.more.get().and_then(|more| {
-            more.remove_first(|(callback, context)| context.is_none() && callback.is(listener))
-        });
-        removed.is_some()
+        first.is_some() || removed.is_some()
     }
 
     /// Everybody who is to be told, in order.

@@ -68,6 +68,8 @@ pub(crate) struct Extra {
     pub(crate) exception_tb: Slot,
     /// `_asyncio_awaited_by`: who waits for it other than by a callback (3.14).
     pub(crate) awaited_by: Slot,
+    /// All who wait for a task, if they are several: what `Task::awaited_by` shows.
+    pub(crate) shown: Slot,
 }
 
 impl Future {
@@ -132,6 +134,7 @@ impl Future {
                 &extra.cancelled_exc,
                 &extra.exception_tb,
                 &extra.awaited_by,
+                &extra.shown,
             ] {
                 slot.visit(visitor);
             }
@@ -149,6 +152,7 @@ impl Future {
             extra.cancelled_exc.put(None);
             extra.exception_tb.put(None);
             extra.awaited_by.put(None);
+            extra.shown.put(None);
         }
     }
 

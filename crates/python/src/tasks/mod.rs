@@ -53,7 +53,7 @@ pub(crate) fn register(module: &Obj) -> R<()> {
     };
     let eager = "eager_task_factory(loop, coro, *, eager_start=True, name=None, context=None, **kwargs)";
     let create_eager = "create_eager_task_factory(custom_task_constructor)";
-    visible::init()?;
+    visible::init(module)?;
     as_completed::register()?;
     export(
         module,

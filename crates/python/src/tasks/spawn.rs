@@ -157,7 +157,7 @@ fn start_eagerly(task: &Own<Task>, loop_: &Obj) -> R<()> {
     };
     if task.as_future().is_done() {
         task.leave_list();
-        task.coro.put(None);
+        task.drop_coro();
     }
     result
 }

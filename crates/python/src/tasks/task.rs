@@ -10,6 +10,8 @@
 //! Must never: drop the coroutine while it runs.
 
 use crate::ffi::links::{Head, Linked, Links};
+use crate::ffi::object::is_int;
+use crate::ffi::outside::{self, IsTask, Shown};
 use crate::ffi::{Class, ClassCell, Obj, Own, R, Slot, Slots, Visitor};
 use crate::futures::callbacks;
 use crate::futures::{Future, State};
@@ -18,23 +20,45 @@ use crate::version;
 use std::cell::Cell;
 use std::ffi::CStr;
 
-/// The struct behind `asyncio.Task`.
+/// The struct behind `asyncio.Task`. The fields from `awaited_by` on lie where those of asyncio's own tasks
+/// do: `ffi/outside.rs` has the table.
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct Task {
     pub(crate) future: Future,
-    links: Links,
     /// `_fut_waiter`
     pub(crate) waiter: Slot,
-    pub(crate) coro: Slot,
-    pub(crate) context: Slot,
-    name: Slot,
-    /// The number of `Task-N`, for a task without a name of its own.
-    number: Cell<u64>,
+    /// Who awaits it, for other processes: see `graph.rs`.
+    pub(crate) awaited_by: Shown,
     /// `cancelling()`
     pub(crate) cancels: Cell<u32>,
+    is_task: IsTask,
+    pub(crate) awaited_by_is_set: Cell<bool>,
     pub(crate) must_cancel: Cell<bool>,
     pub(crate) log_destroy_pending: Cell<bool>,
+    /// The number of `Task-N`, for a task without a name of its own.
+    number: Cell<u64>,
+    pub(crate) context: Slot,
+    /// The coroutine, for other processes: if it is one with a frame.
+    shown_coro: Shown,
+    name: Slot,
+    pub(crate) coro: Slot,
+    links: Links,
+}
+
+/// Where the fields are that other processes read (3.14+).
+#[cfg_attr(not(Py_3_14), allow(dead_code))]
+pub(crate) mod layout {
+    use super::Task;
+    use std::mem::offset_of;
+
+    pub(crate) const SIZE: usize = size_of::<Task>();
+    pub(crate) const NAME: usize = offset_of!(Task, name);
+    pub(crate) const AWAITED_BY: usize = offset_of!(Task, awaited_by);
+    pub(crate) const IS_TASK: usize = offset_of!(Task, is_task);
+    pub(crate) const AWAITED_BY_IS_SET: usize = offset_of!(Task, awaited_by_is_set);
+    pub(crate) const CORO: usize = offset_of!(Task, shown_coro);
+    pub(crate) const LINKS: usize = offset_of!(Task, links);
 }
 
 static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
@@ -63,8 +87,21 @@ impl Task {
         match name {
             Some(name) => self.name.set(name),
             None => {
-                self.name.put(None);
-                self.number.set(Task::next_number());
+                let number = Task::next_number();
+                self.number.set(number);
+                self.name.put(if outside::linked() {
+                    number_object(number)
+                } else {
+                    None
+                });
+            }
+        }
+        if outside::EXISTS {
+            self.awaited_by.clear();
+            if outside::has_frame(&coro) {
+                self.shown_coro.set(&coro);
+            } else {
+                self.shown_coro.clear();
             }
         }
         self.coro.set(coro);
@@ -76,7 +113,7 @@ impl Task {
 
     /// `get_name()`; the text `Task-N` is made when somebody asks.
     pub(crate) fn name(&self) -> R<Obj> {
-        if let Some(name) = self.name.get() {
+        if let Some(name) = self.name.get().filter(|name| !is_int(name)) {
             return Ok(name);
         }
         if self.number.get() == 0 {
@@ -91,6 +128,11 @@ impl Task {
     pub(crate) fn set_name(&self, name: Obj) {
         self.name.set(name);
     }
+}
+
+/// `N` as a name: for other processes, which can't make the text themselves before somebody asks us.
+fn number_object(number: u64) -> Option<Obj> {
+    Obj::int(number as i64).map_err(crate::ffi::Raised::ignore).ok()
 }
 
 impl Own<Task> {
@@ -131,7 +173,16 @@ impl Own<Task> {
     /// Takes it out of the list of all tasks.
     #[inline(always)]
     pub(crate) fn leave_list(&self) {
-        LIST.unlink(&self.links);
+        LIST.unlink(self);
+        if outside::EXISTS {
+            self.awaited_by.clear();
+        }
+    }
+
+    /// Lets go of a coroutine that has ended.
+    pub(crate) fn drop_coro(&self) {
+        self.shown_coro.clear();
+        self.coro.put(None);
     }
 
     /// Puts it into the list of all tasks.
@@ -190,9 +241,7 @@ static CLASS: ClassCell<Task> = ClassCell::new();
 static LIST: Head<Task> = Head::new();
 
 impl Linked for Task {
-    fn links(&self) -> &Links {
-        &self.links
-    }
+    const LINKS: usize = layout::LINKS;
     fn list() -> &'static Head<Task> {
         &LIST
     }
@@ -220,13 +269,15 @@ impl Class for Task {
     }
     fn clear(&self) {
         self.future.clear_fields();
+        self.awaited_by.clear();
+        self.shown_coro.clear();
         self.waiter.put(None);
         self.coro.put(None);
         self.context.put(None);
         self.name.put(None);
     }
     fn leave(&self) {
-        LIST.unlink(&self.links);
+        LIST.unlink(self);
     }
     #[inline(always)]
     fn wants_finalize(&self) -> bool {

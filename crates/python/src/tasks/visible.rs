@@ -3,7 +3,8 @@
 //! asyncio keeps a WeakSet of tasks. Ours are not in it (adding one costs more than a whole step);
 //! instead that very set gets a class whose iteration goes on with our list. Every `all_tasks` there is
 //! iterates the set: the Python ones of 3.11 to 3.13 and the C one of 3.14+, which keeps it hidden in
-//! its module's state, where the garbage collector finds it.
+//! its module's state, where the garbage collector finds it. Where our tasks are in the interpreter's own
+//! lists (`ffi/outside.rs`), none of this is needed; `_core.external_introspection` says whether they are.
 //!
 //! Must never: change what the set holds, or what asyncio's own tasks see of it.
 
@@ -11,7 +12,7 @@ use super::registry;
 use crate::ffi::errors::runtime_error;
 use crate::ffi::object::Static;
 use crate::ffi::pyclass::Body;
-use crate::ffi::{Args, Obj, R};
+use crate::ffi::{Args, Obj, R, outside};
 use crate::imports;
 
 static CHAIN: Static = Static::new();
@@ -41,8 +42,14 @@ fn scheduled() -> R<Obj> {
     ))
 }
 
-/// Gives the set its class. Called once, at import.
-pub(crate) fn init() -> R<()> {
+/// Makes our tasks visible. Called once, at import.
+pub(crate) fn init(module: &Obj) -> R<()> {
+    let state = outside::find(&Obj::import("_asyncio")?)?;
+    module.setattr_str("external_introspection", &Obj::str(state)?)?;
+    if outside::linked() {
+        // they are in the lists that asyncio's own are in
+        return Ok(());
+    }
     CHAIN.fill(Obj::import("itertools")?.getattr_str("chain")?);
     let mut body = Body::new("aioxide", "WeakSet", &[])?;
     body.method("__iter__(self)", iter)?;
