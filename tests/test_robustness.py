@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import STDLIB, Reports, newer, run, succeeds
+from tests.support import STDLIB, Reports, run, succeeds
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ class BaseBoom(BaseException):
 
 
 @pytest.mark.parametrize("error", [Boom, BaseBoom, GeneratorExit, StopIteration, asyncio.CancelledError])
-@pytest.mark.parametrize("how", ["call_soon", "call_later", "call_at", "call_soon_threadsafe", "done_callback", "task_done"])
+@pytest.mark.parametrize(
+    "how", ["call_soon", "call_later", "call_at", "call_soon_threadsafe", "done_callback", "task_done"]
+)
 def test_callback_raises(aio, loop, reports, how, error):
     """It is reported once, with the handle, and everything else runs."""
     log = []
@@ -138,7 +140,9 @@ def test_default_handler_text(aio, caplog):
 
 
 @pytest.mark.parametrize("fatal", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("where", ["callback", "timer", "done_callback", "task", "exception_handler", "eager_start", "threadsafe"])
+@pytest.mark.parametrize(
+    "where", ["callback", "timer", "done_callback", "task", "exception_handler", "eager_start", "threadsafe"]
+)
 def test_fatal_exceptions_leave_the_loop(aio, loop, fatal, where):
     """KeyboardInterrupt and SystemExit come out of run_forever(); the loop can run again, and what was ready still is."""
     log = []
@@ -412,7 +416,12 @@ def test_del_reenters_cancel(aio, loop):
                 except RuntimeError:
                     pass  # it may be uninitialised for a moment
 
-    for finish in (lambda f: f.set_result(1), lambda f: f.cancel(), lambda f: f.set_exception(Boom()), lambda f: f.__init__(loop=loop)):
+    for finish in (
+        lambda f: f.set_result(1),
+        lambda f: f.cancel(),
+        lambda f: f.set_exception(Boom()),
+        lambda f: f.__init__(loop=loop),
+    ):
         future = aio.Future(loop=loop)
         future.add_done_callback(Reenter(future))
         future.add_done_callback(Reenter(future))
@@ -664,7 +673,12 @@ def test_bad_await(aio, loop, make):
     async def main() -> None:
         await Await(make)
 
-    for use in (main, lambda: aio.wait_for(Await(make), 1), lambda: aio.gather(Await(make)), lambda: aio.shield(Await(make))):
+    for use in (
+        main,
+        lambda: aio.wait_for(Await(make), 1),
+        lambda: aio.gather(Await(make)),
+        lambda: aio.shield(Await(make)),
+    ):
 
         async def outer(use: Any = use) -> Any:
             return await use()
@@ -761,7 +775,9 @@ def test_context_already_entered(aio, loop, reports, caplog):
     context.run(inner)
     assert log == ["after"]
     # from 3.12 on the handler runs in the same context, and so fails as well
-    told = [str(context["exception"]) for context in reports.contexts] + [record.getMessage() for record in caplog.records]
+    told = [str(context["exception"]) for context in reports.contexts] + [
+        record.getMessage() for record in caplog.records
+    ]
     assert len(told) == 1
     assert "cannot enter context" in told[0]
     spin(loop)
@@ -1032,7 +1048,9 @@ def test_cancel_inside_everything(aio, loop):
         loop.call_soon(lambda: 1 / 0)
         with pytest.raises(asyncio.CancelledError, match="handler"):
             await loop.create_future()
-        loop.set_task_factory(lambda loop, coro, **kwargs: (me.cancel("factory"), aio.Task(coro, loop=loop, **kwargs))[1])
+        loop.set_task_factory(
+            lambda loop, coro, **kwargs: (me.cancel("factory"), aio.Task(coro, loop=loop, **kwargs))[1]
+        )
         task = aio.create_task(aio.sleep(0))
         loop.set_task_factory(None)
         with pytest.raises(asyncio.CancelledError, match="factory"):
@@ -1167,7 +1185,10 @@ def test_default_logging_of_lost_exceptions(aio):
     assert done.returncode == 0
     text = done.stderr
     assert text.count("Task exception was never retrieved\nfuture: <Task finished name='one' coro=<fails() done, ") == 1
-    assert text.count("Task was destroyed but it is pending!\ntask: <Task pending name='two' coro=<forever() running ") == 1
+    assert (
+        text.count("Task was destroyed but it is pending!\ntask: <Task pending name='two' coro=<forever() running ")
+        == 1
+    )
     assert text.count("LookupError: lost") == 1
 
 
@@ -1634,7 +1655,9 @@ def test_fork_leaves_the_parents_descriptors_alone(aio):
 # -- interpreter shutdown -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("left", ["loop", "running_task", "future", "handler", "thread", "module_cycle", "exit_in_task"])
+@pytest.mark.parametrize(
+    "left", ["loop", "running_task", "future", "handler", "thread", "module_cycle", "exit_in_task"]
+)
 def test_interpreter_exit(aio, left):
     """What is alive when the interpreter ends."""
     body = {
