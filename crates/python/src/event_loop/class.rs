@@ -69,10 +69,17 @@ fn new(args: &Args) -> R<Obj> {
     core.asyncgens
         .set(Obj::import("weakref")?.getattr_str("WeakSet")?.call0()?);
     core.signal_handlers.set(Obj::dict()?);
+    core.own_time.set(has_own_time(class)?);
     core.refresh_fast();
     let core = LoopCore::class().alloc(core)?;
     CORE.set(&this, core.into_obj());
     Ok(this)
+}
+
+/// Does a derived class override `time`?
+fn has_own_time(class: &Obj) -> R<bool> {
+    let name = &imports::names::TIME;
+    Ok(!class.getattr(name)?.is(&EVENT_LOOP.get().getattr(name)?))
 }
 
 /// `self` of a loop method: the loop and its state.
@@ -111,6 +118,9 @@ fn set_attribute(args: &Args) -> R<Obj> {
     crate::ffi::object::generic_setattr(loop_, name, value)?;
     if value.callable() && loop_.class().getattr_opt(name)?.is_some() {
         core.patched.set(true);
+        if name.eq(&imports::names::TIME)? {
+            core.own_time.set(true);
+        }
         core.refresh_fast();
     }
     Ok(Obj::none())

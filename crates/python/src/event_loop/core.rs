@@ -88,6 +88,8 @@ pub(crate) struct LoopCore {
     /// Rule 2.
     pub(crate) fast: Cell<bool>,
     pub(crate) patched: Cell<bool>,
+    /// `time` is not our own method.
+    pub(crate) own_time: Cell<bool>,
     pub(crate) debug: Cell<bool>,
     pub(crate) closed: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
@@ -126,7 +128,17 @@ impl LoopCore {
         self.ready.push_back(entry);
     }
 
-    /// `loop.time()`
+    /// What `loop.time()` says: the program may have given the loop a clock of its own, by a derived class
+    /// or on the instance. Deadlines are measured with it.
+    #[inline]
+    pub(crate) fn time(&self, loop_: &Obj) -> R<f64> {
+        if self.own_time.get() {
+            return loop_.call_method(&crate::imports::names::TIME, &[])?.to_f64();
+        }
+        Ok(self.now())
+    }
+
+    /// The monotonic clock, in seconds.
     #[inline]
     pub(crate) fn now(&self) -> f64 {
         Monotonic.now()

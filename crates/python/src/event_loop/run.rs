@@ -30,6 +30,8 @@ const CONTENTION: f64 = 20e-6;
 
 /// Runs until `stopping`.
 pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    // However short the run, it looks at its descriptors, as every turn of asyncio's loop does.
+    core.last_poll.set(0.0);
     loop {
         turn(loop_, core)?;
         if core.stopping.get() {
@@ -43,7 +45,7 @@ pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     threads::check_signals()?;
     if core.ready.is_empty() && !core.stopping.get() {
         sleep(loop_, core)?;
-        fire_timers(core, core.now());
+        fire_timers(core, core.time(loop_)?);
     } else {
         busy(loop_, core)?;
     }
@@ -76,6 +78,11 @@ fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     }
     if timers > 0 {
         purge_timers(core);
+        let now = if core.own_time.get() {
+            core.time(loop_)?
+        } else {
+            now
+        };
         fire_timers(core, now);
     }
     Ok(())
@@ -87,7 +94,8 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     let timeout = core
         .timers
         .with(|timers| timers.peek_when())
-        .map(|when| timeout_until(when, core.now()));
+        .map(|when| Ok(timeout_until(when, core.time(loop_)?)))
+        .transpose()?;
     if core.contended.get() && core.watched.get() > 0 {
         poll(loop_, core, Some(Duration::ZERO))?;
         if !core.ready.is_empty() {

@@ -79,7 +79,7 @@ fn call_later(args: &Args) -> R<Obj> {
     if delay.is_none() {
         return Err(type_error("delay must not be None"));
     }
-    let when = core.now() + delay.to_f64()?;
+    let when = core.time(loop_)? + delay.to_f64()?;
     at(loop_, core, Obj::float(when)?, when, args, "call_later")
 }
 

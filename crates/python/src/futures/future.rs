@@ -10,7 +10,7 @@
 //!
 //! Must never: call user code while a field is half written.
 
-use crate::ffi::errors::{exc, raise, raise_new, runtime_error, type_error};
+use crate::ffi::errors::{exc, raise_new, raise_with_context, runtime_error, type_error};
 use crate::ffi::{Class, ClassCell, Fifo, Obj, Own, R, Raised, Slot, Slots, Visitor, WeakRefs};
 use crate::imports;
 use crate::version;
@@ -270,7 +270,7 @@ impl Own<Future> {
     fn result_slow(&self) -> R<Obj> {
         match self.state.get() {
             State::Pending => Err(invalid_state("Result is not set.")),
-            State::Cancelled => Err(raise(&self.make_cancelled_error()?)),
+            State::Cancelled => Err(raise_with_context(&self.make_cancelled_error()?)),
             State::Result => Ok(self.value.get_or_none()),
             State::Exception => Err(self.raise_exception()),
         }
@@ -284,14 +284,14 @@ impl Own<Future> {
         let exception = self.value.get_or_none();
         let traceback = self.extra_opt().and_then(|extra| extra.exception_tb.take());
         set_traceback(&exception, &traceback.unwrap_or_else(Obj::none));
-        raise(&exception)
+        raise_with_context(&exception)
     }
 
     /// `exception()`
     pub(crate) fn exception(&self) -> R<Obj> {
         match self.state.get() {
             State::Pending => Err(invalid_state("Exception is not set.")),
-            State::Cancelled => Err(raise(&self.make_cancelled_error()?)),
+            State::Cancelled => Err(raise_with_context(&self.make_cancelled_error()?)),
             State::Result => Ok(Obj::none()),
             State::Exception => {
                 self.log_traceback.set(false);

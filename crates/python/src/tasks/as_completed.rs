@@ -12,7 +12,7 @@
 
 use super::waiting;
 use super::{alarm, spawn};
-use crate::ffi::errors::{exc, raise, type_error};
+use crate::ffi::errors::{exc, raise, raise_with_context, type_error};
 use crate::ffi::{
     Args, Class, ClassCell, Coroutine, Fifo, Obj, Own, R, Slot, Slots, Step, Visitor, class, running,
 };
@@ -244,7 +244,7 @@ fn outcome(item: Option<Obj>, resolve: bool) -> R<Obj> {
     match item {
         Some(future) if resolve => waiting::result(&future),
         Some(future) => Ok(future),
-        None => Err(raise(&exc::timeout_error().call0()?)),
+        None => Err(raise_with_context(&exc::timeout_error().call0()?)),
     }
 }
 

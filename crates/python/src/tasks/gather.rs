@@ -160,8 +160,10 @@ fn child_done(hook: &Own<Hook>, child: Option<&Obj>) -> R<()> {
         });
     }
     if outer.cancel_requested.get() {
-        // Even if every child ended well: the outer future was asked to be cancelled.
-        return future.finish_with(callbacks::cancelled_error(child)?);
+        // Even if every child ended well: the outer future was asked to be cancelled. The error is that of
+        // the last child in the list, not of the last to end: so it is in asyncio, by its loop variable.
+        let last = children.last().unwrap_or(child);
+        return future.finish_with(callbacks::cancelled_error(last)?);
     }
     future.finish(Obj::list(&results)?)
 }

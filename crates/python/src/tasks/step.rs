@@ -227,19 +227,15 @@ fn yielded(task: &Own<Task>, value: Obj) -> R<()> {
         }
         return yielded_foreign(task, &loop_, value);
     };
-    if !future.blocking.replace(false) {
-        return complain(task, &loop_, not_blocking(task, &value)?);
+    if value.is(task.obj()) {
+        let text = format!("Task cannot await on itself: {}", task.obj().repr()?);
+        return complain(task, &loop_, text);
     }
     if !future.loop_.holds(&loop_) {
-        future.blocking.set(true);
         return complain(task, &loop_, wrong_loop(task, &value)?);
     }
-    if value.is(task.obj()) {
-        return complain(
-            task,
-            &loop_,
-            format!("Task cannot await on itself: {}", task.obj().repr()?),
-        );
+    if !future.blocking.replace(false) {
+        return complain(task, &loop_, not_blocking(task, &value)?);
     }
     future.add_listener(task.obj().clone())?;
     task.waiter.set(value);

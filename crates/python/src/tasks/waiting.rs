@@ -99,7 +99,7 @@ pub(crate) fn timed_out(exception: Option<&Obj>) -> Raised {
         Ok(timeout) => {
             exceptions::set_cause(&timeout, exception.cloned());
             exceptions::set_context(&timeout, exception.cloned());
-            crate::ffi::errors::raise(&timeout)
+            crate::ffi::errors::raise_with_context(&timeout)
         }
         Err(raised) => raised,
     }
