@@ -69,7 +69,9 @@ class Reports:
 def python(source: str, *args: str, env: dict[str, str] | None = None, timeout: float = 50, **kwargs: Any) -> Any:
     """A fresh interpreter runs the source; `aio` is bound to the module under test. Returns the CompletedProcess."""
     head = f"import {IMPLEMENTATION} as aio\n" if kwargs.pop("aio", True) else ""
-    return interpreter("-X", "faulthandler", "-c", head + textwrap.dedent(source), *args, env=env, timeout=timeout, **kwargs)
+    return interpreter(
+        "-X", "faulthandler", "-c", head + textwrap.dedent(source), *args, env=env, timeout=timeout, **kwargs
+    )
 
 
 def interpreter(*args: str, env: dict[str, str] | None = None, timeout: float = 50, **kwargs: Any) -> Any:
@@ -77,7 +79,13 @@ def interpreter(*args: str, env: dict[str, str] | None = None, timeout: float = 
     environment = {**os.environ, **(env or {})}
     environment.pop("PYTHONASYNCIODEBUG", None) if not env or "PYTHONASYNCIODEBUG" not in env else None
     return subprocess.run(
-        [sys.executable, *args], cwd=kwargs.pop("cwd", ROOT), capture_output=True, text=True, env=environment, timeout=timeout, **kwargs
+        [sys.executable, *args],
+        cwd=kwargs.pop("cwd", ROOT),
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=timeout,
+        **kwargs,
     )
 
 

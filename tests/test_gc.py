@@ -48,7 +48,15 @@ CASES: dict[str, Make] = {}
 #: cases whose object the running loop itself holds: collected when the loop is gone
 HELD: set[str] = set()
 #: cases whose object may let go of the marker at once
-EARLY = {"task_group_failed", "wait_timeout", "sleep_started", "handle_cancelled", "closed_loop_ready", "closed_loop_scheduled", "closed_loop_threadsafe"}
+EARLY = {
+    "task_group_failed",
+    "wait_timeout",
+    "sleep_started",
+    "handle_cancelled",
+    "closed_loop_ready",
+    "closed_loop_scheduled",
+    "closed_loop_threadsafe",
+}
 
 
 def case(function: Make) -> Make:
@@ -254,9 +262,7 @@ subclass("Barrier", lambda aio, loop: 2)
 subclass("Task", _coroutine)
 subclass("Timeout", lambda aio, loop: None)
 subclass("Handle", lambda aio, loop: print, lambda aio, loop: (), lambda aio, loop: loop)
-subclass(
-    "TimerHandle", lambda aio, loop: 1.0, lambda aio, loop: print, lambda aio, loop: (), lambda aio, loop: loop
-)
+subclass("TimerHandle", lambda aio, loop: 1.0, lambda aio, loop: print, lambda aio, loop: (), lambda aio, loop: loop)
 
 
 # -- gather, shield, wait, … ---------------------------------------------------------------------------------------------
@@ -805,7 +811,9 @@ def test_creation_does_not_leak(aio, name):
     blocks = [after[0] - before[0] for before, after in itertools.pairwise(windows)]
     memory = [after[1] - before[1] for before, after in itertools.pairwise(windows)]
     # a loop that leaks leaks more than a block
-    assert min(blocks) < (made if name.startswith(COSTLY) else made // 5), f"more blocks after each {made} objects: {blocks}"
+    assert min(blocks) < (made if name.startswith(COSTLY) else made // 5), (
+        f"more blocks after each {made} objects: {blocks}"
+    )
     assert min(memory) < made * 48, f"more bytes after each {made} objects: {memory}"
 
 

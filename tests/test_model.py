@@ -44,7 +44,18 @@ def _frozen():
 
 def bulk(tmp_path: Path, *args: str, reference: str = "asyncio") -> None:
     """A watched run in a process of its own; what it prints is the explanation of a failure."""
-    command = [sys.executable, "-m", "tests.model", "--seed", SEED, "--reference", reference, "--out", str(tmp_path), *args]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.model",
+        "--seed",
+        SEED,
+        "--reference",
+        reference,
+        "--out",
+        str(tmp_path),
+        *args,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -103,7 +114,14 @@ def test_programs_are_substantial():
     lengths = sorted(len(trace.events) for trace in traces)
     assert lengths[len(lengths) // 2] >= 15
     text = "\n".join("\n".join(trace.lines()) for trace in traces)
-    for outcome in ("CancelledError", "TimeoutError", "ExceptionGroup", "BrokenBarrier", "was never retrieved", "teardown"):
+    for outcome in (
+        "CancelledError",
+        "TimeoutError",
+        "ExceptionGroup",
+        "BrokenBarrier",
+        "was never retrieved",
+        "teardown",
+    ):
         assert outcome in text
     assert not any("broken" in event for trace in traces for event in trace.events)
 
@@ -179,7 +197,17 @@ def test_command_reports_and_replays(tmp_path):
 def test_command_notices_death(tmp_path, monkeypatch):
     """A crash is a finding with a program to replay, not the end of the run."""
     monkeypatch.setenv("AIOXIDE_MODEL_ABORT_AT", "7")
-    command = [sys.executable, "-m", "tests.model", "--implementation", "asyncio", "--programs", "20", "--crash-rounds", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.model",
+        "--implementation",
+        "asyncio",
+        "--programs",
+        "20",
+        "--crash-rounds",
+        "0",
+    ]
     done = subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "=== crash (exit status -6): seed 1, program 7" in done.stdout

@@ -204,7 +204,9 @@ def report(args: argparse.Namespace, kind: str, index: int, said: str) -> None:
         small = reduce(program, lambda candidate: dies(args, candidate), rounds=args.crash_rounds)
     path = Path(args.out) / f"model-{args.implementation.replace(':', '-')}-{args.seed}-{index}.json"
     path.write_text(dumps(small) + "\n")
-    print(f"reduced from {size(program) // 1000} ops to {size(small) // 1000}; replay: python -m tests.model --replay {path}")
+    print(
+        f"reduced from {size(program) // 1000} ops to {size(small) // 1000}; replay: python -m tests.model --replay {path}"
+    )
     print(dumps(small))
     if kind == "difference":
         show(small, args.reference, args.implementation)

@@ -68,10 +68,7 @@ MIX: dict[str, Weights] = {
     "locks": LOCKS,
     "conditions": CONDITIONS,
     "queues": QUEUE_OPS,
-    "all": LOCKS
-    | CONDITIONS
-    | QUEUE_OPS
-    | {"timeout": 3, "group": 3, "tg_spawn": 6, "spawn": 6, "reschedule": 1},
+    "all": LOCKS | CONDITIONS | QUEUE_OPS | {"timeout": 3, "group": 3, "tg_spawn": 6, "spawn": 6, "reschedule": 1},
     FATAL: {"raise": 4, "group": 2, "tg_spawn": 6, "call_soon": 3, "add_cb": 3, "timeout": 1},
 }
 #: ops that a callback may do: they never await

@@ -39,6 +39,8 @@ _VARIES = (
     (re.compile(r"0x[0-9a-f]+"), "0x"),
     (re.compile(r" (?:created )?at \S*/asyncio/\w+\.py:\d+| created at [^\s>]+"), ""),
     (re.compile(r" cb=\[.*\]"), ""),
+    # a shortened repr in debug mode ends with the place of creation: asyncio's own file there, the program's here
+    (re.compile(r"(\(<Task \w+)\.\.\.[^>]*\.py:\d+>"), r"\1...>"),
     (re.compile(r"'Task-\d+'"), "'Task-N'"),
 )
 
@@ -107,9 +109,7 @@ class Trace:
         out = []
         for hop, actor, op, *rest in self.events:
             text = op if isinstance(op, str) else label(op)
-            out.append(
-                f"{hop:3} {actor:4} {text:28} -> " + "  ".join(str(part) for part in rest if part is not None)
-            )
+            out.append(f"{hop:3} {actor:4} {text:28} -> " + "  ".join(str(part) for part in rest if part is not None))
         out += [f"end {line}" for line in self.final]
         out += [f"late {line}" for line in self.late]
         return out
@@ -365,9 +365,7 @@ class Interpreter:
         if future.cancelled():
             return "cancelled"
         error = future.exception()
-        return (
-            f"result {self.value(future.result())}" if error is None else f"exception {self.exception(error)}"
-        )
+        return f"result {self.value(future.result())}" if error is None else f"exception {self.exception(error)}"
 
     def private_state(self, future: Any) -> str:
         """The outcome by the attributes (which do not)."""
@@ -543,9 +541,7 @@ class Interpreter:
                 except BaseException as error:
                     if not self.dead:
                         task = self.tasks.get(actor)
-                        self.record(
-                            actor, op, "!", self.exception(error), task.cancelling() if task else None
-                        )
+                        self.record(actor, op, "!", self.exception(error), task.cancelling() if task else None)
                     raise
                 if type(outcome) is not Stop:
                     self.record(actor, op, self.value(outcome))

@@ -7,7 +7,7 @@
 use crate::ffi::errors::not_implemented;
 use crate::ffi::function::Kind::Async;
 use crate::ffi::pyclass::Body;
-use crate::ffi::{Args, Obj, R};
+use crate::ffi::{Args, Coroutine, Obj, R, Step};
 use crate::module::export;
 
 macro_rules! later {
@@ -19,12 +19,17 @@ macro_rules! later {
             export(module, &[$((
                 $home,
                 concat!($name, $params),
-                |_: &Args| Err(not_implemented(concat!("aioxide does not implement ", $name, "() yet"))),
+                |_: &Args| {
+                    Coroutine::stepping($name, |_, _| {
+                        Step::Raise(not_implemented(concat!("aioxide does not implement ", $name, "() yet")))
+                    })
+                    .alloc()
+                },
                 Async,
             ),)*])?;
             $({
                 let mut body = Body::new($where, $class, &[])?;
-                body.method("__init__(self, *args, **kwargs)", |_: &Args| {
+                body.new_method("__new__(cls, *args, **kwargs)", |_: &Args| {
                     Err(not_implemented(concat!("aioxide does not implement ", $class, " yet")))
                 })?;
                 let original = Obj::import($where)?.getattr_str($class)?;

@@ -34,7 +34,7 @@ pub(crate) struct TaskGroup {
     weakrefs: WeakRefs,
     loop_: Slot,
     parent: Slot,
-    /// A set (rule 1), made with the first task.
+    /// A dict used as a set (rule 1) that keeps the order of creation: so children are cancelled in it.
     tasks: Slot,
     /// Rule 4.
     hook: Slot,
@@ -127,8 +127,12 @@ impl Own<TaskGroup> {
             return self.on_task_done(task);
         }
         match self.tasks.get() {
-            Some(tasks) => tasks.set_add(task)?,
-            None => self.tasks.set(Obj::set(std::slice::from_ref(task))?),
+            Some(tasks) => tasks.dict_set(task, task)?,
+            None => {
+                let tasks = Obj::dict()?;
+                tasks.dict_set(task, task)?;
+                self.tasks.set(tasks);
+            }
         }
         self.listen(task)?;
         let late = self.aborting.get() && (version::TASKGROUP_315.get() || self.cancelled.get());
@@ -164,7 +168,7 @@ impl Own<TaskGroup> {
     /// `_on_task_done(task)`
     fn on_task_done(&self, task: &Obj) -> R<()> {
         if let Some(tasks) = self.tasks.get() {
-            tasks.set_discard(task)?;
+            tasks.dict_discard(task)?;
         }
         if let Some(completed) = self.completed.get()
             && !self.has_tasks()?
@@ -435,11 +439,8 @@ impl Class for TaskGroup {
         slots.get(c"_loop", |this| Ok(this.loop_.get_or_none()));
         slots.get(c"_parent_task", |this| Ok(this.parent()));
         slots.get(c"_tasks", |this| match this.tasks.get() {
-            Some(tasks) => Ok(tasks),
-            None => {
-                this.tasks.set(Obj::set(&[])?);
-                Ok(this.tasks.get_or_none())
-            }
+            Some(tasks) => Obj::set(&tasks.to_vec()?),
+            None => Obj::set(&[]),
         });
         slots.get(c"_errors", |this| {
             if this.finished.get() {

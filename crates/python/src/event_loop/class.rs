@@ -16,15 +16,7 @@ pub(crate) static CORE: Field = Field::new();
 /// Makes the class.
 pub(crate) fn init() -> R<()> {
     let mut body = Body::new("aioxide", "EventLoop", &["_core"])?;
-    let new = crate::ffi::function::make(
-        "__new__(cls, *args, **kwargs)",
-        "aioxide",
-        Some("EventLoop"),
-        new,
-        crate::ffi::function::Kind::Plain,
-    )?;
-    let staticmethod = Obj::import("builtins")?.getattr_str("staticmethod")?;
-    body.attribute("__new__", &staticmethod.call(&[&new])?)?;
+    body.new_method("__new__(cls, *args, **kwargs)", new)?;
     // asyncio's takes a selector; ours waits in its own way
     body.method("__init__(self, selector=None)", |_| Ok(Obj::none()))?;
     body.method("__repr__(self)", repr)?;

@@ -78,7 +78,7 @@ pub(super) fn init() -> R<()> {
     body.method("cancel(self)", cancel_timer)?;
     body.method("when(self)", when)?;
     // isinstance(timer, aioxide.Handle) holds as isinstance(timer, asyncio.Handle) does
-    TIMER_HANDLE.fill(body.build(&[&imports::ASYNCIO_TIMER_HANDLE])?);
+    TIMER_HANDLE.fill(body.build(&[&imports::ASYNCIO_TIMER_HANDLE, HANDLE.get()])?);
     let fields = [
         &CALLBACK,
         &ARGS,

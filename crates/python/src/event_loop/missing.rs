@@ -1,16 +1,22 @@
-//! What is not built yet, with an error that says so. Nothing here falls back to asyncio.
+//! What is not built yet: methods of asyncio's signature that say so. Nothing here falls back to asyncio.
+//!
+//! The signatures are those of the newest Python: what they have more than an older one's is keywords.
+//! As with asyncio's, wrong arguments are an error of the call, all else of the `await`.
 
 use crate::ffi::errors::not_implemented;
 use crate::ffi::pyclass::Body;
-use crate::ffi::{Args, Obj, R};
+use crate::ffi::{Args, Coroutine, R, Step};
 
 macro_rules! missing {
-    ($($sig:literal $name:literal,)*) => {
-        /// Adds a method for each that raises NotImplementedError.
+    ($($class:literal . $name:literal $params:literal,)*) => {
+        /// Adds a method for each that raises NotImplementedError when it is awaited.
         pub(super) fn add(body: &mut Body) -> R<()> {
             $(
-                body.async_method($sig, |_: &Args| -> R<Obj> {
-                    Err(not_implemented(concat!("aioxide does not implement loop.", $name, "() yet")))
+                body.async_method(concat!($name, $params), |_: &Args| {
+                    Coroutine::stepping(concat!($class, ".", $name), |_, _| {
+                        Step::Raise(not_implemented(concat!("aioxide does not implement loop.", $name, "() yet")))
+                    })
+                    .alloc()
                 })?;
             )*
             Ok(())
@@ -19,16 +25,35 @@ macro_rules! missing {
 }
 
 missing! {
-    "create_connection(self, protocol_factory, host=None, port=None, **kwargs)" "create_connection",
-    "create_server(self, protocol_factory, host=None, port=None, **kwargs)" "create_server",
-    "start_tls(self, transport, protocol, sslcontext, **kwargs)" "start_tls",
-    "sendfile(self, transport, file, offset=0, count=None, *, fallback=True)" "sendfile",
-    "create_unix_connection(self, protocol_factory, path=None, **kwargs)" "create_unix_connection",
-    "create_unix_server(self, protocol_factory, path=None, **kwargs)" "create_unix_server",
-    "connect_accepted_socket(self, protocol_factory, sock, **kwargs)" "connect_accepted_socket",
-    "create_datagram_endpoint(self, protocol_factory, local_addr=None, remote_addr=None, **kwargs)" "create_datagram_endpoint",
-    "connect_read_pipe(self, protocol_factory, pipe)" "connect_read_pipe",
-    "connect_write_pipe(self, protocol_factory, pipe)" "connect_write_pipe",
-    "subprocess_shell(self, protocol_factory, cmd, **kwargs)" "subprocess_shell",
-    "subprocess_exec(self, protocol_factory, *args, **kwargs)" "subprocess_exec",
+    "BaseEventLoop"."create_connection"
+        "(self, protocol_factory, host=None, port=None, *, ssl=None, family=0, proto=0, flags=0, sock=None, \
+          local_addr=None, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None, \
+          happy_eyeballs_delay=None, interleave=None, all_errors=False)",
+    "BaseEventLoop"."create_server"
+        "(self, protocol_factory, host=None, port=None, *, family=socket.AF_UNSPEC, flags=socket.AI_PASSIVE, \
+          sock=None, backlog=100, ssl=None, reuse_address=None, reuse_port=None, keep_alive=None, \
+          ssl_handshake_timeout=None, ssl_shutdown_timeout=None, start_serving=True)",
+    "BaseEventLoop"."start_tls"
+        "(self, transport, protocol, sslcontext, *, server_side=False, server_hostname=None, \
+          ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
+    "BaseEventLoop"."sendfile" "(self, transport, file, offset=0, count=None, *, fallback=True)",
+    "_UnixSelectorEventLoop"."create_unix_connection"
+        "(self, protocol_factory, path=None, *, ssl=None, sock=None, server_hostname=None, \
+          ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
+    "_UnixSelectorEventLoop"."create_unix_server"
+        "(self, protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, ssl_handshake_timeout=None, \
+          ssl_shutdown_timeout=None, start_serving=True, cleanup_socket=True)",
+    "BaseEventLoop"."connect_accepted_socket"
+        "(self, protocol_factory, sock, *, ssl=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
+    "BaseEventLoop"."create_datagram_endpoint"
+        "(self, protocol_factory, local_addr=None, remote_addr=None, *, family=0, proto=0, flags=0, \
+          reuse_port=None, allow_broadcast=None, sock=None)",
+    "BaseEventLoop"."connect_read_pipe" "(self, protocol_factory, pipe)",
+    "BaseEventLoop"."connect_write_pipe" "(self, protocol_factory, pipe)",
+    "BaseEventLoop"."subprocess_shell"
+        "(self, protocol_factory, cmd, *, stdin=-1, stdout=-1, stderr=-1, universal_newlines=False, shell=True, \
+          bufsize=0, encoding=None, errors=None, text=None, **kwargs)",
+    "BaseEventLoop"."subprocess_exec"
+        "(self, protocol_factory, program, *args, stdin=-1, stdout=-1, stderr=-1, universal_newlines=False, \
+          shell=False, bufsize=0, encoding=None, errors=None, text=None, **kwargs)",
 }

@@ -602,6 +602,8 @@ fn mark_async(function: &Obj, sig: &str) -> R<()> {
         return mark.call(&[function]).map(drop);
     }
     let namespace = Obj::dict()?;
+    // what defaults name
+    namespace.dict_set(&Obj::interned("socket")?, &Obj::import("socket")?)?;
     let source = Obj::str(&format!("async def {sig}: pass"))?;
     Obj::import("builtins")?
         .getattr_str("exec")?

@@ -563,6 +563,18 @@ impl Obj {
         Ok(Some(unsafe { Obj::borrowed_unchecked(found) }))
     }
 
+    /// `self.pop(key, None)` for a dict.
+    pub(crate) fn dict_discard(&self, key: &Obj) -> R<()> {
+        // SAFETY: alive; a non-dict raises SystemError.
+        unsafe {
+            match c::PyDict_Contains(self.as_ptr(), key.as_ptr()) {
+                0 => Ok(()),
+                1 => check(c::PyDict_DelItem(self.as_ptr(), key.as_ptr())),
+                _ => Err(Raised::set()),
+            }
+        }
+    }
+
     /// `set(items)`
     pub(crate) fn set(items: &[Obj]) -> R<Obj> {
         // SAFETY: a fresh set.

@@ -95,6 +95,12 @@ impl Body {
     pub(crate) fn async_method(&mut self, sig: &str, imp: Imp) -> R<()> {
         self.function(sig, imp, Kind::Async)
     }
+    /// `__new__`: a static method, whose first argument is the class.
+    pub(crate) fn new_method(&mut self, sig: &str, imp: Imp) -> R<()> {
+        let new = function::make(sig, self.module, Some(self.name), imp, Kind::Plain)?;
+        let staticmethod = Obj::import("builtins")?.getattr_str("staticmethod")?;
+        self.attribute("__new__", &staticmethod.call(&[&new])?)
+    }
     fn function(&mut self, sig: &str, imp: Imp, kind: Kind) -> R<()> {
         let name = sig.split('(').next().unwrap_or_default();
         let function = function::make(sig, self.module, Some(self.name), imp, kind)?;

@@ -12,8 +12,9 @@
 //! 3. `count` is how many are inside; whoever came in goes out, however its wait ends.
 
 use super::condition::Condition;
+use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
-use crate::ffi::errors::{raise, raise_new, value_error};
+use crate::ffi::errors::{raise, raise_new, type_error, value_error};
 use crate::ffi::{
     Args, Class, ClassCell, Co, Coroutine, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, WeakRefs,
 };
@@ -278,9 +279,30 @@ fn set_state(this: &Own<Barrier>, value: Option<&Obj>) -> R<()> {
     Ok(())
 }
 
+fn set_count(this: &Own<Barrier>, value: Option<&Obj>) -> R<()> {
+    this.count.set(value.map_or(Ok(0), Obj::to_i64)?);
+    Ok(())
+}
+
+fn set_condition(this: &Own<Barrier>, value: Option<&Obj>) -> R<()> {
+    let condition = value.and_then(|value| Condition::class().instance(value));
+    let Some(condition) = condition else {
+        return Err(type_error("_cond must be a Condition"));
+    };
+    this.condition.put(Some(condition.clone()));
+    Ok(())
+}
+
 impl Bound for Barrier {
     fn bound(&self) -> &LoopBound {
         &self.loop_
+    }
+}
+
+impl Copied for Barrier {
+    const STATE: &'static [&'static str] = &["_loop", "_cond", "_parties", "_state", "_count"];
+    fn dict(&self) -> &Slot {
+        &self.dict
     }
 }
 
@@ -309,10 +331,15 @@ impl Class for Barrier {
         slots.get(c"parties", |this| this.parties.object());
         slots.get(c"n_waiting", |this| Obj::int(this.n_waiting()));
         slots.get(c"broken", |this| Ok(Obj::bool(this.state.get() == State::Broken)));
-        slots.get(c"_parties", |this| this.parties.object());
-        slots.get(c"_count", |this| Obj::int(this.count.get()));
-        slots.get(c"_cond", |this| Ok(this.condition()?.into_obj()));
+        slots.get_set(
+            c"_parties",
+            |this| this.parties.object(),
+            |this, value| this.parties.assign(value),
+        );
+        slots.get_set(c"_count", |this| Obj::int(this.count.get()), set_count);
+        slots.get_set(c"_cond", |this| Ok(this.condition()?.into_obj()), set_condition);
         slots.get_set(c"_state", state, set_state);
+        copying::slots(slots)?;
         loop_bound::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {

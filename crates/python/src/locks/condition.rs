@@ -9,11 +9,12 @@
 //!    program puts others.
 
 use super::context_manager::{self, ContextManager};
+use super::copying::{self, Copied};
 use super::lock::{self, Lock};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::Waiters;
 use crate::ffi::coroutine::StepFn;
-use crate::ffi::errors::{raise, runtime_error};
+use crate::ffi::errors::{attribute_error, raise, runtime_error};
 use crate::ffi::object::exact_number;
 use crate::ffi::{
     Args, Class, ClassCell, Co, Coroutine, Obj, Own, R, Slot, Slots, Visitor, WeakRefs, exceptions,
@@ -31,7 +32,7 @@ pub(crate) struct Condition {
     loop_: LoopBound,
     waiters: Waiters,
     lock: Slot,
-    /// Rule 3: what a program has put. Empty: the lock's own.
+    /// Rule 3. Empty: those of an exact Lock.
     acquire: Slot,
     release: Slot,
     locked: Slot,
@@ -71,6 +72,20 @@ impl Own<Condition> {
         }
         let lock = Lock::class().take_exact(self.lock.get_or_none()).ok()?;
         lock.is_plain().then_some(lock)
+    }
+
+    /// Uses `lock` from now on. Rule 3: an exact Lock's methods are looked up when somebody asks.
+    fn take(&self, lock: Obj) -> R<()> {
+        let exact = Lock::class().is_exact(&lock);
+        for (place, name) in [
+            (&self.locked, &names::LOCKED),
+            (&self.acquire, &names::ACQUIRE),
+            (&self.release, &names::RELEASE),
+        ] {
+            place.put(if exact { None } else { Some(lock.getattr(name)?) });
+        }
+        self.lock.set(lock);
+        Ok(())
     }
 
     /// `self.locked()`
@@ -257,16 +272,7 @@ fn init(args: &Args) -> R<Obj> {
         Some(lock) => lock.clone(),
         None => Lock::class().alloc(Lock::default())?.into_obj(),
     };
-    // asyncio takes them out of the lock here, so that a wrong one is an error here
-    if !Lock::class().is_exact(&lock) {
-        for name in [&names::LOCKED, &names::ACQUIRE, &names::RELEASE] {
-            lock.getattr(name)?;
-        }
-    }
-    this.lock.set(lock);
-    for place in [&this.acquire, &this.release, &this.locked] {
-        place.put(None);
-    }
+    this.take(lock)?;
     this.waiters.adopt(None);
     Ok(Obj::none())
 }
@@ -308,10 +314,43 @@ fn repr(this: &Own<Condition>) -> R<Obj> {
 }
 
 /// Rule 3.
+fn rule_3(slots: &mut Slots<Condition>) {
+    slots.get_set(
+        c"locked",
+        |this| attribute(this, &this.locked, &names::LOCKED),
+        |this, value| put(&this.locked, value),
+    );
+    slots.get_set(
+        c"acquire",
+        |this| attribute(this, &this.acquire, &names::ACQUIRE),
+        |this, value| put(&this.acquire, value),
+    );
+    slots.get_set(
+        c"release",
+        |this| attribute(this, &this.release, &names::RELEASE),
+        |this, value| put(&this.release, value),
+    );
+}
+
+fn put(place: &Slot, value: Option<&Obj>) -> R<()> {
+    place.put(value.cloned());
+    Ok(())
+}
+
 fn attribute(this: &Own<Condition>, place: &Slot, name: &Obj) -> R<Obj> {
-    match place.get() {
-        Some(value) => Ok(value),
-        None => this.lock.get_or_none().getattr(name),
+    if let Some(value) = place.get() {
+        return Ok(value);
+    }
+    match Lock::class().exact(&this.lock.get_or_none()) {
+        Some(lock) => lock.obj().getattr(name),
+        None => Err(attribute_error(&name.to_string()?)),
+    }
+}
+
+impl Copied for Condition {
+    const STATE: &'static [&'static str] = &["_loop", "_lock", "_waiters"];
+    fn dict(&self) -> &Slot {
+        &self.dict
     }
 }
 
@@ -341,27 +380,13 @@ impl Class for Condition {
         if version::SINCE_313.get() {
             slots.method("_notify(self, n)", notify_unchecked)?;
         }
-        macro_rules! rule_3 {
-            ($attribute:literal, $field:ident, $name:ident) => {
-                slots.get_set(
-                    $attribute,
-                    |this| attribute(this, &this.$field, &names::$name),
-                    |this, value| {
-                        this.$field.put(value.cloned());
-                        Ok(())
-                    },
-                );
-            };
-        }
-        rule_3!(c"locked", locked, LOCKED);
-        rule_3!(c"acquire", acquire, ACQUIRE);
-        rule_3!(c"release", release, RELEASE);
+        rule_3(slots);
         slots.get_set(
             c"_lock",
             |this| Ok(this.lock.get_or_none()),
-            |this, value| {
-                this.lock.put(value.cloned());
-                Ok(())
+            |this, value| match value {
+                Some(lock) => this.take(lock.clone()),
+                None => Err(attribute_error("_lock")),
             },
         );
         slots.get_set(
@@ -373,6 +398,7 @@ impl Class for Condition {
             },
         );
         loop_bound::slots(slots)?;
+        copying::slots(slots)?;
         context_manager::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {

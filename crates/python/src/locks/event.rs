@@ -3,6 +3,7 @@
 //! Rule: `set()` wakes everybody who waits at that moment. They leave the queue themselves, and return
 //! True even if the event has been cleared before they run.
 
+use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::{self, SELF, START, Waiters, owner};
 use crate::ffi::object::TRUE;
@@ -113,6 +114,13 @@ fn repr(this: &Own<Event>) -> R<Obj> {
     )
 }
 
+impl Copied for Event {
+    const STATE: &'static [&'static str] = &["_loop", "_waiters", "_value"];
+    fn dict(&self) -> &Slot {
+        &self.dict
+    }
+}
+
 static CLASS: ClassCell<Event> = ClassCell::new();
 
 impl Class for Event {
@@ -141,6 +149,7 @@ impl Class for Event {
                 Ok(())
             },
         );
+        copying::slots(slots)?;
         loop_bound::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {

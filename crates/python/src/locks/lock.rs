@@ -7,6 +7,7 @@
 //!    free, it wakes the next one, for it may have been the one that was woken.
 
 use super::context_manager::{self, ContextManager};
+use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::{self, SELF, START, Waiters, owner};
 use crate::ffi::coroutine::StepFn;
@@ -153,6 +154,13 @@ fn repr(this: &Own<Lock>) -> R<Obj> {
     )
 }
 
+impl Copied for Lock {
+    const STATE: &'static [&'static str] = &["_loop", "_waiters", "_locked"];
+    fn dict(&self) -> &Slot {
+        &self.dict
+    }
+}
+
 static CLASS: ClassCell<Lock> = ClassCell::new();
 
 impl Class for Lock {
@@ -182,6 +190,7 @@ impl Class for Lock {
             },
         );
         loop_bound::slots(slots)?;
+        copying::slots(slots)?;
         context_manager::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {

@@ -8,6 +8,7 @@
 //!    cancelled). Since 3.13: as many as there are units.
 
 use super::context_manager::{self, ContextManager};
+use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::{self, SELF, START, Waiters, owner};
 use crate::ffi::coroutine::StepFn;
@@ -207,6 +208,13 @@ fn repr(this: &Own<Semaphore>) -> R<Obj> {
     )
 }
 
+impl Copied for Semaphore {
+    const STATE: &'static [&'static str] = &["_loop", "_waiters", "_value"];
+    fn dict(&self) -> &Slot {
+        &self.dict
+    }
+}
+
 static CLASS: ClassCell<Semaphore> = ClassCell::new();
 
 impl Class for Semaphore {
@@ -240,6 +248,7 @@ impl Class for Semaphore {
             },
         );
         loop_bound::slots(slots)?;
+        copying::slots(slots)?;
         context_manager::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {
@@ -283,6 +292,13 @@ fn bounded_release(args: &Args) -> R<Obj> {
     Ok(Obj::none())
 }
 
+impl Copied for BoundedSemaphore {
+    const STATE: &'static [&'static str] = &["_loop", "_waiters", "_value", "_bound_value"];
+    fn dict(&self) -> &Slot {
+        &self.semaphore.dict
+    }
+}
+
 static BOUNDED: ClassCell<BoundedSemaphore> = ClassCell::new();
 
 impl Class for BoundedSemaphore {
@@ -301,7 +317,7 @@ impl Class for BoundedSemaphore {
             |this| this.bound.object(),
             |this, value| this.bound.assign(value),
         );
-        Ok(())
+        copying::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {
         self.semaphore.visit(visitor);

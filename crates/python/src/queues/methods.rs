@@ -3,11 +3,12 @@
 use super::order::Order;
 use super::queue::Queue;
 use super::{order, waiting};
-use crate::ffi::errors::attribute_error;
-use crate::ffi::{Args, Obj, Own, R, Slots};
+use crate::ffi::errors::{attribute_error, type_error};
+use crate::ffi::{Args, Class, Obj, Own, R, Slots};
 use crate::imports::names;
-use crate::locks::loop_bound;
+use crate::locks::event::Event;
 use crate::locks::waiters::{Waiters, wake};
+use crate::locks::{copying, loop_bound};
 
 /// Everything that a Queue has. The derived classes override `_init`, `_put` and `_get`.
 pub(super) fn slots(slots: &mut Slots<Queue>) -> R<()> {
@@ -45,6 +46,7 @@ pub(super) fn slots(slots: &mut Slots<Queue>) -> R<()> {
         Ok(Obj::none())
     })?;
     attributes(slots);
+    copying::slots(slots)?;
     loop_bound::slots(slots)
 }
 
@@ -88,10 +90,21 @@ fn attributes(slots: &mut Slots<Queue>) {
             Ok(())
         },
     );
-    slots.get(c"_finished", |this| match this.finished.get() {
-        Some(finished) => Ok(finished.into_obj()),
-        None => Err(attribute_error("_finished")),
-    });
+    slots.get_set(
+        c"_finished",
+        |this| match this.finished.get() {
+            Some(finished) => Ok(finished.into_obj()),
+            None => Err(attribute_error("_finished")),
+        },
+        |this, value| {
+            let event = value.and_then(|value| Event::class().instance(value));
+            let Some(event) = event else {
+                return Err(type_error("_finished must be an Event"));
+            };
+            this.finished.put(Some(event.clone()));
+            Ok(())
+        },
+    );
     slots.get_set(
         c"_is_shutdown",
         |this| Ok(Obj::bool(this.is_shutdown.get())),

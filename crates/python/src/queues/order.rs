@@ -5,9 +5,11 @@
 //! to stand that.
 
 use super::queue::Queue;
+use crate::ffi::function::Imp;
 use crate::ffi::{Args, Class, ClassCell, Obj, Own, R, Slots, Visitor};
 use crate::imports::{self, names};
 use std::ffi::CStr;
+use std::marker::PhantomData;
 
 /// Whose hooks a queue has.
 #[derive(Clone, Copy, PartialEq)]
@@ -103,54 +105,82 @@ fn init_list(args: &Args) -> R<Obj> {
     Ok(Obj::none())
 }
 
-/// A class that differs from `Queue` in its hooks alone.
-macro_rules! derived_queue {
-    ($(#[$doc:meta])* $class:ident, $cell:ident, $name:literal, put: $put:expr, get: $get:expr) => {
-        $(#[$doc])*
-        #[repr(C)]
-        #[derive(Default)]
-        pub(crate) struct $class {
-            queue: Queue,
-        }
-
-        crate::ffi::class::extends!($class, Queue, queue);
-
-        static $cell: ClassCell<$class> = ClassCell::new();
-
-        impl Class for $class {
-            const NAME: &'static CStr = $name;
-            const DICT: Option<usize> = Queue::DICT;
-            const WEAKREFS: Option<usize> = Queue::WEAKREFS;
-
-            fn class() -> &'static ClassCell<$class> {
-                &$cell
-            }
-            fn slots(slots: &mut Slots<$class>) -> R<()> {
-                slots.new_only();
-                slots.method("_init(self, maxsize)", init_list)?;
-                slots.method("_put(self, item)", $put)?;
-                slots.method("_get(self)", $get)
-            }
-            fn visit(&self, visitor: &mut Visitor) {
-                self.queue.visit(visitor);
-            }
-            fn clear(&self) {
-                self.queue.clear();
-            }
-        }
-    };
+/// What the hooks of a derived class do.
+pub(crate) trait Discipline: Default + 'static {
+    /// The class's name.
+    const NAME: &'static CStr;
+    /// `_put(item)`
+    const PUT: Imp;
+    /// `_get()`
+    const GET: Imp;
+    /// Where its type object is kept.
+    fn cell() -> &'static ClassCell<Derived<Self>>;
 }
 
-derived_queue!(
-    /// The struct behind `asyncio.LifoQueue`.
-    LifoQueue, LIFO, c"asyncio.queues.LifoQueue",
-    put: append,
-    get: |args| args.this::<Queue>()?.items.pop()
-);
+/// A class that differs from `Queue` in its hooks alone.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Derived<D: Discipline> {
+    queue: Queue,
+    discipline: PhantomData<D>,
+}
 
-derived_queue!(
-    /// The struct behind `asyncio.PriorityQueue`.
-    PriorityQueue, PRIORITY, c"asyncio.queues.PriorityQueue",
-    put: |args| push(args.this::<Queue>()?, args.req(1)?).map(|()| Obj::none()),
-    get: |args| pop(args.this::<Queue>()?)
-);
+impl<D: Discipline> Class for Derived<D> {
+    const NAME: &'static CStr = D::NAME;
+    const DICT: Option<usize> = Queue::DICT;
+    const WEAKREFS: Option<usize> = Queue::WEAKREFS;
+
+    fn class() -> &'static ClassCell<Derived<D>> {
+        D::cell()
+    }
+    fn slots(slots: &mut Slots<Derived<D>>) -> R<()> {
+        slots.new_only();
+        slots.method("_init(self, maxsize)", init_list)?;
+        slots.method("_put(self, item)", D::PUT)?;
+        slots.method("_get(self)", D::GET)
+    }
+    fn visit(&self, visitor: &mut Visitor) {
+        self.queue.visit(visitor);
+    }
+    fn clear(&self) {
+        self.queue.clear();
+    }
+}
+
+/// The last item first.
+#[derive(Default)]
+pub(crate) struct Lifo;
+
+static LIFO: ClassCell<Derived<Lifo>> = ClassCell::new();
+
+impl Discipline for Lifo {
+    const NAME: &'static CStr = c"asyncio.queues.LifoQueue";
+    const PUT: Imp = append;
+    const GET: Imp = |args| args.this::<Queue>()?.items.pop();
+    fn cell() -> &'static ClassCell<Derived<Lifo>> {
+        &LIFO
+    }
+}
+
+/// The smallest item first.
+#[derive(Default)]
+pub(crate) struct Priority;
+
+static PRIORITY: ClassCell<Derived<Priority>> = ClassCell::new();
+
+impl Discipline for Priority {
+    const NAME: &'static CStr = c"asyncio.queues.PriorityQueue";
+    const PUT: Imp = |args| push(args.this::<Queue>()?, args.req(1)?).map(|()| Obj::none());
+    const GET: Imp = |args| pop(args.this::<Queue>()?);
+    fn cell() -> &'static ClassCell<Derived<Priority>> {
+        &PRIORITY
+    }
+}
+
+/// `asyncio.LifoQueue`
+pub(crate) type LifoQueue = Derived<Lifo>;
+/// `asyncio.PriorityQueue`
+pub(crate) type PriorityQueue = Derived<Priority>;
+
+crate::ffi::class::extends!(LifoQueue, Queue, queue);
+crate::ffi::class::extends!(PriorityQueue, Queue, queue);

@@ -13,6 +13,7 @@ use crate::deque::Deque;
 use crate::ffi::errors::value_error;
 use crate::ffi::{Class, ClassCell, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, WeakRefs};
 use crate::imports::{self, names};
+use crate::locks::copying::Copied;
 use crate::locks::event::Event;
 use crate::locks::loop_bound::{Bound, LoopBound};
 use crate::locks::waiters::Waiters;
@@ -168,6 +169,22 @@ impl Own<Queue> {
 impl Bound for Queue {
     fn bound(&self) -> &LoopBound {
         &self.loop_
+    }
+}
+
+impl Copied for Queue {
+    const STATE: &'static [&'static str] = &[
+        "_loop",
+        "_maxsize",
+        "_getters",
+        "_putters",
+        "_unfinished_tasks",
+        "_finished",
+        "_is_shutdown",
+        "_queue",
+    ];
+    fn dict(&self) -> &Slot {
+        &self.dict
     }
 }
 

@@ -32,7 +32,10 @@ impl Class for EagerFactory {
     }
     fn slots(slots: &mut Slots<EagerFactory>) -> R<()> {
         slots.no_new();
-        slots.call("(self, loop, coro, *, name=None, context=None, **kwargs)", call)
+        slots.call(
+            "(self, loop, coro, *, eager_start=True, name=None, context=None, **kwargs)",
+            call,
+        )
     }
     fn visit(&self, visitor: &mut Visitor) {
         self.constructor.visit(visitor);

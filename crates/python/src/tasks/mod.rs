@@ -51,7 +51,7 @@ pub(crate) fn register(module: &Obj) -> R<()> {
             Plain,
         )
     };
-    let eager = "eager_task_factory(loop, coro, *, name=None, context=None, **kwargs)";
+    let eager = "eager_task_factory(loop, coro, *, eager_start=True, name=None, context=None, **kwargs)";
     let create_eager = "create_eager_task_factory(custom_task_constructor)";
     visible::init()?;
     as_completed::register()?;

@@ -213,7 +213,7 @@ fn wrap_awaitable(object: &Obj) -> R<Obj> {
     imports::WRAP_AWAITABLE.call(&[object])
 }
 
-/// `asyncio.eager_task_factory(loop, coro, *, name=None, context=None)`
+/// `asyncio.eager_task_factory(loop, coro, *, eager_start=True, name=None, context=None, **kwargs)`
 pub(crate) fn eager_task_factory(args: &Args) -> R<Obj> {
     construct_eagerly(Task::class().get(), args, 0)
 }
@@ -227,12 +227,11 @@ pub(crate) fn create_eager_task_factory(args: &Args) -> R<Obj> {
 pub(crate) fn construct_eagerly(constructor: &Obj, args: &Args, at: usize) -> R<Obj> {
     let kwargs = args.kwargs().cloned().map_or_else(Obj::dict, Ok)?;
     kwargs.dict_set(&names::LOOP, args.req(at)?)?;
-    if kwargs.dict_get(&names::EAGER_START)?.is_none() {
-        kwargs.dict_set(&names::EAGER_START, &Obj::bool(true))?;
-    }
+    let eagerly = Obj::bool(true);
     for (key, value) in [
-        (&names::NAME, args.get(at + 2)),
-        (&names::CONTEXT, args.get(at + 3)),
+        (&names::EAGER_START, args.get(at + 2).or(Some(&eagerly))),
+        (&names::NAME, args.get(at + 3)),
+        (&names::CONTEXT, args.get(at + 4)),
     ] {
         if let Some(value) = value {
             kwargs.dict_set(key, value)?;
