@@ -222,7 +222,8 @@ fn during(raised: Raised, handled: Option<Obj>) -> Raised {
 fn result_or_timeout(fut: &Obj) -> R<Obj> {
     match waiting::result(fut) {
         Err(raised) if raised.matches(&imports::CANCELLED_ERROR) => {
-            Err(waiting::timed_out(Some(&raised.take())))
+            let cancelled = raised.take();
+            Err(during(waiting::timed_out(Some(&cancelled)), Some(cancelled)))
         }
         result => result,
     }
