@@ -20,9 +20,27 @@
 //!
 //! Must never: put anything else there; a reader follows these pointers without asking.
 
+use super::class::body_offset;
 use super::object::Obj;
+use crate::tasks::task::layout;
 use pyo3::ffi as c;
 use std::cell::Cell;
+
+/// Size, name, awaited_by, is_task, awaited_by_is_set, coro, node.
+const OURS: [usize; 7] = [
+    168,
+    body_offset() + layout::NAME,
+    body_offset() + layout::AWAITED_BY,
+    body_offset() + layout::IS_TASK,
+    body_offset() + layout::AWAITED_BY_IS_SET,
+    body_offset() + layout::CORO,
+    body_offset() + layout::LINKS,
+];
+const _: () = assert!(body_offset() + layout::SIZE >= OURS[0]);
+#[cfg(all(target_pointer_width = "64", not(Py_GIL_DISABLED)))]
+const _: () = assert!(
+    OURS[1] == 136 && OURS[2] == 96 && OURS[3] == 108 && OURS[4] == 109 && OURS[5] == 128 && OURS[6] == 152
+);
 
 /// A pointer for readers in other processes. We only ever write it; what it points to is kept elsewhere.
 #[repr(transparent)]
@@ -125,10 +143,9 @@ mod place {
     target_pointer_width = "64"
 ))]
 mod place {
-    use super::super::class::body_offset;
+    use super::OURS;
     use crate::ffi::{Obj, R};
     use crate::imports;
-    use crate::tasks::task::layout;
     use pyo3::ffi as c;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
@@ -147,18 +164,6 @@ mod place {
     const WORDS: usize = 13;
     const TASK: usize = 0;
     const THREAD: usize = 9;
-
-    /// Size, name, awaited_by, is_task, awaited_by_is_set, coro, node.
-    const OURS: [usize; 7] = [
-        168,
-        body_offset() + layout::NAME,
-        body_offset() + layout::AWAITED_BY,
-        body_offset() + layout::IS_TASK,
-        body_offset() + layout::AWAITED_BY_IS_SET,
-        body_offset() + layout::CORO,
-        body_offset() + layout::LINKS,
-    ];
-    const _: () = assert!(body_offset() + layout::SIZE >= OURS[0]);
 
     /// A field of this thread's state.
     #[inline(always)]
