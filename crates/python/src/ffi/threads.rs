@@ -68,3 +68,18 @@ pub(crate) fn watch_forks() {
         libc::pthread_atfork(None, None, Some(child));
     }
 }
+
+/// Runs `f`, which may come back here: RecursionError when it is too deep.
+#[inline]
+pub(crate) fn recursive<T>(f: impl FnOnce() -> R<T>) -> R<T> {
+    // SAFETY: the GIL is held; entered and left in pairs, also when `f` fails.
+    unsafe {
+        // (any value but zero is a failure here)
+        if c::Py_EnterRecursiveCall(c" while cancelling".as_ptr()) != 0 {
+            return Err(super::Raised::set());
+        }
+        let result = f();
+        c::Py_LeaveRecursiveCall();
+        result
+    }
+}

@@ -26,7 +26,9 @@ pub(crate) fn current_task(args: &Args) -> R<Obj> {
 
 /// The current task of `loop_`, ours or not.
 pub(crate) fn current(loop_: &Obj) -> R<Option<Obj>> {
+    // (in a forked child the parent's step is not ours)
     if let Some(core) = core::of(loop_)
+        && core.forks.get() == crate::ffi::threads::fork_epoch()
         && let Some(task) = core.current.get()
     {
         return Ok(Some(task.into_obj()));
@@ -48,7 +50,7 @@ fn foreign_current(loop_: &Obj) -> R<Option<Obj>> {
 /// Our loop is being hashed: whoever does it may be about to look for its current task.
 #[cfg(not(Py_3_14))]
 pub(crate) fn publish(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
-    if core.published.get() {
+    if core.published.get() || core.forks.get() != crate::ffi::threads::fork_epoch() {
         return Ok(());
     }
     let Some(task) = core.current.get() else {

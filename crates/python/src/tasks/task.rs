@@ -150,8 +150,9 @@ impl Own<Task> {
             return Ok(false);
         }
         self.cancels.set(self.cancels.get() + 1);
+        // Tasks may wait for each other in a long row, or in a ring.
         if let Some(waiter) = self.waiter.get()
-            && cancel_waiter(&waiter, message)?
+            && crate::ffi::threads::recursive(|| cancel_waiter(&waiter, message))?
         {
             return Ok(true);
         }
