@@ -28,6 +28,7 @@ imports! {
     QUEUE_FULL = "asyncio.queues"."QueueFull";
     GET_RUNNING_LOOP = "_asyncio"."_get_running_loop";
     SET_RUNNING_LOOP = "_asyncio"."_set_running_loop";
+    GATHERING_FUTURE = "asyncio.tasks"."_GatheringFuture";
     C_FUTURE = "_asyncio"."Future";
     C_TASK = "_asyncio"."Task";
     ENTER_TASK = "_asyncio"."_enter_task";

@@ -87,9 +87,10 @@ fn extra(this: &Own<Future>, field: fn(&super::future::Extra) -> &Slot) -> R<Obj
 /// `__class__` is asyncio's own class, so that `isinstance(x, asyncio.Future)` holds for everybody,
 /// also for those who imported it before us. A derived class is itself.
 fn class(this: &Own<Future>) -> R<Obj> {
-    let plain = this.is_exact() || crate::tasks::gather::Gathering::class().is_exact(this.obj());
-    Ok(if plain {
+    Ok(if this.is_exact() {
         imports::C_FUTURE.clone()
+    } else if crate::tasks::gather::Gathering::class().is_exact(this.obj()) {
+        imports::GATHERING_FUTURE.clone()
     } else if crate::tasks::Task::class().is_exact(this.obj()) {
         imports::C_TASK.clone()
     } else {
