@@ -319,7 +319,7 @@ class _Generator:
         return ["set_result", self.rng.randrange(self.futures), self.rng.randrange(9)]
 
     def op_set_exc(self, depth: int) -> Op:
-        kinds = (*self.exceptions, "StopIteration", "SubStop", "class", "bad")
+        kinds = (*self.exceptions, "StopIteration", "class")
         return ["set_exc", self.rng.randrange(self.futures), self.rng.choice(kinds)]
 
     def op_add_cb(self, depth: int) -> Op:
