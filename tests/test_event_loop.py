@@ -132,7 +132,7 @@ def test_timer_handle(aio, loop):
     assert timer <= later
     assert later > timer
     assert later >= timer
-    assert timer == timer  # noqa: PLR0124
+    assert timer == timer
     assert timer != later
     assert hash(timer) == hash(when)
     assert re.match(r"<TimerHandle when=[\d.]+ callback\(\) at ", repr(timer))
@@ -383,7 +383,10 @@ def test_getaddrinfo(aio, loop):
         assert await loop.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
         with pytest.raises(socket.gaierror):
             await loop.getaddrinfo("no such host at all", 80)
-        assert await loop.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV) == ("127.0.0.1", "80")
+        assert await loop.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV) == (
+            "127.0.0.1",
+            "80",
+        )
 
     loop.run_until_complete(main())
     loop.run_until_complete(loop.shutdown_default_executor())
@@ -436,7 +439,12 @@ def test_debug_refuses_coroutines(aio, debug):
     async def coroutine() -> None:
         pass
 
-    for call in (debug.call_soon, debug.call_soon_threadsafe, lambda f: debug.call_later(1, f), lambda f: debug.call_at(1, f)):
+    for call in (
+        debug.call_soon,
+        debug.call_soon_threadsafe,
+        lambda f: debug.call_later(1, f),
+        lambda f: debug.call_at(1, f),
+    ):
         with pytest.raises(TypeError, match=r"coroutines cannot be used with call_"):
             call(coroutine)
         with pytest.raises(TypeError, match=r"a callable object was expected by call_\w+\(\), got 5"):
@@ -448,7 +456,11 @@ def test_debug_checks_the_thread(aio, debug):
     errors: list[str] = []
 
     def elsewhere() -> None:
-        for call in (lambda: debug.call_soon(print), lambda: debug.call_later(1, print), lambda: debug.call_at(1, print)):
+        for call in (
+            lambda: debug.call_soon(print),
+            lambda: debug.call_later(1, print),
+            lambda: debug.call_at(1, print),
+        ):
             try:
                 call()
             except RuntimeError as error:
@@ -475,8 +487,12 @@ def test_debug_slow_callback(aio, debug, caplog):
     debug.run_until_complete(slow())
     messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(messages) == 2
-    assert re.match(r"Executing <Handle test_debug_slow_callback.<locals>.sleepy\(\) at .* took 0\.0\d+ seconds", messages[0])
-    assert re.match(r"Executing <Task finished name='.*' coro=<test_debug_slow_callback.<locals>.slow\(\) done, ", messages[1])
+    assert re.match(
+        r"Executing <Handle test_debug_slow_callback.<locals>.sleepy\(\) at .* took 0\.0\d+ seconds", messages[0]
+    )
+    assert re.match(
+        r"Executing <Task finished name='.*' coro=<test_debug_slow_callback.<locals>.slow\(\) done, ", messages[1]
+    )
     assert re.search(r" took 0\.0\d+ seconds$", messages[1])
 
 
@@ -496,7 +512,12 @@ def test_debug_origin_tracking(aio, debug):
     spin(debug)
     assert seen == [10]
     assert sys.get_coroutine_origin_tracking_depth() == depth
-    debug.call_soon(lambda: (debug.set_debug(False), debug.call_soon(lambda: seen.append(sys.get_coroutine_origin_tracking_depth()))))
+    debug.call_soon(
+        lambda: (
+            debug.set_debug(False),
+            debug.call_soon(lambda: seen.append(sys.get_coroutine_origin_tracking_depth())),
+        )
+    )
     spin(debug)
     assert seen == [10, depth]
 
@@ -505,7 +526,9 @@ def test_debug_environment(aio):
     from tests.support import python
 
     for value, expected in (("1", "True"), ("", "False")):
-        done = python("loop = aio.new_event_loop(); print(loop.get_debug()); loop.close()", env={"PYTHONASYNCIODEBUG": value})
+        done = python(
+            "loop = aio.new_event_loop(); print(loop.get_debug()); loop.close()", env={"PYTHONASYNCIODEBUG": value}
+        )
         assert done.stdout.strip() == expected
 
 

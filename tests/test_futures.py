@@ -97,7 +97,10 @@ def test_stop_iteration(aio, loop):
         assert not future.done()
     else:
         future.set_exception(StopIteration("x"))
-        assert str(future.exception()) == "StopIteration interacts badly with generators and cannot be raised into a Future"
+        assert (
+            str(future.exception())
+            == "StopIteration interacts badly with generators and cannot be raised into a Future"
+        )
         assert type(future.exception().__cause__) is StopIteration
 
 

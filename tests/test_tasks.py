@@ -192,7 +192,8 @@ def test_repr(aio):
         assert re.fullmatch(rf"<Task pending name='t' coro=<waits\(\) running at {place}>>", repr(task))
         await aio.sleep(0)
         assert re.fullmatch(
-            rf"<Task pending name='t' coro=<waits\(\) running at {place}> wait_for=<Future pending cb=\[.*\]>>", repr(task)
+            rf"<Task pending name='t' coro=<waits\(\) running at {place}> wait_for=<Future pending cb=\[.*\]>>",
+            repr(task),
         )
         task.add_done_callback(print)
         assert " cb=[print()]>" in repr(task)
@@ -275,7 +276,10 @@ def test_wrong_things_to_await(aio):
         cases = [
             (Yields(5), "Task got bad yield: 5"),
             (Yields(future), "yield was used instead of yield from in task <Task .* with <Future pending>"),
-            (Yields(x for x in ()), "yield was used instead of yield from for generator in task <Task .* with <generator"),
+            (
+                Yields(x for x in ()),
+                "yield was used instead of yield from for generator in task <Task .* with <generator",
+            ),
             (me, "Task cannot await on itself: <Task pending"),
             (Yields(me), "Task cannot await on itself: <Task pending"),
         ]
