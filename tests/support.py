@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,6 @@ def python(source: str, *args: str, env: dict[str, str] | None = None, timeout: 
 def interpreter(*args: str, env: dict[str, str] | None = None, timeout: float = 50, **kwargs: Any) -> Any:
     kwargs.setdefault("check", False)
     environment = {**os.environ, **(env or {})}
-    environment.pop("PYTHONASYNCIODEBUG", None) if not env or "PYTHONASYNCIODEBUG" not in env else None
     return subprocess.run(
         [sys.executable, *args],
         cwd=kwargs.pop("cwd", ROOT),
@@ -94,13 +93,3 @@ def succeeds(source: str, *args: str, **kwargs: Any) -> str:
     done = python(source, *args, **kwargs)
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Poll from a thread that is not the loop's."""
-    import time
-
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "this never came true"
-        time.sleep(0.001)

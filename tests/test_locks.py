@@ -1,10 +1,11 @@
-"""What locks promise beyond CPython's own tests: programs reach into them, override them, copy them."""
+"""Lock, Event, Condition, Semaphore, BoundedSemaphore, Barrier: what they do, and that programs may reach into them."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 import math
+import re
 import weakref
 from collections import deque
 from typing import Any
@@ -12,6 +13,469 @@ from typing import Any
 import pytest
 
 from tests.support import run, run_hops
+
+SIMPLE = ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore")
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_made_outside_a_loop(aio, name):
+    """They belong to the loop that first makes them wait."""
+    thing = getattr(aio, name)()
+
+    async def wait() -> None:
+        if name == "Event":
+            task = aio.create_task(thing.wait())
+            await aio.sleep(0)
+            thing.set()
+            await task
+            thing.clear()
+        else:
+            async with thing:
+                task = aio.create_task(thing.acquire())
+                await aio.sleep(0)
+            await task
+            thing.release()
+
+    run(aio, wait())
+    with pytest.raises(RuntimeError, match=r"<.*> is bound to a different event loop"):
+        run(aio, wait())
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_repr(aio, name):
+    async def main() -> None:
+        thing = getattr(aio, name)()
+        word = {"Event": "unset", "Semaphore": "unlocked, value:1", "BoundedSemaphore": "unlocked, value:1"}.get(
+            name, "unlocked"
+        )
+        assert re.fullmatch(rf"<[\w.]*{name} object at 0x[0-9a-f]+ \[{word}\]>", repr(thing))
+        if name == "Event":
+            waiting = aio.create_task(thing.wait())
+            await aio.sleep(0)
+            assert repr(thing).endswith(" [unset, waiters:1]>")
+            thing.set()
+            await waiting
+            assert repr(thing).endswith(" [set]>")
+        else:
+            await thing.acquire()
+            waiting = aio.create_task(thing.acquire())
+            await aio.sleep(0)
+            waiters = "" if name == "Condition" else ", waiters:1"
+            assert repr(thing).endswith(f" [locked{waiters}]>")
+            thing.release()
+            await waiting
+            thing.release()
+
+    run(aio, main())
+
+
+@pytest.mark.parametrize("name", ["Lock", "Condition", "Semaphore", "BoundedSemaphore"])
+def test_uncontended_takes_no_hop(aio, name):
+    async def main() -> None:
+        thing = getattr(aio, name)()
+        assert thing.locked() is False
+        assert await thing.acquire() is True
+        assert thing.locked() is True
+        assert thing.release() is None
+        async with thing as nothing:
+            assert nothing is None
+            assert thing.locked()
+        assert not thing.locked()
+
+    assert run_hops(aio, main()) == (None, 0)
+
+
+@pytest.mark.parametrize("name", ["Lock", "Semaphore"])
+def test_fair(aio, name):
+    """First come, first served; nobody overtakes a waiter that is about to wake."""
+
+    async def worker(n: int) -> None:
+        async with thing:
+            log.append(n)
+            await aio.sleep(0)
+
+    async def main() -> None:
+        await thing.acquire()
+        tasks = [aio.create_task(worker(n)) for n in range(5)]
+        await aio.sleep(0)
+        thing.release()
+        late = aio.create_task(worker(99))
+        await aio.gather(*tasks, late)
+
+    thing = getattr(aio, name)()
+    log: list[int] = []
+    run(aio, main())
+    assert log == [0, 1, 2, 3, 4, 99]
+
+
+@pytest.mark.parametrize("name", ["Lock", "Semaphore", "Condition"])
+def test_cancelled_waiter_passes_it_on(aio, name):
+    """A waiter that was woken and cancelled in the same turn must not take the lock with it."""
+
+    async def main() -> None:
+        thing = getattr(aio, name)()
+        await thing.acquire()
+        first, second = (aio.create_task(thing.acquire()) for _ in range(2))
+        await aio.sleep(0)
+        thing.release()
+        first.cancel()
+        await aio.sleep(0)
+        await aio.sleep(0)
+        await aio.sleep(0)
+        assert first.cancelled()
+        assert second.done()
+        thing.release()
+        assert not thing.locked()
+
+    run(aio, main())
+
+
+def test_lock_released_twice(aio):
+    async def main() -> None:
+        lock = aio.Lock()
+        with pytest.raises(RuntimeError, match=r"Lock is not acquired\."):
+            lock.release()
+        async with lock:
+            pass
+        with pytest.raises(RuntimeError):
+            lock.release()
+
+    run(aio, main())
+
+
+def test_no_plain_with(aio):
+    async def main() -> None:
+        with pytest.raises((TypeError, AttributeError)):
+            with aio.Lock():
+                pass
+        with pytest.raises(TypeError):
+            await aio.Lock()
+
+    run(aio, main())
+
+
+def test_exception_in_async_with(aio):
+    async def main() -> None:
+        lock = aio.Lock()
+        with pytest.raises(ZeroDivisionError):
+            async with lock:
+                1 / 0  # noqa: B018
+        assert not lock.locked()
+
+    run(aio, main())
+
+
+# -- Event -------------------------------------------------------------------------------------------------------------------
+
+
+def test_event(aio):
+    async def main() -> None:
+        event = aio.Event()
+        assert event.is_set() is False
+        waiters = [aio.create_task(event.wait()) for _ in range(3)]
+        await aio.sleep(0)
+        assert event.set() is None
+        assert event.is_set() is True
+        event.clear()
+        assert await aio.gather(*waiters) == [True, True, True]  # set() woke them, clear() came too late
+        event.set()
+        event.set()
+        assert await event.wait() is True
+
+    run(aio, main())
+
+
+# -- Condition ----------------------------------------------------------------------------------------------------------------
+
+
+def test_condition(aio):
+    async def consumer(n: int) -> None:
+        async with condition:
+            await condition.wait()
+            assert condition.locked()
+            log.append(n)
+
+    async def main() -> None:
+        tasks = [aio.create_task(consumer(n)) for n in range(5)]
+        await aio.sleep(0)
+        async with condition:
+            condition.notify()
+        await settle(aio)
+        assert log == [0]
+        async with condition:
+            condition.notify(2)
+            assert log == [0]
+        await settle(aio)
+        assert log == [0, 1, 2]
+        async with condition:
+            condition.notify_all()
+        await aio.gather(*tasks)
+        assert log == [0, 1, 2, 3, 4]
+
+    condition = aio.Condition()
+    log: list[int] = []
+    run(aio, main())
+
+
+async def settle(aio: Any) -> None:
+    for _ in range(6):
+        await aio.sleep(0)
+
+
+def test_condition_needs_its_lock(aio):
+    async def main() -> None:
+        condition = aio.Condition()
+        with pytest.raises(RuntimeError, match="cannot wait on un-acquired lock"):
+            await condition.wait()
+        for notify in (condition.notify, condition.notify_all):
+            with pytest.raises(RuntimeError, match="cannot notify on un-acquired lock"):
+                notify()
+
+    run(aio, main())
+
+
+def test_condition_shares_a_lock(aio):
+    async def main() -> None:
+        lock = aio.Lock()
+        one, two = aio.Condition(lock), aio.Condition(lock)
+        async with one:
+            assert lock.locked()
+            assert two.locked()
+            two.notify_all()
+        assert not lock.locked()
+
+    run(aio, main())
+
+
+def test_condition_wait_for(aio):
+    async def main() -> None:
+        async def waiter() -> int:
+            async with condition:
+                return await condition.wait_for(lambda: len(log) if len(log) > 1 else 0)
+
+        task = aio.create_task(waiter())
+        for n in range(2):
+            await settle(aio)
+            assert not task.done()
+            async with condition:
+                log.append(n)
+                condition.notify()
+        assert await task == 2
+
+    condition = aio.Condition()
+    log: list[int] = []
+    run(aio, main())
+
+
+def test_condition_wait_reacquires_when_cancelled(aio):
+    async def main() -> None:
+        condition = aio.Condition()
+
+        async def waiter() -> None:
+            async with condition:
+                try:
+                    await condition.wait()
+                finally:
+                    log.append(condition.locked())
+
+        task = aio.create_task(waiter())
+        await settle(aio)
+        await condition.acquire()
+        task.cancel("stop")
+        await settle(aio)
+        assert not task.done()
+        assert log == []
+        condition.release()
+        with pytest.raises(aio.CancelledError):
+            await task
+        assert log == [True]
+        assert not condition.locked()
+
+    log: list[bool] = []
+    run(aio, main())
+
+
+# -- Semaphore ------------------------------------------------------------------------------------------------------------------
+
+
+def test_semaphore(aio):
+    async def worker() -> None:
+        nonlocal inside, most
+        async with semaphore:
+            inside += 1
+            most = max(most, inside)
+            await aio.sleep(0)
+            inside -= 1
+
+    async def main() -> None:
+        await aio.gather(*(worker() for _ in range(10)))
+        assert semaphore._value == 3
+        semaphore.release()
+        assert semaphore._value == 4
+
+    semaphore = aio.Semaphore(3)
+    inside = most = 0
+    run(aio, main())
+    assert most == 3
+
+
+def test_semaphore_value(aio):
+    with pytest.raises(ValueError, match="Semaphore initial value must be >= 0"):
+        aio.Semaphore(-1)
+    assert aio.Semaphore(0).locked()
+    assert not aio.Semaphore().locked()
+
+
+def test_bounded_semaphore(aio):
+    async def main() -> None:
+        semaphore = aio.BoundedSemaphore(2)
+        with pytest.raises(ValueError, match="BoundedSemaphore released too many times"):
+            semaphore.release()
+        async with semaphore, semaphore:
+            assert semaphore.locked()
+        with pytest.raises(ValueError, match="released too many times"):
+            semaphore.release()
+        assert isinstance(semaphore, aio.Semaphore)
+
+    run(aio, main())
+
+
+# -- Barrier --------------------------------------------------------------------------------------------------------------------
+
+
+def test_barrier(aio):
+    async def party() -> int:
+        return await barrier.wait()
+
+    async def main() -> None:
+        for _ in range(2):
+            first = [aio.create_task(party()) for _ in range(2)]
+            await aio.sleep(0)
+            assert (barrier.n_waiting, barrier.parties, barrier.broken) == (2, 3, False)
+            assert sorted(await aio.gather(*first, party())) == [0, 1, 2]
+            assert barrier.n_waiting == 0
+
+    barrier = aio.Barrier(3)
+    run(aio, main())
+
+
+def test_barrier_context_manager(aio):
+    async def party() -> None:
+        async with barrier as position:
+            log.append(position)
+
+    async def main() -> None:
+        await aio.gather(party(), party())
+
+    barrier = aio.Barrier(2)
+    log: list[int] = []
+    run(aio, main())
+    assert sorted(log) == [0, 1]
+
+
+def test_barrier_abort_and_reset(aio):
+    async def main() -> None:
+        barrier = aio.Barrier(2)
+        waiting = aio.create_task(barrier.wait())
+        await aio.sleep(0)
+        await barrier.abort()
+        assert barrier.broken is True
+        with pytest.raises(aio.BrokenBarrierError):
+            await waiting
+        with pytest.raises(aio.BrokenBarrierError, match="Barrier aborted"):
+            await barrier.wait()
+        await barrier.reset()
+        assert barrier.broken is False
+        waiting = aio.create_task(barrier.wait())
+        await aio.sleep(0)
+        await barrier.reset()
+        with pytest.raises(aio.BrokenBarrierError):
+            await waiting
+        assert sorted(await aio.gather(barrier.wait(), barrier.wait())) == [0, 1]
+
+    run(aio, main())
+
+
+def test_barrier_arguments_and_repr(aio):
+    with pytest.raises(ValueError, match="parties must be (>=|>) [01]"):
+        aio.Barrier(0)
+    assert re.fullmatch(r"<[\w.]*Barrier object at 0x[0-9a-f]+ \[filling, waiters:0/2\]>", repr(aio.Barrier(2)))
+
+
+def test_cancelled_party_leaves(aio):
+    async def main() -> None:
+        barrier = aio.Barrier(2)
+        waiting = aio.create_task(barrier.wait())
+        await aio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(aio.CancelledError):
+            await waiting
+        assert barrier.n_waiting == 0
+        assert sorted(await aio.gather(barrier.wait(), barrier.wait())) == [0, 1]
+
+    run(aio, main())
+
+
+# -- subclasses -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_subclasses(aio):
+    """Overridden methods are used by the context manager, and by a Condition of such a lock."""
+    log: list[str] = []
+
+    class Loud(aio.Lock):
+        async def acquire(self) -> bool:
+            log.append("acquire")
+            return await super().acquire()
+
+        def release(self) -> None:
+            log.append("release")
+            super().release()
+
+    async def main() -> None:
+        async with Loud():
+            pass
+        assert log == ["acquire", "release"]
+        log.clear()
+        async with aio.Condition(Loud()) as _:
+            pass
+        assert log == ["acquire", "release"]
+
+    run(aio, main())
+
+
+def test_many_waiters(aio):
+    """A thousand tasks through one lock, a third of them cancelled on the way."""
+
+    async def worker(n: int) -> None:
+        nonlocal inside
+        async with lock:
+            inside += 1
+            assert inside == 1
+            try:
+                await aio.sleep(0)
+            finally:
+                inside -= 1
+            done.append(n)
+
+    async def main() -> None:
+        tasks = [aio.create_task(worker(n)) for n in range(1000)]
+        for n in range(0, 1000, 3):
+            await aio.sleep(0)
+            tasks[n].cancel()
+        await aio.wait(tasks)
+        cancelled = {n for n, task in enumerate(tasks) if task.cancelled()}
+        assert set(done) | cancelled == set(range(1000))
+        assert not lock.locked()
+
+    lock = aio.Lock()
+    inside = 0
+    done: list[int] = []
+    run(aio, main())
+    assert done == sorted(done)
+
+
+# -- reached into, overridden, copied ------------------------------------------------------------------------------
 
 LOCKS = ("Lock", "Semaphore", "BoundedSemaphore", "Condition")
 

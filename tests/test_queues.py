@@ -1,4 +1,4 @@
-"""What queues promise beyond CPython's own tests: programs reach into them, derive from them, copy them."""
+"""Queue, PriorityQueue, LifoQueue: what they do, and that programs reach into them, derive from them, copy them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import math
+import re
 import weakref
 from collections import deque
 from typing import Any
@@ -13,6 +14,306 @@ from typing import Any
 import pytest
 
 from tests.support import newer, run, run_hops
+
+KINDS = ("Queue", "PriorityQueue", "LifoQueue")
+
+
+async def settle(aio: Any) -> None:
+    for _ in range(5):
+        await aio.sleep(0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_order(aio, kind):
+    async def main() -> list[int]:
+        queue = getattr(aio, kind)()
+        for item in (3, 1, 2):
+            await queue.put(item)
+        return [await queue.get() for _ in range(3)]
+
+    expected = {"Queue": [3, 1, 2], "PriorityQueue": [1, 2, 3], "LifoQueue": [2, 1, 3]}[kind]
+    assert run_hops(aio, main()) == (expected, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sizes(aio, kind):
+    queue = getattr(aio, kind)(2)
+    assert (queue.maxsize, queue.qsize(), queue.empty(), queue.full()) == (2, 0, True, False)
+    queue.put_nowait(1)
+    queue.put_nowait(2)
+    assert (queue.qsize(), queue.empty(), queue.full()) == (2, False, True)
+    with pytest.raises(aio.QueueFull):
+        queue.put_nowait(3)
+    queue.get_nowait()
+    queue.get_nowait()
+    with pytest.raises(aio.QueueEmpty):
+        queue.get_nowait()
+    for endless in (0, -1):
+        queue = getattr(aio, kind)(endless)
+        for n in range(100):
+            queue.put_nowait(n)
+        assert not queue.full()
+
+
+def test_repr(aio):
+    queue = aio.Queue(3)
+    assert re.fullmatch(r"<Queue at 0x[0-9a-f]+ maxsize=3>", repr(queue))
+    assert str(queue) == "<Queue maxsize=3>"
+    queue.put_nowait(7)
+    assert str(queue) == "<Queue maxsize=3 _queue=[7] tasks=1>"
+    queue.get_nowait()
+
+    async def main() -> None:
+        getter = aio.create_task(queue.get())
+        await aio.sleep(0)
+        assert "_getters[1]" in str(queue)
+        await queue.put(1)
+        await getter
+        for _ in range(3):
+            queue.put_nowait(0)
+        putter = aio.create_task(queue.put(1))
+        await aio.sleep(0)
+        assert "_putters[1]" in str(queue)
+        queue.get_nowait()
+        await putter
+
+    run(aio, main())
+
+
+def test_generic(aio):
+    assert aio.Queue[int].__origin__ is aio.Queue
+
+
+def test_get_waits(aio):
+    async def main() -> None:
+        queue = aio.Queue()
+        getters = [aio.create_task(queue.get()) for _ in range(3)]
+        await aio.sleep(0)
+        for n in range(3):
+            queue.put_nowait(n)
+        assert await aio.gather(*getters) == [0, 1, 2]
+
+    run(aio, main())
+
+
+def test_put_waits(aio):
+    async def main() -> None:
+        queue = aio.Queue(1)
+        await queue.put(0)
+        putters = [aio.create_task(queue.put(n)) for n in (1, 2)]
+        await aio.sleep(0)
+        assert not any(putter.done() for putter in putters)
+        assert [await queue.get() for _ in range(3)] == [0, 1, 2]
+        assert await aio.gather(*putters) == [None, None]
+
+    run(aio, main())
+
+
+def test_cancelled_getter_loses_nothing(aio):
+    """An item that woke a getter which was cancelled in the same turn goes to the next."""
+
+    async def main() -> None:
+        queue = aio.Queue()
+        first, second = (aio.create_task(queue.get()) for _ in range(2))
+        await aio.sleep(0)
+        queue.put_nowait("item")
+        first.cancel()
+        await settle(aio)
+        assert first.cancelled()
+        assert second.result() == "item"
+
+    run(aio, main())
+
+
+def test_cancelled_putter_makes_room(aio):
+    async def main() -> None:
+        queue = aio.Queue(1)
+        queue.put_nowait(0)
+        first, second = (aio.create_task(queue.put(n)) for n in (1, 2))
+        await aio.sleep(0)
+        assert queue.get_nowait() == 0
+        first.cancel()
+        await settle(aio)
+        assert first.cancelled()
+        assert second.done()
+        assert queue.get_nowait() == 2
+
+    run(aio, main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_join(aio, kind):
+    async def main() -> None:
+        queue = getattr(aio, kind)()
+        await queue.join()
+        with pytest.raises(ValueError, match=r"task_done\(\) called too many times"):
+            queue.task_done()
+        for n in range(3):
+            queue.put_nowait(n)
+        joiner = aio.create_task(queue.join())
+        for _ in range(3):
+            await settle(aio)
+            assert not joiner.done()
+            queue.get_nowait()
+            queue.task_done()
+        await joiner
+        assert queue._unfinished_tasks == 0
+
+    run(aio, main())
+
+
+def test_producers_and_consumers(aio):
+    """Every item arrives once, whatever the bound."""
+
+    async def main(size: int) -> list[int]:
+        queue = aio.Queue(size)
+        got: list[int] = []
+
+        async def produce(n: int) -> None:
+            for item in range(n * 100, n * 100 + 100):
+                await queue.put(item)
+
+        async def consume() -> None:
+            while True:
+                got.append(await queue.get())
+                queue.task_done()
+
+        consumers = [aio.create_task(consume()) for _ in range(3)]
+        await aio.gather(*(produce(n) for n in range(4)))
+        await queue.join()
+        for consumer in consumers:
+            consumer.cancel()
+        await aio.gather(*consumers, return_exceptions=True)
+        return sorted(got)
+
+    for size in (0, 1, 7):
+        assert run(aio, main(size)) == list(range(400))
+
+
+def test_bound_to_a_loop(aio):
+    queue = aio.Queue(1)
+
+    async def wait() -> None:
+        getter = aio.create_task(queue.get())
+        await aio.sleep(0)
+        queue.put_nowait(1)
+        await getter
+
+    run(aio, wait())
+    with pytest.raises(RuntimeError, match="is bound to a different event loop"):
+        run(aio, wait())
+
+
+def test_overridden_storage(aio):
+    """`_init`, `_get`, `_put` are the documented way to other queues."""
+
+    class Unique(aio.Queue):
+        def _init(self, maxsize: int) -> None:
+            self._queue: Any = set()
+            self.size_given = maxsize
+
+        def _put(self, item: Any) -> None:
+            self._queue.add(item)
+
+        def _get(self) -> Any:
+            return self._queue.pop()
+
+    async def main() -> None:
+        queue = Unique(2)
+        assert queue.size_given == 2
+        queue.put_nowait(1)
+        queue.put_nowait(1)
+        assert queue.qsize() == 1
+        assert not queue.full()
+        assert await queue.get() == 1
+        assert queue.empty()
+        getter = aio.create_task(queue.get())
+        await aio.sleep(0)
+        await queue.put("x")
+        assert await getter == "x"
+
+    run(aio, main())
+
+
+def test_priorities_that_do_not_compare(aio):
+    """An exception from a comparison comes out of put, and the queue goes on."""
+    queue = aio.PriorityQueue()
+    queue.put_nowait((1, object()))
+    with pytest.raises(TypeError):
+        queue.put_nowait((1, object()))
+    queue.get_nowait()
+
+
+# -- shutdown -----------------------------------------------------------------------------------------------------------------
+
+
+@newer((3, 13))
+@pytest.mark.parametrize("kind", KINDS)
+class TestShutdown:
+    def test_lets_getters_finish(self, aio, kind):
+        async def main() -> None:
+            queue = getattr(aio, kind)()
+            for n in range(2):
+                queue.put_nowait(n)
+            queue.shutdown()
+            with pytest.raises(aio.QueueShutDown):
+                queue.put_nowait(3)
+            with pytest.raises(aio.QueueShutDown):
+                await queue.put(3)
+            assert sorted([await queue.get(), queue.get_nowait()]) == [0, 1]
+            for _ in range(2):
+                with pytest.raises(aio.QueueShutDown):
+                    await queue.get()
+                with pytest.raises(aio.QueueShutDown):
+                    queue.get_nowait()
+            queue.task_done()
+            queue.task_done()
+            await queue.join()
+            queue.shutdown()
+
+        run(aio, main())
+
+    def test_immediate(self, aio, kind):
+        async def main() -> None:
+            queue = getattr(aio, kind)()
+            for n in range(2):
+                queue.put_nowait(n)
+            joiner = aio.create_task(queue.join())
+            await aio.sleep(0)
+            queue.shutdown(immediate=True)
+            await joiner
+            assert queue.empty()
+            with pytest.raises(aio.QueueShutDown):
+                await queue.get()
+
+        run(aio, main())
+
+    def test_wakes_who_waits(self, aio, kind):
+        async def main() -> None:
+            queue = getattr(aio, kind)(1)
+            getters = [aio.create_task(queue.get()) for _ in range(2)]
+            await aio.sleep(0)
+            queue.shutdown()
+            results = await aio.gather(*getters, return_exceptions=True)
+            assert [type(result) for result in results] == [aio.QueueShutDown] * 2
+            queue = getattr(aio, kind)(1)
+            queue.put_nowait(0)
+            putters = [aio.create_task(queue.put(n)) for n in range(2)]
+            await aio.sleep(0)
+            queue.shutdown()
+            results = await aio.gather(*putters, return_exceptions=True)
+            assert [type(result) for result in results] == [aio.QueueShutDown] * 2
+            assert queue.get_nowait() == 0
+
+        run(aio, main())
+
+    def test_repr(self, aio, kind):
+        queue = getattr(aio, kind)()
+        queue.shutdown()
+        assert str(queue) == f"<{kind} maxsize=0 shutdown>"
+
+
+# -- reached into, overridden, copied ------------------------------------------------------------------------------
 
 QUEUES = ("Queue", "LifoQueue", "PriorityQueue")
 

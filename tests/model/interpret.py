@@ -38,10 +38,8 @@ _LOOSE = re.compile(
 _VARIES = (
     (re.compile(r"0x[0-9a-f]+"), "0x"),
     (re.compile(r" (?:created )?at \S*/asyncio/\w+\.py:\d+| created at [^\s>]+"), ""),
-    (re.compile(r"\.\.\.[^\s>]*\.py:\d+>"), "...>"),  # the same, as reprlib left it
+    (re.compile(r"\((<\w+ ?\w*)\.\.\..*>\)"), r"(\1...>)"),  # an argument that reprlib cut short
     (re.compile(r" cb=\[.*\]"), ""),
-    # a shortened repr in debug mode ends with the place of creation: asyncio's own file there, the program's here
-    (re.compile(r"(\(<Task \w+)\.\.\.[^>]*\.py:\d+>"), r"\1...>"),
     (re.compile(r"name='[^']*'"), "name"),  # 3.13.0 renames a factory's task to 'None'
 )
 

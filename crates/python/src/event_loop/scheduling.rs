@@ -1,12 +1,13 @@
 //! "Scheduling callbacks" and "Scheduling delayed callbacks": call_soon, call_later, call_at,
 //! call_soon_threadsafe, time.
 
-use super::class::this;
+use super::class::{self, this};
 use super::core::{Entry, LoopCore, Timer};
 use super::handles;
 use crate::ffi::errors::{R, type_error};
 use crate::ffi::function::Imp;
 use crate::ffi::{Args, Obj, Own};
+use crate::imports::names;
 
 /// What this file adds to the class.
 pub(super) const METHODS: &[(&str, Imp)] = &[
@@ -80,7 +81,20 @@ fn call_later(args: &Args) -> R<Obj> {
         return Err(type_error("delay must not be None"));
     }
     let when = core.time(loop_)? + delay.to_f64()?;
+    if core.patched.get() || !class::EVENT_LOOP.is_exact(loop_) {
+        return overridden_call_at(loop_, when, args);
+    }
     at(loop_, core, Obj::float(when)?, when, args, "call_later")
+}
+
+/// `self.call_at(when, callback, *args, context=context)`: a derived class may have one of its own.
+#[cold]
+fn overridden_call_at(loop_: &Obj, when: f64, args: &Args) -> R<Obj> {
+    let (when, context) = (Obj::float(when)?, args.get(3).cloned().unwrap_or_else(Obj::none));
+    let mut all = vec![&when, args.req(2)?];
+    all.extend(args.rest());
+    all.push(&context);
+    loop_.call_method_kw(&names::CALL_AT, &all, Some(&crate::kwnames::CONTEXT))
 }
 
 /// `loop.call_at(when, callback, *args, context=None)`: `when` in seconds of `loop.time()`.
