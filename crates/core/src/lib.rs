@@ -58,4 +58,5 @@ pub use sys::epoll::Epoll;
 pub use sys::events::Events;
 pub use sys::pipe::SignalPipe;
 pub use sys::scripted::Scripted;
+pub use sys::socket;
 pub use sys::wakeup::Waker;

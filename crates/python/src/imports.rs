@@ -81,6 +81,10 @@ imports! {
     BARRIER_STATE = "asyncio.locks"."_BarrierState";
     EXCEPTION_GROUP = "builtins"."ExceptionGroup";
     SOCKET = "socket"."socket";
+    TRANSPORT = "asyncio.transports"."Transport";
+    TRANSPORT_SOCKET = "asyncio.trsock"."TransportSocket";
+    BUFFERED_PROTOCOL = "asyncio.protocols"."BufferedProtocol";
+    SENDFILE_MODE = "asyncio.constants"."_SendfileMode";
     GETADDRINFO = "socket"."getaddrinfo";
     SET_WAKEUP_FD = "signal"."set_wakeup_fd";
     SENDFILE_NOT_AVAILABLE = "asyncio.exceptions"."SendfileNotAvailableError";
@@ -138,6 +142,9 @@ pub(crate) mod names {
         RECV = "recv"; RECV_INTO = "recv_into"; RECVFROM = "recvfrom"; RECVFROM_INTO = "recvfrom_into"; SENDTO = "sendto"; SETBLOCKING = "setblocking";
         GETADDRINFO = "getaddrinfo"; GETNAMEINFO = "getnameinfo"; RUN_IN_EXECUTOR = "run_in_executor"; SHUTDOWN = "shutdown"; SEEK = "seek";
         RUNNING_LOOP = "__asyncio_running_event_loop__";
+        CONNECTION_MADE = "connection_made"; CONNECTION_LOST = "connection_lost"; DATA_RECEIVED = "data_received"; EOF_RECEIVED = "eof_received";
+        GET_BUFFER = "get_buffer"; BUFFER_UPDATED = "buffer_updated"; PAUSE_WRITING = "pause_writing"; RESUME_WRITING = "resume_writing";
+        TRANSPORT = "transport"; PROTOCOL = "protocol"; ATTACH = "_attach"; DETACH = "_detach"; WRITE = "write";
     }
 }
 

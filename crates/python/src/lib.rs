@@ -25,6 +25,7 @@ mod taskgroups;
 mod tasks;
 mod threads;
 mod timeouts;
+mod transports;
 mod version;
 
 use pyo3::prelude::*;

@@ -8,7 +8,7 @@ use crate::hook::Hook;
 use crate::tasks::{Task, factory, gather};
 use crate::{
     docs, event_loop, ffi, futures, graph, imports, kwnames, later, locks, policy, queues, runners, takeover,
-    taskgroups, tasks, threads, timeouts, version,
+    taskgroups, tasks, threads, timeouts, transports, version,
 };
 
 /// Fills the module. Called once.
@@ -36,6 +36,7 @@ fn classes(module: &Obj) -> R<()> {
     class::create::<factory::EagerFactory>(None)?;
     class::create::<event_loop::core::LoopCore>(None)?;
     event_loop::class::init()?;
+    transports::init()?;
     for (name, class) in [
         ("Future", Future::class().get()),
         ("Task", Task::class().get()),

@@ -79,4 +79,6 @@ table! {
     SINCE_313 = 0x030d00;
     /// 3.14
     SINCE_314 = 0x030e00;
+    /// Every callback of a connection runs in the one context that its server or its opener had.
+    CONNECTION_CONTEXT = 0x030f00;
 }

@@ -1,7 +1,7 @@
 //! What safe Rust cannot say about descriptors.
 //!
-//! Owns two conversions that the backends need.
-//! Must never close a descriptor, nor keep one.
+//! Owns the conversions that the backends and `socket` need.
+//! Must never keep a descriptor, nor close one that it was not given to close.
 #![allow(unsafe_code, reason = "descriptors come as numbers, from Python")]
 
 use std::io;
@@ -21,8 +21,8 @@ pub(super) fn with_borrowed<R>(
         return Err(Errno::BADF.into());
     }
     // SAFETY: `fd` is not -1. Whether it is open cannot be known, but it is used for this one call only,
-    // which answers EBADF if it is not, and which neither reads, writes nor closes it if it is somebody
-    // else's.
+    // which answers EBADF if it is not, and closes nothing. Those that read or write (`socket`) are for
+    // descriptors that the caller owns.
     call(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
@@ -32,4 +32,12 @@ pub(super) fn replace(old: &OwnedFd, fresh: &OwnedFd) -> io::Result<()> {
     // all threads, what the number stands for, so that nobody finds it closed.
     let mut target = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(old.as_raw_fd()) });
     Ok(dup3(fresh, &mut target, DupFlags::CLOEXEC)?)
+}
+
+/// Closes a descriptor that the caller owns and gives up.
+pub(super) fn close(fd: RawFd) {
+    if fd >= 0 {
+        // SAFETY: the caller's promise, and not -1.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
 }

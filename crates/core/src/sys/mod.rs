@@ -32,6 +32,7 @@ pub mod events;
 mod fd;
 pub mod pipe;
 pub mod scripted;
+pub mod socket;
 pub mod wakeup;
 
 use std::io;

@@ -12,11 +12,14 @@
 
 use super::class;
 use super::handles::Queued;
+use super::readers::Side;
 use crate::ffi::{
-    Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, running, threads,
+    Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Unowned, Visitor, running, threads,
 };
 use crate::futures::Future;
 use crate::tasks::Task;
+use crate::transports::stream::Stream;
+use crate::transports::{Happening, Source};
 use aioxide_core::{Clock, Events, Monotonic, Reactor, SignalPipe, Timers};
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -40,6 +43,8 @@ pub(crate) enum Entry {
     Handle(Queued),
     /// `sleep()` is over: the future gets its result, if nobody was faster.
     Slept(Own<Future>),
+    /// A transport or the like, and what has happened to it.
+    Source(Source, Happening),
 }
 
 /// Something to do at a time.
@@ -59,6 +64,8 @@ pub(crate) enum Waiter {
     Handle(Obj),
     /// What a `sock_*` awaits: ended once, and with it the wait.
     Future(Own<Future>),
+    /// A transport or the like: told each time.
+    Source(Source),
 }
 
 /// Who waits for one descriptor.
@@ -68,6 +75,8 @@ pub(crate) struct Watch {
     pub(crate) writer: Option<Waiter>,
     /// A weak reference to the socket for which the kernel watches it: rule 2 of `readers.rs`.
     pub(crate) owner: Option<Obj>,
+    /// The transport whose descriptor it is, which takes itself out of here before it dies.
+    pub(crate) transport: Option<Unowned>,
 }
 
 /// The state.
@@ -81,7 +90,11 @@ pub(crate) struct LoopCore {
     /// How many waiters there are in `watches`, and one more if there are signal handlers.
     pub(crate) watched: Cell<usize>,
     /// A buffer of `readers::dispatch`.
-    pub(crate) told: Cell<Vec<Waiter>>,
+    pub(crate) told: Cell<Vec<(Waiter, Side)>>,
+    /// What transports read into.
+    pub(crate) scratch: Cell<Option<Box<[u8]>>>,
+    /// Transports that send at the end of this callback: rule 1 of `transports/writing.rs`.
+    pub(crate) held_back: Fifo<Own<Stream>>,
     pub(crate) current: OwnSlot<Task>,
     /// `_current_tasks[loop]` has been brought up to date (3.11 to 3.13).
     pub(crate) published: Cell<bool>,
@@ -277,7 +290,9 @@ impl Class for LoopCore {
             }
             Entry::Handle(handle) => handle.visit(visitor),
             Entry::Slept(future) => visitor.own(future),
+            Entry::Source(source, _) => source.visit(visitor),
         });
+        self.held_back.for_each(|stream| visitor.own(stream));
         self.timers.with(|timers| {
             for timer in timers.iter() {
                 match timer {
@@ -293,6 +308,7 @@ impl Class for LoopCore {
                     match waiter {
                         Waiter::Handle(handle) => visitor.obj(handle),
                         Waiter::Future(future) => visitor.own(future),
+                        Waiter::Source(source) => source.visit(visitor),
                     }
                 }
                 if let Some(owner) = &watch.owner {
@@ -309,6 +325,7 @@ impl Class for LoopCore {
         drop(self.ready.take());
         drop(self.timers.with(Timers::drain));
         drop(self.watches.with(std::mem::take));
+        drop(self.held_back.take());
         drop(self.current.take());
         for slot in self.slots_held() {
             slot.put(None);

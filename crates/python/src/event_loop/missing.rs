@@ -43,8 +43,6 @@ missing! {
     "_UnixSelectorEventLoop"."create_unix_server"
         "(self, protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, ssl_handshake_timeout=None, \
           ssl_shutdown_timeout=None, start_serving=True, cleanup_socket=True)",
-    "BaseEventLoop"."connect_accepted_socket"
-        "(self, protocol_factory, sock, *, ssl=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
     "BaseEventLoop"."create_datagram_endpoint"
         "(self, protocol_factory, local_addr=None, remote_addr=None, *, family=0, proto=0, flags=0, \
           reuse_port=None, allow_broadcast=None, sock=None)",

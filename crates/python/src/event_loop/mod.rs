@@ -13,12 +13,14 @@
 //! | `readers.rs` | add_reader and its family |
 //! | `signals.rs` | add_signal_handler, and how a signal wakes the loop |
 //! | `executors.rs` | run_in_executor and the default executor |
+//! | `connections.rs` | connect_accepted_socket, create_connection, create_unix_connection |
 //! | `dns.rs` | getaddrinfo, getnameinfo |
 //! | `sockets.rs` | sock_recv and its family |
 //! | `sendfile.rs` | sock_sendfile |
 //! | `missing.rs` | what later versions bring, with a clear error |
 
 pub(crate) mod class;
+mod connections;
 pub(crate) mod core;
 pub(crate) mod creation;
 mod dns;
@@ -45,6 +47,7 @@ fn add_later_groups(body: &mut Body) -> R<()> {
         }
     }
     executors::add(body)?;
+    connections::add(body)?;
     dns::add(body)?;
     sockets::add(body)?;
     sendfile::add(body)

@@ -14,23 +14,28 @@ use super::core::{Entry, LoopCore, Waiter, Watch};
 use super::{handles, signals};
 use crate::ffi::errors::{exc, os_error, raise, runtime_error, value_error};
 use crate::ffi::function::Imp;
-use crate::ffi::{Args, Obj, Own, R, threads};
+use crate::ffi::{Args, Obj, Own, R, Unowned, threads};
 use crate::futures::Future;
 use crate::imports::names;
+use crate::transports::{Happening, Source};
 use aioxide_core::{Events, Interest};
 
 /// What this file adds to the class.
 pub(super) const METHODS: &[(&str, Imp)] = &[
     ("add_reader(self, fd, callback, *args)", |args| {
+        not_of_transport(args)?;
         add_method(args, Side::Reader).map(|_| Obj::none())
     }),
     ("remove_reader(self, fd)", |args| {
+        not_of_transport(args)?;
         remove_method(args, Side::Reader)
     }),
     ("add_writer(self, fd, callback, *args)", |args| {
+        not_of_transport(args)?;
         add_method(args, Side::Writer).map(|_| Obj::none())
     }),
     ("remove_writer(self, fd)", |args| {
+        not_of_transport(args)?;
         remove_method(args, Side::Writer)
     }),
     ("_add_reader(self, fd, callback, *args)", |args| {
@@ -111,6 +116,10 @@ pub(crate) fn fileno(object: &Obj) -> R<i32> {
     }
 }
 
+fn not_of_transport(args: &Args) -> R<()> {
+    ensure_no_transport(this(args)?.1, fileno(args.req(1)?)?)
+}
+
 fn add_method(args: &Args, side: Side) -> R<Obj> {
     let (loop_, core) = this(args)?;
     core.check_closed()?;
@@ -121,9 +130,59 @@ fn add_method(args: &Args, side: Side) -> R<Obj> {
 }
 
 /// `_ensure_fd_no_transport(fd)`: a descriptor of a transport is not to be watched by others.
-#[allow(clippy::unnecessary_wraps, reason = "there are no transports yet")]
-pub(super) fn ensure_no_transport(_: &LoopCore, _: i32) -> R<()> {
-    Ok(())
+pub(super) fn ensure_no_transport(core: &LoopCore, fd: i32) -> R<()> {
+    let transport = core.watches.with(|watches| {
+        let watch = watches.get(fd as usize)?;
+        watch.transport.as_ref().map(Unowned::get)
+    });
+    match transport {
+        Some(transport) if !transport.call_method_str("is_closing", &[])?.truth()? => {
+            let text = format!("File descriptor {fd} is used by transport {}", transport.repr()?);
+            Err(runtime_error(&text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The descriptor is that of `transport` until [`vacate`].
+pub(crate) fn occupy(core: &LoopCore, fd: i32, transport: &Obj) {
+    let transport = Some(Unowned::to(transport));
+    at(core, fd, |watch| watch.transport = transport);
+}
+
+/// The transport has given it up.
+pub(crate) fn vacate(core: &LoopCore, fd: i32) {
+    core.watches.with(|watches| {
+        if let Some(watch) = watches.get_mut(fd as usize) {
+            watch.transport = None;
+        }
+    });
+}
+
+/// Watches one side of `fd` for a transport. `fresh`: the kernel does not know of it, whatever we think.
+pub(crate) fn add_source(core: &Own<LoopCore>, fd: i32, side: Side, source: Source, fresh: bool) -> R<()> {
+    after_fork(core)?;
+    core.check_closed()?;
+    let known = || {
+        core.reactor.with(|reactor| {
+            let interest = reactor.as_ref().map(|reactor| reactor.interest(fd));
+            interest.is_some_and(|interest| interest.contains(side.interest()))
+        })
+    };
+    if fresh || !known() {
+        watch(core, fd, side)?;
+    }
+    replace(core, fd, side, Waiter::Source(source))
+}
+
+/// Watches it no longer. `pause`: it is likely to be watched again soon, and the kernel is not told unless
+/// something arrives meanwhile.
+pub(crate) fn remove_source(core: &Own<LoopCore>, fd: i32, side: Side, pause: bool) {
+    let old = take(core, fd, side, |waiter| matches!(waiter, Waiter::Source(_)));
+    if !pause {
+        unwatch(core, fd, side);
+    }
+    drop(old);
 }
 
 /// Watches `fd`; whoever waited there is replaced, and cancelled if it is a handle.
@@ -213,7 +272,7 @@ fn replace(core: &LoopCore, fd: i32, side: Side, waiter: Waiter) -> R<()> {
     match old {
         Some(Waiter::Handle(old)) => handles::cancel_handle(&old),
         // As in asyncio, whoever awaits it is left to itself.
-        Some(Waiter::Future(_)) => Ok(()),
+        Some(Waiter::Future(_) | Waiter::Source(_)) => Ok(()),
         None => {
             core.watched.set(core.watched.get() + 1);
             Ok(())
@@ -300,7 +359,7 @@ pub(super) fn dispatch(loop_: &Obj, core: &Own<LoopCore>, events: &mut Events) -
                         continue;
                     }
                     match watch.as_mut().and_then(|watch| side.of(watch).as_ref()) {
-                        Some(waiter) if waits(waiter) => told.push(waiter.clone()),
+                        Some(waiter) if waits(waiter) => told.push((waiter.clone(), side)),
                         _ => idle.push((fd, side)),
                     }
                 }
@@ -313,7 +372,7 @@ pub(super) fn dispatch(loop_: &Obj, core: &Own<LoopCore>, events: &mut Events) -
         unwatch(core, fd, side);
     }
     let mut failure = None;
-    for waiter in told.drain(..) {
+    for (waiter, side) in told.drain(..) {
         match waiter {
             Waiter::Handle(handle) => core.push(Entry::Handle(handles::Queued::shared(handle))),
             Waiter::Future(future) if !future.is_done() => {
@@ -322,6 +381,14 @@ pub(super) fn dispatch(loop_: &Obj, core: &Own<LoopCore>, events: &mut Events) -
                 }
             }
             Waiter::Future(_) => {}
+            Waiter::Source(source) => {
+                let happening = if side == Side::Reader {
+                    Happening::Readable
+                } else {
+                    Happening::Writable
+                };
+                core.push(Entry::Source(source, happening));
+            }
         }
     }
     core.told.set(told);
@@ -339,6 +406,7 @@ fn waits(waiter: &Waiter) -> bool {
     match waiter {
         Waiter::Handle(handle) => !handles::is_cancelled(handle),
         Waiter::Future(future) => !future.is_done(),
+        Waiter::Source(_) => true,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::ffi::errors::{R, Raised, exc, os_error};
 use crate::ffi::{Class, Obj, Own, context, threads};
 use crate::hook::Hook;
 use crate::tasks::step;
+use crate::transports;
 use aioxide_core::{Clock, Events, Monotonic, RESOLUTION, timeout_until};
 use std::time::Duration;
 
@@ -58,7 +59,11 @@ pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         let Some(entry) = core.ready.pop_front() else {
             break;
         };
-        run(loop_, core, entry)?;
+        let result = run(loop_, core, entry);
+        if !core.held_back.is_empty() {
+            transports::flush(core)?;
+        }
+        result?;
     }
     Ok(())
 }
@@ -223,6 +228,7 @@ fn run(loop_: &Obj, core: &Own<LoopCore>, entry: Entry) -> R<()> {
             let value = future.value.get_or_none();
             future.finish(value)
         }
+        Entry::Source(source, happening) => source.run(loop_, core, happening),
     }
 }
 

@@ -206,3 +206,23 @@ impl<T> Inner<T> {
 /// The head of an object's list of weak references. CPython reads and writes it.
 #[derive(Default)]
 pub(crate) struct WeakRefs(#[allow(dead_code)] Cell<usize>);
+
+/// A pointer to an object that does not keep it alive. Whoever hands it out takes it back before the object
+/// dies: in [`Class::leave`] at the latest.
+pub(crate) struct Unowned(*mut pyo3::ffi::PyObject);
+
+impl Unowned {
+    /// Points to `object`.
+    pub(crate) fn to(object: &Obj) -> Unowned {
+        Unowned(object.as_ptr())
+    }
+    /// Is it this one?
+    pub(crate) fn is(&self, object: &Obj) -> bool {
+        self.0 == object.as_ptr()
+    }
+    /// The object.
+    pub(crate) fn get(&self) -> Obj {
+        // SAFETY: alive, see above; the GIL is held.
+        unsafe { Obj::borrowed_unchecked(self.0) }
+    }
+}

@@ -11,6 +11,13 @@ pub(crate) fn copy() -> R<Obj> {
     unsafe { Obj::owned(c::PyContext_CopyCurrent()) }
 }
 
+/// `context.copy()`
+#[inline]
+pub(crate) fn copy_of(context: &Obj) -> R<Obj> {
+    // SAFETY: alive; a non-context raises TypeError.
+    unsafe { Obj::owned(c::PyContext_Copy(context.as_ptr())) }
+}
+
 /// Is it a `contextvars.Context`?
 pub(crate) fn is_context(object: &Obj) -> bool {
     // SAFETY: alive.

@@ -13,6 +13,7 @@
 //! | 3.15 | `am_send` again |
 #![allow(unsafe_code)]
 
+pub(crate) mod bytes;
 pub(crate) mod cells;
 pub(crate) mod class;
 pub(crate) mod context;
@@ -26,11 +27,12 @@ pub(crate) mod links;
 pub(crate) mod object;
 pub(crate) mod outside;
 pub(crate) mod pyclass;
+pub(crate) mod pysocket;
 pub(crate) mod running;
 pub(crate) mod send;
 pub(crate) mod threads;
 
-pub(crate) use cells::{Fifo, Inner, OwnSlot, Slot, WeakRefs};
+pub(crate) use cells::{Fifo, Inner, OwnSlot, Slot, Unowned, WeakRefs};
 pub(crate) use class::{Class, ClassCell, Extends, Own, Slots, Step, Visitor};
 pub(crate) use coroutine::{Co, Coroutine};
 pub(crate) use errors::{R, Raised};

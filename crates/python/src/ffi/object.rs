@@ -471,6 +471,11 @@ impl Obj {
         EMPTY_TUPLE.get().clone()
     }
 
+    /// `b""`
+    pub(crate) fn empty_bytes() -> R<Obj> {
+        super::bytes::new(&[])
+    }
+
     /// A tuple of new references.
     pub(crate) fn tuple(items: &[&Obj]) -> R<Obj> {
         // SAFETY: a fresh tuple of that length, filled with owned references before anybody sees it.

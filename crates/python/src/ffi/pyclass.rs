@@ -181,6 +181,11 @@ impl Field {
         Ok(())
     }
 
+    /// Where it is in an instance.
+    pub(crate) fn offset(&self) -> usize {
+        self.0.load(Ordering::Relaxed) as usize
+    }
+
     #[inline(always)]
     fn place(&self, object: &Obj) -> *mut *mut c::PyObject {
         // SAFETY: only used on instances of the class in which the field was found (callers check the class).

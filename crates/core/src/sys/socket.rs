@@ -1,0 +1,203 @@
+//! Sockets, by their numbers: what `socket.socket`'s methods do, without Python and without waiting.
+//!
+//! Owns the system calls and the form in which addresses come back.
+//! Must never block (`MSG_DONTWAIT` where the kernel lets us say so) nor raise SIGPIPE, nor keep a descriptor.
+//!
+//! Whoever calls has made sure that the number is that of a socket of its own; a number that is not open
+//! answers EBADF. An interrupted call is made again: nothing here takes long enough to be worth a signal.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{OwnedFd, RawFd};
+
+use rustix::io::retry_on_intr;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix,
+    SocketFlags, SocketType, sockopt,
+};
+
+use super::fd::with_borrowed;
+
+/// How many pieces one [`send_vectored`] takes; the rest is for the next.
+pub const MOST_PIECES: usize = 64;
+
+/// Where a socket is, or its peer.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Address {
+    /// None that we know how to write down: a family of its own, or not known.
+    #[default]
+    Other,
+    /// IPv4 and IPv6.
+    Ip(SocketAddr),
+    /// A path; or a name without a file, which begins with a NUL; or nothing, for a socket without a name.
+    Unix(Box<[u8]>),
+}
+
+impl From<SocketAddrAny> for Address {
+    fn from(any: SocketAddrAny) -> Self {
+        match any.address_family() {
+            AddressFamily::INET | AddressFamily::INET6 => {
+                SocketAddr::try_from(any).map_or(Self::Other, Self::Ip)
+            }
+            AddressFamily::UNIX => {
+                SocketAddrUnix::try_from(any).map_or(Self::Other, |unix| Self::Unix(name_of(&unix)))
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+fn name_of(unix: &SocketAddrUnix) -> Box<[u8]> {
+    if let Some(name) = unix.abstract_name().filter(|name| !name.is_empty()) {
+        let mut all = vec![0];
+        all.extend_from_slice(name);
+        return all.into();
+    }
+    unix.path()
+        .map_or_else(Box::default, |path| path.to_bytes().into())
+}
+
+/// `recv(2)`: `Ok(0)` is the end.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if there is nothing yet.
+#[inline]
+pub fn receive(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    with_borrowed(fd, |fd| {
+        let (taken, _) = retry_on_intr(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT))?;
+        Ok(taken)
+    })
+}
+
+/// `send(2)`: how much of it the kernel took.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if that is nothing.
+#[inline]
+pub fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
+    with_borrowed(fd, |fd| {
+        Ok(retry_on_intr(|| {
+            rustix::net::send(fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+        })?)
+    })
+}
+
+/// `sendmsg(2)` with several pieces, of which it looks at the first [`MOST_PIECES`].
+///
+/// # Errors
+/// As for [`send`].
+#[inline]
+pub fn send_vectored(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let pieces = &pieces[..pieces.len().min(MOST_PIECES)];
+    with_borrowed(fd, |fd| {
+        Ok(retry_on_intr(|| {
+            let mut nothing = SendAncillaryBuffer::default();
+            rustix::net::sendmsg(
+                fd,
+                pieces,
+                &mut nothing,
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            )
+        })?)
+    })
+}
+
+/// `recvfrom(2)`: how many bytes, and who sent them. A longer datagram is cut off.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if there is none.
+#[inline]
+pub fn receive_from(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
+    with_borrowed(fd, |fd| {
+        let (taken, _, from) =
+            retry_on_intr(|| rustix::net::recvfrom(fd, &mut *buffer, RecvFlags::DONTWAIT))?;
+        Ok((taken, from.map(Address::from)))
+    })
+}
+
+/// `sendto(2)` to an IP address.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if the kernel has no room for it.
+#[inline]
+pub fn send_to(fd: RawFd, data: &[u8], to: &SocketAddr) -> io::Result<usize> {
+    with_borrowed(fd, |fd| {
+        Ok(retry_on_intr(|| {
+            rustix::net::sendto(fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, to)
+        })?)
+    })
+}
+
+/// `accept4(2)`: a connection, non-blocking and close-on-exec, and where it comes from.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if nobody waits, ECONNABORTED if somebody did, EMFILE and the like if there
+/// is no room for it.
+#[inline]
+pub fn accept(fd: RawFd) -> io::Result<(OwnedFd, Address)> {
+    with_borrowed(fd, |fd| {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (connection, from) = retry_on_intr(|| rustix::net::acceptfrom_with(fd, flags))?;
+        Ok((connection, from.map_or(Address::Other, Address::from)))
+    })
+}
+
+/// `getsockname(2)`
+///
+/// # Errors
+/// What the kernel answers.
+pub fn local_address(fd: RawFd) -> io::Result<Address> {
+    with_borrowed(fd, |fd| Ok(rustix::net::getsockname(fd)?.into()))
+}
+
+/// `getpeername(2)`; [`Address::Other`] if the kernel knows of a peer but not of its name.
+///
+/// # Errors
+/// ENOTCONN and whatever else the kernel answers.
+pub fn peer_address(fd: RawFd) -> io::Result<Address> {
+    with_borrowed(fd, |fd| {
+        Ok(rustix::net::getpeername(fd)?.map_or(Address::Other, Address::from))
+    })
+}
+
+/// `shutdown(fd, SHUT_WR)`: the peer finds the end.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn shutdown_write(fd: RawFd) -> io::Result<()> {
+    with_borrowed(fd, |fd| Ok(rustix::net::shutdown(fd, Shutdown::Write)?))
+}
+
+/// Is it a TCP socket? Its family, type and protocol as Python's `socket.socket` takes them.
+///
+/// # Errors
+/// What the kernel answers: ENOTSOCK, EBADF.
+pub fn kind(fd: RawFd) -> io::Result<(i32, i32, i32)> {
+    with_borrowed(fd, |fd| {
+        let family: AddressFamily = sockopt::socket_domain(fd)?;
+        let kind: SocketType = sockopt::socket_type(fd)?;
+        let protocol = sockopt::socket_protocol(fd)?.map_or(0, |protocol| protocol.as_raw().get() as i32);
+        Ok((family.as_raw().into(), kind.as_raw() as i32, protocol))
+    })
+}
+
+/// `TCP_NODELAY`: small writes are sent without waiting for an acknowledgement.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn set_no_delay(fd: RawFd) -> io::Result<()> {
+    with_borrowed(fd, |fd| Ok(sockopt::set_tcp_nodelay(fd, true)?))
+}
+
+/// `SO_KEEPALIVE`
+///
+/// # Errors
+/// What the kernel answers.
+pub fn set_keep_alive(fd: RawFd) -> io::Result<()> {
+    with_borrowed(fd, |fd| Ok(sockopt::set_socket_keepalive(fd, true)?))
+}
+
+/// `close(2)`, of a descriptor that its last owner gives up. An error is nobody's business any more.
+pub fn close(fd: RawFd) {
+    super::fd::close(fd);
+}

@@ -1,0 +1,114 @@
+//! Bytes and buffers: what programs hand to `write()`, and where their `get_buffer()` lets us read to.
+
+use super::errors::R;
+use super::object::{Obj, check};
+use pyo3::ffi as c;
+use std::mem::MaybeUninit;
+
+/// `bytes(data)`
+#[inline]
+pub(crate) fn new(data: &[u8]) -> R<Obj> {
+    // SAFETY: copies that many bytes; a slice is never longer than an isize.
+    unsafe {
+        Obj::owned(c::PyBytes_FromStringAndSize(
+            data.as_ptr().cast(),
+            data.len() as isize,
+        ))
+    }
+}
+
+/// Is it `bytes`, `bytearray` or `memoryview` (or derived from them)?
+#[inline]
+pub(crate) fn is_data(object: &Obj) -> bool {
+    // SAFETY: alive.
+    unsafe {
+        let object = object.as_ptr();
+        c::PyBytes_Check(object) != 0
+            || c::PyByteArray_Check(object) != 0
+            || c::PyMemoryView_Check(object) != 0
+    }
+}
+
+/// A `bytes` object, which nobody can change.
+pub(crate) struct Bytes(Obj);
+
+impl Bytes {
+    /// `object`, if it is one.
+    #[inline]
+    pub(crate) fn of(object: &Obj) -> Option<Bytes> {
+        // SAFETY: alive.
+        (unsafe { c::PyBytes_Check(object.as_ptr()) } != 0).then(|| Bytes(object.clone()))
+    }
+    /// A copy of `data`.
+    pub(crate) fn copy(data: &[u8]) -> R<Bytes> {
+        new(data).map(Bytes)
+    }
+    /// What is in it.
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        // SAFETY: of the class (see `of`), immutable, and alive as long as `self`.
+        unsafe {
+            let object = self.0.as_ptr();
+            std::slice::from_raw_parts(
+                c::PyBytes_AsString(object).cast(),
+                c::PyBytes_Size(object) as usize,
+            )
+        }
+    }
+    /// The object.
+    pub(crate) fn obj(&self) -> &Obj {
+        &self.0
+    }
+}
+
+/// A view of somebody's buffer, which can change its contents but not its size while we have it.
+pub(crate) struct Buffer(Box<c::Py_buffer>);
+
+impl Buffer {
+    fn get(object: &Obj, flags: i32) -> R<Buffer> {
+        let mut view = Box::new(MaybeUninit::<c::Py_buffer>::zeroed());
+        // SAFETY: the place is valid, and filled if the call succeeds.
+        unsafe {
+            check(c::PyObject_GetBuffer(object.as_ptr(), view.as_mut_ptr(), flags))?;
+            Ok(Buffer(view.assume_init()))
+        }
+    }
+    /// To read from it. BufferError if it is not one piece.
+    pub(crate) fn readable(object: &Obj) -> R<Buffer> {
+        Buffer::get(object, c::PyBUF_SIMPLE)
+    }
+    /// To write to it. BufferError or TypeError if that is not allowed.
+    pub(crate) fn writable(object: &Obj) -> R<Buffer> {
+        Buffer::get(object, c::PyBUF_WRITABLE)
+    }
+    /// How many bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len as usize
+    }
+    /// Reads it. `f` must not run Python code.
+    #[inline]
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {
+        if self.len() == 0 {
+            return f(&[]);
+        }
+        // SAFETY: the exporter keeps the memory in place while we have the view, and with the GIL held and
+        // no Python code running nobody writes to it.
+        f(unsafe { std::slice::from_raw_parts(self.0.buf.cast(), self.len()) })
+    }
+    /// Writes to it. `f` must not run Python code.
+    #[inline]
+    pub(crate) fn with_mut<T>(&mut self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+        if self.len() == 0 || self.0.readonly != 0 {
+            return f(&mut []);
+        }
+        // SAFETY: as in `with`, and the exporter allows writing.
+        f(unsafe { std::slice::from_raw_parts_mut(self.0.buf.cast(), self.len()) })
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: filled by `PyObject_GetBuffer`, released once.
+        unsafe { c::PyBuffer_Release(&raw mut *self.0) }
+    }
+}

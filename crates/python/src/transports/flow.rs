@@ -1,0 +1,119 @@
+//! Flow control: `asyncio.transports._FlowControlMixin`.
+//!
+//! A protocol is told to pause as soon as more than `high` bytes wait to be written, inside of the call that
+//! writes, and to resume when no more than `low` do.
+
+use crate::event_loop::run::is_fatal;
+use crate::ffi::errors::{R, value_error};
+use crate::ffi::{Args, Obj};
+use crate::imports::names;
+use std::cell::Cell;
+
+/// 64 KiB, asyncio's mark.
+const HIGH: i64 = 64 * 1024;
+
+/// The marks of one transport.
+pub(crate) struct Flow {
+    high: Cell<i64>,
+    low: Cell<i64>,
+    paused: Cell<bool>,
+}
+
+impl Default for Flow {
+    fn default() -> Flow {
+        Flow {
+            high: Cell::new(HIGH),
+            low: Cell::new(HIGH / 4),
+            paused: Cell::new(false),
+        }
+    }
+}
+
+/// Who has a buffer that a protocol may fill too fast.
+pub(crate) trait Buffered {
+    /// The marks.
+    fn flow(&self) -> &Flow;
+    /// Bytes that wait.
+    fn waiting(&self) -> usize;
+    /// The transport, its loop and its protocol.
+    fn parties(&self) -> (Obj, Obj, Obj);
+}
+
+impl Flow {
+    /// Is the protocol told to pause?
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.get()
+    }
+
+    /// Would so many bytes be too many?
+    #[inline]
+    pub(crate) fn is_above(&self, waiting: usize) -> bool {
+        waiting as i64 > self.high.get()
+    }
+
+    /// `get_write_buffer_limits()`: `(low, high)`
+    pub(crate) fn limits(&self) -> R<Obj> {
+        Obj::tuple(&[&Obj::int(self.low.get())?, &Obj::int(self.high.get())?])
+    }
+
+    /// `_set_write_buffer_limits(high=None, low=None)`
+    pub(crate) fn set_limits(&self, args: &Args) -> R<()> {
+        let (high, low) = (args.opt(1), args.opt(2));
+        let number = |limit: Option<&Obj>| limit.map(Obj::to_i64).transpose();
+        let (high, low) = (number(high)?, number(low)?);
+        let high = match (high, low) {
+            (Some(high), _) => high,
+            (None, None) => HIGH,
+            (None, Some(low)) => low.saturating_mul(4),
+        };
+        let low = low.unwrap_or(high.div_euclid(4));
+        if !(high >= low && low >= 0) {
+            return Err(value_error(&format!(
+                "high ({high}) must be >= low ({low}) must be >= 0"
+            )));
+        }
+        self.high.set(high);
+        self.low.set(low);
+        Ok(())
+    }
+}
+
+/// `_maybe_pause_protocol()`
+#[inline]
+pub(crate) fn maybe_pause(transport: &impl Buffered) -> R<()> {
+    let flow = transport.flow();
+    if !flow.is_above(transport.waiting()) || flow.paused.get() {
+        return Ok(());
+    }
+    flow.paused.set(true);
+    tell(
+        transport,
+        &names::PAUSE_WRITING,
+        "protocol.pause_writing() failed",
+    )
+}
+
+/// `_maybe_resume_protocol()`
+#[inline]
+pub(crate) fn maybe_resume(transport: &impl Buffered) -> R<()> {
+    let flow = transport.flow();
+    if !flow.paused.get() || transport.waiting() as i64 > flow.low.get() {
+        return Ok(());
+    }
+    flow.paused.set(false);
+    tell(
+        transport,
+        &names::RESUME_WRITING,
+        "protocol.resume_writing() failed",
+    )
+}
+
+#[cold]
+fn tell(transport: &impl Buffered, method: &Obj, message: &str) -> R<()> {
+    let (this, loop_, protocol) = transport.parties();
+    match protocol.call_method(method, &[]) {
+        Ok(_) => Ok(()),
+        Err(raised) if is_fatal(&raised) => Err(raised),
+        Err(raised) => super::report(&loop_, message, &raised.take(), &this, &protocol),
+    }
+}

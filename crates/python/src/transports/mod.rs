@@ -1,0 +1,108 @@
+//! Transports: what connects a descriptor to a protocol. `asyncio.transports` has the interfaces,
+//! `asyncio.selector_events` and `asyncio.unix_events` the classes that these take the place of.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `stream.rs` | `_SelectorSocketTransport`: the life of a TCP or Unix connection |
+//! | `reading.rs` | what comes in, to `data_received` or into the buffer of a `BufferedProtocol` |
+//! | `writing.rs` | what goes out: `write`, `writelines`, the queue, `write_eof` |
+//! | `flow.rs` | the water marks, pause_writing and resume_writing |
+//! | `socket.rs` | the descriptor, and the `socket.socket` over it |
+//!
+//! A transport is called by the loop without a handle: a [`Source`] in the ready queue says who, a
+//! [`Happening`] says what.
+
+pub(crate) mod flow;
+mod reading;
+pub(crate) mod socket;
+pub(crate) mod stream;
+mod writing;
+
+use crate::event_loop::core::LoopCore;
+use crate::ffi::errors::R;
+use crate::ffi::{Class, Obj, Own, Visitor};
+use crate::imports::{self, names};
+use stream::Stream;
+
+pub(crate) use writing::flush;
+
+/// Something that the reactor tells that its descriptor is ready.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// A connection.
+    Stream(Own<Stream>),
+}
+
+/// What a source is called for.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Happening {
+    /// Its protocol is to be told that the connection is made; then it begins to read.
+    Made,
+    /// There is something to read.
+    Readable,
+    /// There is room to write.
+    Writable,
+    /// The connection is gone: its protocol is to be told.
+    Lost,
+}
+
+impl Source {
+    /// Does it. `Err`: KeyboardInterrupt or SystemExit; all else has been dealt with.
+    #[inline]
+    pub(crate) fn run(&self, loop_: &Obj, core: &Own<LoopCore>, happening: Happening) -> R<()> {
+        match self {
+            Source::Stream(stream) => stream::run(stream, loop_, core, happening),
+        }
+    }
+
+    /// The transport.
+    pub(crate) fn obj(&self) -> &Obj {
+        match self {
+            Source::Stream(stream) => stream.obj(),
+        }
+    }
+
+    /// For the garbage collector.
+    pub(crate) fn visit(&self, visitor: &mut Visitor) {
+        visitor.obj(self.obj());
+    }
+}
+
+/// `{'message', 'exception', 'transport', 'protocol'}` to the exception handler.
+#[cold]
+fn report(loop_: &Obj, message: &str, exception: &Obj, transport: &Obj, protocol: &Obj) -> R<()> {
+    let context = Obj::dict()?;
+    context.dict_set(&names::MESSAGE, &Obj::str(message)?)?;
+    context.dict_set(&names::EXCEPTION, exception)?;
+    context.dict_set(&names::TRANSPORT, transport)?;
+    context.dict_set(&names::PROTOCOL, protocol)?;
+    loop_
+        .call_method(&names::CALL_EXCEPTION_HANDLER, &[&context])
+        .map(drop)
+}
+
+/// `logger.debug(text, *args)`
+#[cold]
+fn log_debug(text: &str, args: &[&Obj], exc_info: Option<&Obj>) -> R<()> {
+    let text = Obj::str(text)?;
+    let mut all = vec![&text];
+    all.extend(args);
+    let kwnames = Obj::tuple(&[&Obj::interned("exc_info")?])?;
+    let kwnames = exc_info.map(|exception| {
+        all.push(exception);
+        &kwnames
+    });
+    imports::LOGGER
+        .call_method_kw(&Obj::interned("debug")?, &all, kwnames)
+        .map(drop)
+}
+
+/// Makes the classes.
+pub(crate) fn init() -> R<()> {
+    crate::ffi::pysocket::init()?;
+    let base: &Obj = &imports::TRANSPORT;
+    stream::check_layout(base)?;
+    crate::ffi::class::create::<Stream>(Some(base))?;
+    debug_assert!(Stream::class().get().issubclass(base)?);
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! What comes in: `data_received`, or `get_buffer` and `buffer_updated`, or `eof_received`.
+//!
+//! The loop owns one buffer to read into; a protocol gets bytes of the size that was read. So an idle
+//! connection has no buffer, and a busy one allocates what it delivers. After a read the loop goes on to the
+//! next connection: if there was more, the kernel says so in the next turn.
+
+use super::stream::{self, Stream};
+use crate::event_loop::core::LoopCore;
+use crate::event_loop::run::is_fatal;
+use crate::ffi::bytes::{self, Buffer};
+use crate::ffi::errors::{R, os_error, runtime_error};
+use crate::ffi::{Obj, Own, Raised, context};
+use crate::imports::names;
+use aioxide_core::socket;
+use std::io;
+
+/// What a protocol may be given at once: asyncio's `max_size`.
+const MOST: usize = 256 * 1024;
+
+/// The descriptor is readable.
+#[inline]
+pub(super) fn ready(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    // it may have been paused or closed earlier in this turn
+    if !this.reading.get() {
+        return Ok(());
+    }
+    match this.context.get() {
+        Some(context) => context::run(&context, || received(this, loop_, core)),
+        None => received(this, loop_, core),
+    }
+}
+
+/// `_read_ready()`, in its context.
+#[inline]
+pub(super) fn received(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    if this.conn_lost.get() > 0 {
+        return Ok(());
+    }
+    let Some(protocol) = this.protocol.get() else {
+        return Ok(());
+    };
+    if this.buffered.get() {
+        return into_buffer(this, &protocol);
+    }
+    let mut scratch = core
+        .scratch
+        .take()
+        .unwrap_or_else(|| vec![0; MOST].into_boxed_slice());
+    let result = socket::receive(this.socket.fd(), &mut scratch)
+        .map(|count| (count > 0).then(|| bytes::new(&scratch[..count])));
+    core.scratch.set(Some(scratch));
+    let data = match result {
+        Ok(Some(data)) => data?,
+        Ok(None) => return end(this, loop_, &protocol),
+        Err(error) => return read_error(this, &error),
+    };
+    match protocol.call_method(&names::DATA_RECEIVED, &[&data]) {
+        Ok(_) => Ok(()),
+        Err(raised) => failed(this, raised, "Fatal error: protocol.data_received() call failed."),
+    }
+}
+
+/// `_read_ready__get_buffer()`
+fn into_buffer(this: &Own<Stream>, protocol: &Obj) -> R<()> {
+    let mut buffer = match get_buffer(protocol) {
+        Ok(buffer) => buffer,
+        Err(raised) => return failed(this, raised, "Fatal error: protocol.get_buffer() call failed."),
+    };
+    let result = match Buffer::writable(&buffer) {
+        Ok(mut view) => view.with_mut(|place| socket::receive(this.socket.fd(), place)),
+        Err(raised) => return failed(this, raised, "Fatal read error on socket transport"),
+    };
+    let count = match result {
+        Ok(0) => {
+            let Some(loop_) = this.loop_.get() else {
+                return Ok(());
+            };
+            return end(this, &loop_, protocol);
+        }
+        Ok(count) => count,
+        Err(error) => return read_error(this, &error),
+    };
+    buffer = Obj::int(count as i64)?;
+    match protocol.call_method(&names::BUFFER_UPDATED, &[&buffer]) {
+        Ok(_) => Ok(()),
+        Err(raised) => failed(
+            this,
+            raised,
+            "Fatal error: protocol.buffer_updated() call failed.",
+        ),
+    }
+}
+
+fn get_buffer(protocol: &Obj) -> R<Obj> {
+    let buffer = protocol.call_method(&names::GET_BUFFER, &[&Obj::int(-1)?])?;
+    if buffer.len()? == 0 {
+        return Err(runtime_error("get_buffer() returned an empty buffer"));
+    }
+    Ok(buffer)
+}
+
+/// Nothing there after all, or the connection is broken.
+fn read_error(this: &Own<Stream>, error: &io::Error) -> R<()> {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return Ok(());
+    }
+    let exception = os_error(error).take();
+    stream::fatal_error(this, exception, "Fatal read error on socket transport")
+}
+
+/// `_read_ready__on_eof()`
+#[cold]
+fn end(this: &Own<Stream>, _: &Obj, protocol: &Obj) -> R<()> {
+    stream::debug(this, "%r received EOF")?;
+    match protocol
+        .call_method(&names::EOF_RECEIVED, &[])
+        .and_then(|keep_open| keep_open.truth())
+    {
+        Ok(true) => {
+            // The protocol can still write, but there will be nothing to read.
+            stream::stop_reading_for_good(this);
+            Ok(())
+        }
+        Ok(false) => stream::close(this),
+        Err(raised) => failed(this, raised, "Fatal error: protocol.eof_received() call failed."),
+    }
+}
+
+/// The protocol has raised.
+#[cold]
+fn failed(this: &Own<Stream>, raised: Raised, message: &str) -> R<()> {
+    if is_fatal(&raised) {
+        return Err(raised);
+    }
+    stream::fatal_error(this, raised.take(), message)
+}

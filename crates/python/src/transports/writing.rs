@@ -1,0 +1,525 @@
+//! What goes out: `write`, `writelines`, `write_eof`, and the queue of what the kernel has not taken yet.
+//!
+//! Rules
+//! 1. A program may count on what it has written being on its way when `write()` returns, so the first write of
+//!    a callback (or of a step of a task) goes out at once. More writes of the same callback wait until it has
+//!    ended, and go out in one system call. A connection that was written to several times by the callback
+//!    before is likely to be so again: then the first one waits, too.
+//! 2. What waits for that reason goes out before anything that could tell the difference: the size of the
+//!    buffer, the socket itself, the marks of flow control, `close()`, `write_eof()`, `abort()`.
+//! 3. What the program can change is copied when it has to wait.
+//! 4. Nothing is sent or dropped but in order.
+
+use super::Source;
+use super::flow::{self, Buffered};
+use super::stream::{self, Stream};
+use crate::event_loop::core::{self, LoopCore};
+use crate::event_loop::readers::{self, Side};
+use crate::ffi::bytes::{self, Buffer, Bytes};
+use crate::ffi::errors::{R, exc, os_error, runtime_error, type_error};
+use crate::ffi::{Args, Obj, Own, Slots, context, threads};
+use crate::futures::methods;
+use crate::imports::{self, names};
+use crate::version;
+use aioxide_core::socket;
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::RawFd;
+
+/// So much is not held back.
+const ENOUGH: usize = 64 * 1024;
+/// asyncio warns from this write on after the connection was lost.
+const LOG_THRESHOLD: u32 = 5;
+const FATAL: &str = "Fatal write error on socket transport";
+
+/// Something to send, from `start` on.
+struct Piece {
+    bytes: Bytes,
+    start: usize,
+}
+
+impl Piece {
+    fn rest(&self) -> &[u8] {
+        &self.bytes.as_slice()[self.start..]
+    }
+}
+
+/// What is to be sent, in order.
+#[derive(Default)]
+pub(super) struct Queue {
+    pieces: VecDeque<Piece>,
+    size: usize,
+}
+
+impl Queue {
+    /// Bytes.
+    #[inline]
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+    fn push(&mut self, bytes: Bytes, start: usize) {
+        self.size += bytes.as_slice().len() - start;
+        self.pieces.push_back(Piece { bytes, start });
+    }
+    /// Sends what the kernel takes at once.
+    fn send(&self, fd: RawFd) -> io::Result<usize> {
+        if let [only] = self.pieces.as_slices().0
+            && self.pieces.len() == 1
+        {
+            return socket::send(fd, only.rest());
+        }
+        let mut slices = [IoSlice::new(&[]); socket::MOST_PIECES];
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(piece.rest());
+            count += 1;
+        }
+        socket::send_vectored(fd, &slices[..count])
+    }
+    /// So many bytes have been sent. What is done with goes to the caller, who drops it.
+    fn sent(&mut self, mut count: usize) -> Vec<Piece> {
+        self.size -= count;
+        let mut done = 0;
+        for piece in &mut self.pieces {
+            let rest = piece.rest().len();
+            if rest > count {
+                piece.start += count;
+                break;
+            }
+            count -= rest;
+            done += 1;
+        }
+        self.pieces.drain(..done).collect()
+    }
+}
+
+/// Rule 1: what is known of the writes of one callback, and of the callback before.
+pub(super) struct Turns {
+    /// Which callback of the loop was the last to write.
+    callback: Cell<u64>,
+    /// How often it did.
+    writes: Cell<u8>,
+    /// The one before did more than once.
+    bursts: Cell<bool>,
+    /// Something waits for the end of the callback.
+    held_back: Cell<bool>,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns {
+            callback: Cell::new(u64::MAX),
+            writes: Cell::new(0),
+            bursts: Cell::new(false),
+            held_back: Cell::new(false),
+        }
+    }
+}
+
+impl Turns {
+    /// Another write. Is it to be held back?
+    #[inline]
+    fn hold_back(&self, core: &LoopCore) -> bool {
+        let callback = core.entries.get();
+        if self.callback.replace(callback) == callback {
+            self.writes.set(self.writes.get().saturating_add(1));
+        } else {
+            self.bursts.set(self.writes.get() > 1);
+            self.writes.set(1);
+        }
+        (self.writes.get() > 1 || self.bursts.get()) && core.thread.get() == threads::ident()
+    }
+}
+
+/// `write(data)`
+fn write(args: &Args) -> R<Obj> {
+    let (this, data) = (args.this::<Stream>()?, args.req(1)?);
+    if !bytes::is_data(data) {
+        let wanted = if version::SINCE_314.get() {
+            "a bytes, bytearray, or memoryview object"
+        } else {
+            "a bytes-like object"
+        };
+        return Err(type_error(&format!(
+            "data argument must be {wanted}, not '{}'",
+            data.class().getattr_str("__name__")?.to_string()?
+        )));
+    }
+    check(
+        this,
+        "Cannot call write() after write_eof()",
+        "unable to write; sendfile is in progress",
+    )?;
+    let Some(bytes) = Bytes::of(data) else {
+        return write_view(this, data);
+    };
+    if bytes.as_slice().is_empty() || is_lost(this)? {
+        return Ok(Obj::none());
+    }
+    let Some(hold_back) = holds_back(this) else {
+        return Ok(Obj::none());
+    };
+    let mut start = 0;
+    if is_idle(this) && !hold_back {
+        match try_to_send(this, bytes.as_slice())? {
+            Some(sent) if sent == bytes.as_slice().len() => return Ok(Obj::none()),
+            Some(sent) => start = sent,
+            None => return Ok(Obj::none()),
+        }
+    }
+    keep(this, bytes, start, hold_back)?;
+    Ok(Obj::none())
+}
+
+/// A `bytearray` or a `memoryview`.
+fn write_view(this: &Own<Stream>, data: &Obj) -> R<Obj> {
+    if data.len()? == 0 || is_lost(this)? {
+        return Ok(Obj::none());
+    }
+    let Some(hold_back) = holds_back(this) else {
+        return Ok(Obj::none());
+    };
+    let view = match Buffer::readable(data) {
+        Ok(view) => view,
+        Err(raised) => {
+            stream::fatal_error(this, raised.take(), FATAL)?;
+            return Ok(Obj::none());
+        }
+    };
+    let mut start = 0;
+    if is_idle(this) && !hold_back {
+        match view.with(|data| try_to_send(this, data))? {
+            Some(sent) if sent == view.len() => return Ok(Obj::none()),
+            Some(sent) => start = sent,
+            None => return Ok(Obj::none()),
+        }
+    }
+    let copy = view.with(|data| Bytes::copy(&data[start..]))?;
+    drop(view);
+    keep(this, copy, 0, hold_back)?;
+    Ok(Obj::none())
+}
+
+/// `writelines(list_of_data)`: all of it, in one system call if the kernel has the room.
+fn writelines(args: &Args) -> R<Obj> {
+    let (this, list) = (args.this::<Stream>()?, args.req(1)?);
+    if !version::SINCE_312.get() {
+        let joined = Obj::empty_bytes()?.call_method_str("join", &[list])?;
+        return this.obj().call_method(&names::WRITE, &[&joined]);
+    }
+    check(
+        this,
+        "Cannot call writelines() after write_eof()",
+        "unable to writelines; sendfile is in progress",
+    )?;
+    if !list.truth()? || is_lost(this)? {
+        return Ok(Obj::none());
+    }
+    // all of them are looked at before any is taken
+    let mut pieces = Vec::new();
+    for data in list.to_vec()? {
+        let bytes = match Bytes::of(&data) {
+            Some(bytes) => bytes,
+            None => Buffer::readable(&data.memoryview()?)?.with(Bytes::copy)?,
+        };
+        if !bytes.as_slice().is_empty() {
+            pieces.push(bytes);
+        }
+    }
+    let Some(hold_back) = holds_back(this).filter(|_| !pieces.is_empty()) else {
+        return Ok(Obj::none());
+    };
+    let idle = is_idle(this);
+    this.queue.with(|queue| {
+        for bytes in pieces {
+            queue.push(bytes, 0);
+        }
+    });
+    settle(this, idle, hold_back)?;
+    Ok(Obj::none())
+}
+
+fn check(this: &Own<Stream>, after_eof: &str, in_sendfile: &str) -> R<()> {
+    if this.eof.get() {
+        return Err(runtime_error(after_eof));
+    }
+    if !this.empty_waiter.is_empty() {
+        return Err(runtime_error(in_sendfile));
+    }
+    Ok(())
+}
+
+/// Is the connection lost? Then it counts the write, and complains about too many.
+#[inline]
+fn is_lost(this: &Own<Stream>) -> R<bool> {
+    let lost = this.conn_lost.get();
+    if lost == 0 {
+        return Ok(false);
+    }
+    if lost >= LOG_THRESHOLD {
+        imports::LOGGER.call_method_str("warning", &[&Obj::str("socket.send() raised exception.")?])?;
+    }
+    this.conn_lost.set(lost.saturating_add(1));
+    Ok(true)
+}
+
+#[inline]
+fn is_idle(this: &Own<Stream>) -> bool {
+    this.waiting() == 0
+}
+
+/// Rule 1. `None`: there is no loop any more.
+#[inline]
+fn holds_back(this: &Own<Stream>) -> Option<bool> {
+    let loop_ = this.loop_.get()?;
+    Some(this.turns.hold_back(core::of(&loop_)?))
+}
+
+/// How much the kernel took; `None`: the connection is broken, and that has been dealt with.
+#[inline]
+fn try_to_send(this: &Own<Stream>, data: &[u8]) -> R<Option<usize>> {
+    match socket::send(this.socket.fd(), data) {
+        Ok(sent) => Ok(Some(sent)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Some(0)),
+        Err(error) => {
+            stream::fatal_error(this, os_error(&error).take(), FATAL)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Puts the rest of something into the queue.
+fn keep(this: &Own<Stream>, bytes: Bytes, start: usize, hold_back: bool) -> R<()> {
+    let idle = is_idle(this);
+    this.queue.with(|queue| queue.push(bytes, start));
+    if idle && !hold_back {
+        // the kernel was asked a moment ago
+        watch(this)?;
+        return flow::maybe_pause(this);
+    }
+    settle(this, idle, hold_back)
+}
+
+/// The queue has grown. `idle`: from nothing.
+fn settle(this: &Own<Stream>, idle: bool, hold_back: bool) -> R<()> {
+    if idle {
+        this.turns.held_back.set(true);
+        if let Some(loop_) = this.loop_.get()
+            && let Some(core) = core::of(&loop_)
+        {
+            core.held_back.push_back(this.clone());
+        }
+    }
+    let waiting = this.waiting();
+    if !hold_back || waiting >= ENOUGH || this.flow.is_above(waiting) {
+        flush_now(this)?;
+    }
+    flow::maybe_pause(this)
+}
+
+/// A callback has ended: what it has written goes out.
+#[cold]
+pub(crate) fn flush(core: &Own<LoopCore>) -> R<()> {
+    while let Some(stream) = core.held_back.pop_front() {
+        flush_now(&stream)?;
+    }
+    Ok(())
+}
+
+/// Rule 2.
+#[inline]
+pub(super) fn flush_now(this: &Own<Stream>) -> R<()> {
+    if this.turns.held_back.replace(false) && this.conn_lost.get() == 0 {
+        if !advance(this)? {
+            return Ok(());
+        }
+        if is_idle(this) {
+            return flow::maybe_resume(this);
+        }
+        watch(this)?;
+    }
+    Ok(())
+}
+
+/// Sends as much as goes. `false`: the connection is broken, and that has been dealt with.
+fn advance(this: &Own<Stream>) -> R<bool> {
+    let fd = this.socket.fd();
+    match this.queue.with(|queue| queue.send(fd)) {
+        Ok(count) => {
+            let done = this.queue.with(|queue| queue.sent(count));
+            drop(done);
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) => {
+            forget(this);
+            let exception = os_error(&error).take();
+            stream::fatal_error(this, exception.clone(), FATAL)?;
+            if let Some(waiter) = this.empty_waiter.get() {
+                waiter.call_method(&names::SET_EXCEPTION, &[&exception])?;
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// The loop watches for room.
+fn watch(this: &Own<Stream>) -> R<()> {
+    let Some(loop_) = this.loop_.get() else {
+        return Ok(());
+    };
+    let Some(core) = core::of(&loop_) else {
+        return Ok(());
+    };
+    if this.writing.replace(true) {
+        return Ok(());
+    }
+    this.write_context.set(stream::callback_context(this)?);
+    readers::add_source(
+        core,
+        this.socket.number(),
+        Side::Writer,
+        Source::Stream(this.clone()),
+        true,
+    )
+}
+
+/// The loop does not watch for room any longer.
+pub(super) fn stop(this: &Own<Stream>) {
+    if !this.writing.replace(false) {
+        return;
+    }
+    if let Some(loop_) = this.loop_.get()
+        && let Some(core) = core::of(&loop_)
+    {
+        readers::remove_source(core, this.socket.number(), Side::Writer, false);
+    }
+}
+
+/// What is queued is dropped.
+pub(super) fn forget(this: &Own<Stream>) {
+    this.turns.held_back.set(false);
+    stop(this);
+    let gone = this.queue.with(std::mem::take);
+    drop(gone);
+}
+
+/// The descriptor has room.
+#[inline]
+pub(super) fn ready(this: &Own<Stream>) -> R<()> {
+    if !this.writing.get() {
+        return Ok(());
+    }
+    match this.write_context.get() {
+        Some(context) => context::run(&context, || room(this)),
+        None => room(this),
+    }
+}
+
+/// `_write_ready()`, in its context.
+pub(super) fn room(this: &Own<Stream>) -> R<()> {
+    if this.conn_lost.get() > 0 {
+        return Ok(());
+    }
+    this.turns.held_back.set(false);
+    if !advance(this)? {
+        return Ok(());
+    }
+    flow::maybe_resume(this)?; // it may write
+    if !is_idle(this) {
+        return Ok(());
+    }
+    stop(this);
+    if let Some(waiter) = this.empty_waiter.get() {
+        waiter.call_method(&names::SET_RESULT, &[&Obj::none()])?;
+    }
+    if this.closing.get() {
+        // (what `resume_writing` did may have arranged for it already)
+        if this.conn_lost.get() == 0 {
+            this.conn_lost.set(1);
+            return stream::call_connection_lost(this, &Obj::none());
+        }
+    } else if this.eof.get() {
+        shut_down(this)?;
+    }
+    Ok(())
+}
+
+fn shut_down(this: &Own<Stream>) -> R<()> {
+    socket::shutdown_write(this.socket.fd()).map_err(|error| os_error(&error))
+}
+
+/// `write_eof()`: the peer finds the end after what is queued.
+fn write_eof(args: &Args) -> R<Obj> {
+    let this = args.this::<Stream>()?;
+    if this.closing.get() || this.eof.get() {
+        return Ok(Obj::none());
+    }
+    flush_now(this)?;
+    this.eof.set(true);
+    if is_idle(this) && this.conn_lost.get() == 0 {
+        shut_down(this)?;
+    }
+    Ok(Obj::none())
+}
+
+/// `connection_lost` has been called: whoever waits for the queue to run empty waits in vain.
+pub(super) fn nobody_empties_it(this: &Own<Stream>) -> R<()> {
+    let Some(waiter) = this.empty_waiter.get() else {
+        return Ok(());
+    };
+    if waiter.call_method(&names::DONE, &[])?.truth()? {
+        return Ok(());
+    }
+    let lost = exc::connection_error().call(&[&Obj::str("Connection is closed by peer")?])?;
+    waiter.call_method(&names::SET_EXCEPTION, &[&lost]).map(drop)
+}
+
+/// `_make_empty_waiter()`
+fn make_empty_waiter(args: &Args) -> R<Obj> {
+    let this = args.this::<Stream>()?;
+    if !this.empty_waiter.is_empty() {
+        return Err(runtime_error("Empty waiter is already set"));
+    }
+    flush_now(this)?;
+    let waiter = methods::create(&this.loop_.get_or_none())?;
+    this.empty_waiter.set(waiter.clone());
+    if is_idle(this) {
+        waiter.call_method(&names::SET_RESULT, &[&Obj::none()])?;
+    }
+    Ok(waiter)
+}
+
+fn size(args: &Args) -> R<Obj> {
+    let this = args.this::<Stream>()?;
+    flush_now(this)?;
+    Obj::int(this.waiting() as i64)
+}
+
+/// What this file adds to the class.
+pub(super) fn slots(slots: &mut Slots<Stream>) -> R<()> {
+    slots.method("write(self, data)", write)?;
+    slots.method("writelines(self, list_of_data)", writelines)?;
+    slots.method("write_eof(self)", write_eof)?;
+    slots.method("can_write_eof(self)", |args| {
+        args.this::<Stream>()?;
+        Ok(Obj::bool(true))
+    })?;
+    slots.method("get_write_buffer_size(self)", size)?;
+    slots.method("_make_empty_waiter(self)", make_empty_waiter)?;
+    slots.method("_reset_empty_waiter(self)", |args| {
+        args.this::<Stream>()?.empty_waiter.put(None);
+        Ok(Obj::none())
+    })?;
+    slots.get(c"_buffer_size", |this| Obj::int(this.waiting() as i64));
+    slots.get(c"_buffer", |this| {
+        let pieces = this.queue.with(|queue| {
+            let copy = |piece: &Piece| bytes::new(piece.rest());
+            queue.pieces.iter().map(copy).collect::<R<Vec<_>>>()
+        })?;
+        imports::DEQUE.call(&[&Obj::list(&pieces)?])
+    });
+    slots.get(c"_empty_waiter", |this| Ok(this.empty_waiter.get_or_none()));
+    Ok(())
+}
