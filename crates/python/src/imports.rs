@@ -57,6 +57,7 @@ imports! {
     FORMAT_HANDLE = "asyncio.base_events"."_format_handle";
     LOGGER = "asyncio.log"."logger";
     COROUTINE_ABC = "collections.abc"."Coroutine";
+    ITERABLE_ABC = "collections.abc"."Iterable";
     AWAITABLE_ABC = "collections.abc"."Awaitable";
     GENERIC_ALIAS = "types"."GenericAlias";
     WARN = "warnings"."warn";
@@ -81,6 +82,7 @@ imports! {
     BARRIER_STATE = "asyncio.locks"."_BarrierState";
     EXCEPTION_GROUP = "builtins"."ExceptionGroup";
     SOCKET = "socket"."socket";
+    ASYNCIO_SERVER = "asyncio.base_events"."Server";
     TRANSPORT = "asyncio.transports"."Transport";
     TRANSPORT_SOCKET = "asyncio.trsock"."TransportSocket";
     BUFFERED_PROTOCOL = "asyncio.protocols"."BufferedProtocol";
@@ -144,7 +146,7 @@ pub(crate) mod names {
         RUNNING_LOOP = "__asyncio_running_event_loop__";
         CONNECTION_MADE = "connection_made"; CONNECTION_LOST = "connection_lost"; DATA_RECEIVED = "data_received"; EOF_RECEIVED = "eof_received";
         GET_BUFFER = "get_buffer"; BUFFER_UPDATED = "buffer_updated"; PAUSE_WRITING = "pause_writing"; RESUME_WRITING = "resume_writing";
-        TRANSPORT = "transport"; PROTOCOL = "protocol"; ATTACH = "_attach"; DETACH = "_detach"; WRITE = "write";
+        TRANSPORT = "transport"; PROTOCOL = "protocol"; STOP_SERVING = "_stop_serving"; WRITE = "write";
     }
 }
 

@@ -20,6 +20,7 @@ mod number;
 mod policy;
 mod queues;
 mod runners;
+mod servers;
 mod takeover;
 mod taskgroups;
 mod tasks;

@@ -7,8 +7,8 @@ use crate::futures::iter::FutureIter;
 use crate::hook::Hook;
 use crate::tasks::{Task, factory, gather};
 use crate::{
-    docs, event_loop, ffi, futures, graph, imports, kwnames, later, locks, policy, queues, runners, takeover,
-    taskgroups, tasks, threads, timeouts, transports, version,
+    docs, event_loop, ffi, futures, graph, imports, kwnames, later, locks, policy, queues, runners, servers,
+    takeover, taskgroups, tasks, threads, timeouts, transports, version,
 };
 
 /// Fills the module. Called once.
@@ -37,6 +37,7 @@ fn classes(module: &Obj) -> R<()> {
     class::create::<event_loop::core::LoopCore>(None)?;
     event_loop::class::init()?;
     transports::init()?;
+    servers::init()?;
     for (name, class) in [
         ("Future", Future::class().get()),
         ("Task", Task::class().get()),
@@ -71,6 +72,7 @@ fn functions(module: &Obj) -> R<()> {
     queues::register(module)?;
     threads::register(module)?;
     runners::register(module)?;
+    servers::register(module)?;
     graph::register(module)?;
     policy::register(module)?;
     later::register(module)?;

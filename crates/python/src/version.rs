@@ -79,6 +79,12 @@ table! {
     SINCE_313 = 0x030d00;
     /// 3.14
     SINCE_314 = 0x030e00;
+    /// `Server.wait_closed()` waits for connections, even if the server is closed.
+    WAIT_CLOSED_WAITS = 0x030c01;
+    /// `create_unix_server(cleanup_socket=True)` is the default.
+    UNIX_SOCKETS_CLEANED = 0x030d00;
+    /// `create_server`: an address that this machine does not have is left out.
+    BIND_SKIPS_UNAVAILABLE = 0x030d00;
     /// Every callback of a connection runs in the one context that its server or its opener had.
     CONNECTION_CONTEXT = 0x030f00;
 }

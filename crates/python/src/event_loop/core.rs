@@ -125,6 +125,8 @@ pub(crate) struct LoopCore {
     pub(crate) origin_tracking: Cell<i32>,
     /// The executor of `getaddrinfo`.
     pub(crate) resolver: Slot,
+    /// `{socket: inode}` of the Unix servers whose files are ours to remove.
+    pub(crate) unix_servers: Slot,
     /// `{signum: Handle}`
     pub(crate) signal_handlers: Slot,
     /// There are some, and `watched` counts them as one.
@@ -334,7 +336,7 @@ impl Class for LoopCore {
 }
 
 impl LoopCore {
-    fn slots_held(&self) -> [&Slot; 9] {
+    fn slots_held(&self) -> [&Slot; 10] {
         [
             &self.slow_callback_duration,
             &self.current_handle,
@@ -344,6 +346,7 @@ impl LoopCore {
             &self.asyncgens,
             &self.old_asyncgen_hooks,
             &self.resolver,
+            &self.unix_servers,
             &self.signal_handlers,
         ]
     }

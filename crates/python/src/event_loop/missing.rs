@@ -29,10 +29,6 @@ missing! {
         "(self, protocol_factory, host=None, port=None, *, ssl=None, family=0, proto=0, flags=0, sock=None, \
           local_addr=None, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None, \
           happy_eyeballs_delay=None, interleave=None, all_errors=False)",
-    "BaseEventLoop"."create_server"
-        "(self, protocol_factory, host=None, port=None, *, family=socket.AF_UNSPEC, flags=socket.AI_PASSIVE, \
-          sock=None, backlog=100, ssl=None, reuse_address=None, reuse_port=None, keep_alive=None, \
-          ssl_handshake_timeout=None, ssl_shutdown_timeout=None, start_serving=True)",
     "BaseEventLoop"."start_tls"
         "(self, transport, protocol, sslcontext, *, server_side=False, server_hostname=None, \
           ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
@@ -40,9 +36,6 @@ missing! {
     "_UnixSelectorEventLoop"."create_unix_connection"
         "(self, protocol_factory, path=None, *, ssl=None, sock=None, server_hostname=None, \
           ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
-    "_UnixSelectorEventLoop"."create_unix_server"
-        "(self, protocol_factory, path=None, *, sock=None, backlog=100, ssl=None, ssl_handshake_timeout=None, \
-          ssl_shutdown_timeout=None, start_serving=True, cleanup_socket=True)",
     "BaseEventLoop"."create_datagram_endpoint"
         "(self, protocol_factory, local_addr=None, remote_addr=None, *, family=0, proto=0, flags=0, \
           reuse_port=None, allow_broadcast=None, sock=None)",

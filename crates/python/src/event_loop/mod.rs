@@ -14,6 +14,7 @@
 //! | `signals.rs` | add_signal_handler, and how a signal wakes the loop |
 //! | `executors.rs` | run_in_executor and the default executor |
 //! | `connections.rs` | connect_accepted_socket, create_connection, create_unix_connection |
+//! | `servers.rs` | create_server, create_unix_server |
 //! | `dns.rs` | getaddrinfo, getnameinfo |
 //! | `sockets.rs` | sock_recv and its family |
 //! | `sendfile.rs` | sock_sendfile |
@@ -33,6 +34,7 @@ pub(crate) mod readers;
 pub(crate) mod run;
 pub(crate) mod scheduling;
 mod sendfile;
+mod servers;
 mod signals;
 mod sockets;
 
@@ -48,6 +50,7 @@ fn add_later_groups(body: &mut Body) -> R<()> {
     }
     executors::add(body)?;
     connections::add(body)?;
+    servers::add(body)?;
     dns::add(body)?;
     sockets::add(body)?;
     sendfile::add(body)

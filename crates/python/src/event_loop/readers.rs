@@ -50,10 +50,6 @@ pub(super) const METHODS: &[(&str, Imp)] = &[
     ("_remove_writer(self, fd)", |args| {
         remove_method(args, Side::Writer)
     }),
-    ("_stop_serving(self, sock)", |args| {
-        remove(this(args)?.1, fileno(args.req(1)?)?, Side::Reader)?;
-        args.req(1)?.call_method(&names::CLOSE, &[])
-    }),
 ];
 
 /// Which of a descriptor's two callbacks.

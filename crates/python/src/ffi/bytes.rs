@@ -55,10 +55,6 @@ impl Bytes {
             )
         }
     }
-    /// The object.
-    pub(crate) fn obj(&self) -> &Obj {
-        &self.0
-    }
 }
 
 /// A view of somebody's buffer, which can change its contents but not its size while we have it.

@@ -22,6 +22,7 @@ use crate::event_loop::core::LoopCore;
 use crate::ffi::errors::R;
 use crate::ffi::{Class, Obj, Own, Visitor};
 use crate::imports::{self, names};
+use crate::servers::listener::{self, Listener};
 use stream::Stream;
 
 pub(crate) use writing::flush;
@@ -31,6 +32,8 @@ pub(crate) use writing::flush;
 pub(crate) enum Source {
     /// A connection.
     Stream(Own<Stream>),
+    /// A listening socket.
+    Listener(Own<Listener>),
 }
 
 /// What a source is called for.
@@ -52,6 +55,7 @@ impl Source {
     pub(crate) fn run(&self, loop_: &Obj, core: &Own<LoopCore>, happening: Happening) -> R<()> {
         match self {
             Source::Stream(stream) => stream::run(stream, loop_, core, happening),
+            Source::Listener(listener) => listener::run(listener, loop_, core, happening),
         }
     }
 
@@ -59,6 +63,7 @@ impl Source {
     pub(crate) fn obj(&self) -> &Obj {
         match self {
             Source::Stream(stream) => stream.obj(),
+            Source::Listener(listener) => listener.obj(),
         }
     }
 
@@ -83,7 +88,7 @@ fn report(loop_: &Obj, message: &str, exception: &Obj, transport: &Obj, protocol
 
 /// `logger.debug(text, *args)`
 #[cold]
-fn log_debug(text: &str, args: &[&Obj], exc_info: Option<&Obj>) -> R<()> {
+pub(crate) fn log_debug(text: &str, args: &[&Obj], exc_info: Option<&Obj>) -> R<()> {
     let text = Obj::str(text)?;
     let mut all = vec![&text];
     all.extend(args);

@@ -24,6 +24,7 @@ use crate::ffi::{
 };
 use crate::futures::Future;
 use crate::imports::{self, names};
+use crate::servers::server::{self, ServerCore};
 use crate::version;
 use aioxide_core::socket::{self as kernel, Address};
 use std::cell::Cell;
@@ -43,7 +44,9 @@ pub(crate) struct Stream {
     pub(super) socket: Socket,
     local: Address,
     peer: Address,
-    server: Slot,
+    server: OwnSlot<ServerCore>,
+    /// Its place among the server's clients.
+    seat: Cell<u32>,
     /// Whoever waits for the connection to be made.
     waiter: OwnSlot<Future>,
     /// That of `connection_made`, then of reading; since 3.15 of every callback.
@@ -94,8 +97,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) waiter: Option<Own<Future>>,
     /// A dict for `get_extra_info`.
     pub(crate) extra: Option<Obj>,
-    /// An object with `_attach(transport)` and `_detach(transport)`.
-    pub(crate) server: Option<Obj>,
+    /// To which it belongs.
+    pub(crate) server: Option<Own<ServerCore>>,
     /// For all callbacks (3.15).
     pub(crate) context: Option<Obj>,
     /// Who is at the other end, if that is known.
@@ -139,8 +142,8 @@ pub(crate) fn open(opening: Opening<'_>) -> R<Own<Stream>> {
     ask_for_odd_addresses(&this)?;
     set_protocol(&this, opening.protocol)?;
     if let Some(server) = opening.server {
-        server.call_method(&names::ATTACH, &[this.obj()])?;
-        this.server.set(server);
+        this.seat.set(server::attach(&server, this.obj())?);
+        this.server.put(Some(server));
     }
     readers::occupy(core, fd, this.obj());
     this.occupies.set(true);
@@ -406,7 +409,7 @@ pub(super) fn call_connection_lost(this: &Own<Stream>, exception: &Obj) -> R<()>
     this.write_context.put(None);
     this.loop_.put(None);
     let detached = match this.server.take() {
-        Some(server) => server.call_method(&names::DETACH, &[this.obj()]).map(drop),
+        Some(server) => server::detach(&server, this.seat.get()),
         None => Ok(()),
     };
     writing::nobody_empties_it(this)?;
@@ -429,6 +432,13 @@ fn leave_loop(this: &Stream) {
         && let Some(core) = core::of(&loop_)
     {
         readers::vacate(core, this.socket.shown());
+    }
+}
+
+/// The server forgets it, and nobody is told.
+fn leave_server(this: &Stream) {
+    if let Some(server) = this.server.take() {
+        server::leave(&server, this.seat.get());
     }
 }
 
@@ -676,7 +686,6 @@ impl Class for Stream {
             Ok(this.socket.object()?.unwrap_or_else(Obj::none))
         });
         slots.get(c"_sock_fd", |this| Obj::int(this.socket.shown().into()));
-        slots.get(c"_server", |this| Ok(this.server.get_or_none()));
         slots.get(c"_closing", |this| Ok(Obj::bool(this.closing.get())));
         slots.get(c"_paused", |this| Ok(Obj::bool(this.paused.get())));
         slots.get(c"_eof", |this| Ok(Obj::bool(this.eof.get())));
@@ -690,6 +699,7 @@ impl Class for Stream {
         }
         self.socket.visit(visitor);
         self.waiter.visit(visitor);
+        self.server.visit(visitor);
     }
     fn clear(&self) {
         leave_loop(self);
@@ -697,9 +707,11 @@ impl Class for Stream {
             slot.put(None);
         }
         drop(self.waiter.take());
+        leave_server(self);
     }
     fn leave(&self) {
         leave_loop(self);
+        leave_server(self);
     }
     fn wants_finalize(&self) -> bool {
         !self.socket.is_gone()
@@ -718,7 +730,7 @@ impl Class for Stream {
             raised.unraisable(this.obj());
         }
         if let Some(server) = this.server.take()
-            && let Err(raised) = server.call_method(&names::DETACH, &[this.obj()])
+            && let Err(raised) = server::detach(&server, this.seat.get())
         {
             raised.unraisable(this.obj());
         }
@@ -734,12 +746,11 @@ fn warn_unclosed(this: &Own<Stream>) -> R<()> {
 }
 
 impl Stream {
-    fn slots_held(&self) -> [&Slot; 8] {
+    fn slots_held(&self) -> [&Slot; 7] {
         [
             &self.extra,
             &self.loop_,
             &self.protocol,
-            &self.server,
             &self.context,
             &self.write_context,
             &self.exception,
