@@ -14,7 +14,7 @@ use super::lock::{self, Lock};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::Waiters;
 use crate::ffi::coroutine::StepFn;
-use crate::ffi::errors::{attribute_error, raise, runtime_error};
+use crate::ffi::errors::{attribute_error, raise, raise_with_context, runtime_error};
 use crate::ffi::object::exact_number;
 use crate::ffi::{
     Args, Class, ClassCell, Co, Coroutine, Obj, Own, R, Slot, Slots, Visitor, WeakRefs, exceptions,
@@ -199,6 +199,8 @@ fn keep_error(co: &Co, local: usize, result: R<Obj>) {
 /// How `wait()` ends once the lock is held again.
 fn outcome(co: &Co) -> R<Obj> {
     let (error, cancelled) = (co.local(ERROR), co.local(CANCELLED));
+    // It is raised while the caller may be handling another exception, unless `error` is being handled.
+    let in_caller = error.is_none();
     let error = match (error.non_none(), cancelled.non_none()) {
         (None, None) => return Ok(Obj::bool(true)),
         (Some(error), None) => error.clone(),
@@ -220,7 +222,11 @@ fn outcome(co: &Co) -> R<Obj> {
         // rule 2
         co.this::<Condition>()?.notify_unchecked(1.0)?;
     }
-    Err(raise(&error))
+    Err(if in_caller {
+        raise_with_context(&error)
+    } else {
+        raise(&error)
+    })
 }
 
 async fn wait_for_body(co: Co) -> R<Obj> {
