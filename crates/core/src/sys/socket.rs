@@ -7,10 +7,11 @@
 //! answers EBADF. An interrupted call is made again: nothing here takes long enough to be worth a signal.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix,
     SocketFlags, SocketType, sockopt,
@@ -66,6 +67,24 @@ pub fn receive(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     with_borrowed(fd, |fd| {
         let (taken, _) = retry_on_intr(|| rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT))?;
         Ok(taken)
+    })
+}
+
+/// The same into memory that holds nothing yet: the first so many bytes of it are filled.
+///
+/// # Errors
+/// As for [`receive`].
+#[inline]
+pub fn receive_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    with_borrowed(fd, |fd| {
+        // (not by `retry_on_intr`: what `recv` gives borrows the buffer)
+        loop {
+            match rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((_, taken)) => return Ok(taken),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     })
 }
 

@@ -17,6 +17,30 @@ pub(crate) fn new(data: &[u8]) -> R<Obj> {
     }
 }
 
+/// `bytes` that are filled where they are: `fill` gets room for so many, and says how many it has put there.
+/// It must not run Python code.
+#[inline]
+pub(crate) fn filled<E>(
+    room: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
+) -> R<Result<Obj, E>> {
+    // SAFETY: a new object that nobody has seen, with room for so many bytes and uninitialised; it is cut down
+    // to those that are filled. A failed resize has dropped it, and raised.
+    unsafe {
+        let object = Obj::owned(c::PyBytes_FromStringAndSize(std::ptr::null(), room as isize))?;
+        let place = c::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>();
+        let count = match fill(std::slice::from_raw_parts_mut(place, room)) {
+            Ok(count) => count.min(room),
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut ptr = object.into_ptr();
+        if count < room {
+            check(c::_PyBytes_Resize(&raw mut ptr, count as isize))?;
+        }
+        Ok(Ok(Obj::owned_unchecked(ptr)))
+    }
+}
+
 /// Is it `bytes`, `bytearray` or `memoryview` (or derived from them)?
 #[inline]
 pub(crate) fn is_data(object: &Obj) -> bool {

@@ -1,7 +1,8 @@
 //! What comes in: `data_received`, or `get_buffer` and `buffer_updated`, or `eof_received`.
 //!
 //! The loop owns one buffer to read into; a protocol gets bytes of the size that was read. So an idle
-//! connection has no buffer, and a busy one allocates what it delivers. After a read the loop goes on to the
+//! connection has no buffer, and a busy one allocates what it delivers. Only where much has come at once, the
+//! bytes are made first, and read into: that saves a copy. After a read the loop goes on to the
 //! next connection: if there was more, the kernel says so in the next turn.
 
 use super::stream::{self, Stream};
@@ -13,9 +14,12 @@ use crate::ffi::{Obj, Own, Raised, context};
 use crate::imports::names;
 use aioxide_core::socket;
 use std::io;
+use std::os::fd::RawFd;
 
 /// What a protocol may be given at once: asyncio's `max_size`.
 const MOST: usize = 256 * 1024;
+/// From here on a copy costs more than making bytes smaller after reading.
+const MUCH: usize = 48 * 1024;
 
 /// The descriptor is readable.
 #[inline]
@@ -42,15 +46,8 @@ pub(super) fn received(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) ->
     if this.buffered.get() {
         return into_buffer(this, &protocol);
     }
-    let mut scratch = core
-        .scratch
-        .take()
-        .unwrap_or_else(|| vec![0; MOST].into_boxed_slice());
-    let result = socket::receive(this.socket.fd(), &mut scratch)
-        .map(|count| (count > 0).then(|| bytes::new(&scratch[..count])));
-    core.scratch.set(Some(scratch));
-    let data = match result {
-        Ok(Some(data)) => data?,
+    let data = match take_in(this, core)? {
+        Ok(Some(data)) => data,
         Ok(None) => return end(this, loop_, &protocol),
         Err(error) => return read_error(this, &error),
     };
@@ -58,6 +55,44 @@ pub(super) fn received(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) ->
         Ok(_) => Ok(()),
         Err(raised) => failed(this, raised, "Fatal error: protocol.data_received() call failed."),
     }
+}
+
+/// What there is to read; `None` at the end.
+#[inline]
+fn take_in(this: &Own<Stream>, core: &LoopCore) -> R<io::Result<Option<Obj>>> {
+    let (fd, last) = (this.socket.fd(), this.last_read.get() as usize);
+    if last >= MUCH {
+        return take_in_much(this, fd, last);
+    }
+    let mut scratch = core
+        .scratch
+        .take()
+        .unwrap_or_else(|| vec![0; MOST].into_boxed_slice());
+    let result = socket::receive(fd, &mut scratch);
+    let data = match &result {
+        Ok(count) if *count > 0 => {
+            this.last_read.set(*count as u32);
+            bytes::new(&scratch[..*count]).map(Some)
+        }
+        _ => Ok(None),
+    };
+    core.scratch.set(Some(scratch));
+    match result {
+        Ok(_) => data.map(Ok),
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+fn take_in_much(this: &Own<Stream>, fd: RawFd, last: usize) -> R<io::Result<Option<Obj>>> {
+    // if the room was used up, there may have been more
+    let room = (last + 1).next_power_of_two().min(MOST);
+    let mut taken = 0;
+    let data = bytes::filled(room, |place| {
+        taken = socket::receive_uninit(fd, place)?;
+        Ok(taken)
+    })?;
+    this.last_read.set(taken as u32);
+    Ok(data.map(|data| (taken > 0).then_some(data)))
 }
 
 /// `_read_ready__get_buffer()`

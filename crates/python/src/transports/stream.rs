@@ -70,6 +70,8 @@ pub(crate) struct Stream {
     pub(super) reading: Cell<bool>,
     /// The loop watches for room to write.
     pub(super) writing: Cell<bool>,
+    /// How much came at the last read.
+    pub(super) last_read: Cell<u32>,
     pub(super) turns: writing::Turns,
     /// The loop knows that the number is a transport's.
     occupies: Cell<bool>,

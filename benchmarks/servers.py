@@ -1,0 +1,136 @@
+"""The servers that the load generator talks to: ``python -m benchmarks.servers IMPLEMENTATION CASE``.
+
+Prints where it listens as soon as it does, and serves until it is terminated.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from .implementations import load
+
+SERVERS: dict[str, Callable[[Any], Awaitable[str]]] = {}
+
+
+def server(function: Callable[[Any], Awaitable[str]]) -> Callable[[Any], Awaitable[str]]:
+    SERVERS[function.__name__] = function
+    return function
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+
+class EchoBuffered(asyncio.BufferedProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+        self.buffer = memoryview(bytearray(256 * 1024))
+
+    def get_buffer(self, sizehint):
+        return self.buffer
+
+    def buffer_updated(self, count):
+        self.transport.write(self.buffer[:count])
+
+
+class EchoLines(asyncio.Protocol):
+    """One ``write()`` for each line, as a protocol with pipelined requests does."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.rest = b""
+
+    def data_received(self, data):
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            self.transport.write(line + b"\n")
+
+
+class EchoDatagrams(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, address):
+        self.transport.sendto(data, address)
+
+
+def where(server: asyncio.AbstractServer) -> str:
+    host, port = server.sockets[0].getsockname()[:2]
+    return f"tcp:{host}:{port}"
+
+
+async def _protocol(protocol: type) -> str:
+    loop = asyncio.get_running_loop()
+    return where(await loop.create_server(protocol, "127.0.0.1", 0, backlog=4096))
+
+
+@server
+async def protocol(aio: Any) -> str:
+    return await _protocol(Echo)
+
+
+@server
+async def buffered(aio: Any) -> str:
+    return await _protocol(EchoBuffered)
+
+
+@server
+async def lines(aio: Any) -> str:
+    return await _protocol(EchoLines)
+
+
+@server
+async def unix(aio: Any) -> str:
+    path = os.path.join(tempfile.mkdtemp(), "echo")
+    await asyncio.get_running_loop().create_unix_server(Echo, path)
+    return f"unix:{path}"
+
+
+@server
+async def udp(aio: Any) -> str:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(EchoDatagrams, local_addr=("127.0.0.1", 0))
+    host, port = transport.get_extra_info("sockname")
+    return f"udp:{host}:{port}"
+
+
+@server
+async def sock(aio: Any) -> str:
+    loop = asyncio.get_running_loop()
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+
+    async def converse(connection: socket.socket) -> None:
+        while data := await loop.sock_recv(connection, 256 * 1024):
+            await loop.sock_sendall(connection, data)
+
+    async def accept() -> None:
+        while True:
+            connection, _ = await loop.sock_accept(listening)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tasks.add(aio.create_task(converse(connection)))
+
+    tasks: set[Any] = set()
+    tasks.add(aio.create_task(accept()))
+    host, port = listening.getsockname()
+    return f"tcp:{host}:{port}"
+
+
+def main() -> None:
+    implementation = load(sys.argv[1])
+    loop = implementation.new_event_loop()
+    asyncio.set_event_loop(loop)
+    print(loop.run_until_complete(SERVERS[sys.argv[2]](implementation.aio)), flush=True)
+    loop.run_forever()
+
+
+if __name__ == "__main__":
+    main()
