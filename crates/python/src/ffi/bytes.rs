@@ -24,6 +24,9 @@ pub(crate) fn filled<E>(
     room: usize,
     fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<usize, E>,
 ) -> R<Result<Obj, E>> {
+    unsafe extern "C" {
+        fn _PyBytes_Resize(bytes: *mut *mut c::PyObject, size: isize) -> std::ffi::c_int;
+    }
     // SAFETY: a new object that nobody has seen, with room for so many bytes and uninitialised; it is cut down
     // to those that are filled. A failed resize has dropped it, and raised.
     unsafe {
@@ -35,7 +38,7 @@ pub(crate) fn filled<E>(
         };
         let mut ptr = object.into_ptr();
         if count < room {
-            check(c::_PyBytes_Resize(&raw mut ptr, count as isize))?;
+            check(_PyBytes_Resize(&raw mut ptr, count as isize))?;
         }
         Ok(Ok(Obj::owned_unchecked(ptr)))
     }
