@@ -1,6 +1,6 @@
 //! What later versions bring: the names are there, using them says what is missing.
 //!
-//! Streams, servers and subprocesses. Nothing here falls back to asyncio. `install()` leaves asyncio's
+//! Streams and subprocesses. Nothing here falls back to asyncio. `install()` leaves asyncio's
 //! own in place: on a loop of ours they end in the loop's own "not yet" (`event_loop/missing.rs`), on
 //! another loop they work.
 
@@ -52,7 +52,6 @@ later! {
     "asyncio.streams"."StreamReader",
     "asyncio.streams"."StreamReaderProtocol",
     "asyncio.streams"."StreamWriter",
-    "asyncio.base_events"."Server",
     "asyncio.subprocess"."Process",
 }
 

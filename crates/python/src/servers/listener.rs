@@ -180,6 +180,7 @@ fn admit(
     if core.debug.get() {
         log_connection(server, &connection, &peer)?;
     }
+    let shown = connection.made_object();
     let mut protocol = None;
     let result = context::run(&context, || {
         let made = server.factory.get_or_none().call0()?;
@@ -204,10 +205,14 @@ fn admit(
             Ok(())
         }
         Err(raised) => {
+            let exception = raised.take();
+            if let Some(shown) = shown {
+                shown.call_method(&names::CLOSE, &[])?;
+            }
             let report = Obj::dict()?;
             let message = "Error on transport creation for incoming connection";
             report.dict_set(&names::MESSAGE, &Obj::str(message)?)?;
-            report.dict_set(&names::EXCEPTION, &raised.take())?;
+            report.dict_set(&names::EXCEPTION, &exception)?;
             if let Some(protocol) = protocol {
                 report.dict_set(&names::PROTOCOL, &protocol)?;
             }
