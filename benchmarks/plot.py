@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import report
+from .network import cells, header, memory
 from .run import RESULTS, median
 
 COLOURS = {"asyncio": "#8c8c8c", "uvloop": "#4c78a8", "rloop": "#72b7b2", "aioxide": "#d1532f"}
@@ -71,6 +72,14 @@ def markdown(document: dict[str, Any]) -> str:
     return report.markdown(["ns per operation", *names, "vs asyncio", "vs uvloop"], rows)
 
 
+def network(document: dict[str, Any]) -> str:
+    names = [name for name in COLOURS if any(name in row["figures"] for row in document["network"])]
+    rows = [[cell for cell in cells(row, names) if cell != "short"] for row in document["network"]]
+    width = len(names) + 5
+    table = report.markdown(header(names)[:width], [row[:width] for row in rows])
+    return f"{table}\n\n{memory(document['network'], names) or ''}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plot", description=__doc__)
     parser.add_argument("results", nargs="*", type=Path, default=sorted(RESULTS.glob("*.json")))
@@ -79,6 +88,8 @@ def main() -> None:
         path.with_suffix(".svg").write_text(svg(document))
         machine = document["machine"]
         print(f"\nPython {document['python']}, {machine['cpu']}, {machine['cores']} cores\n\n{markdown(document)}")
+        if "network" in document:
+            print(f"\n{network(document)}")
 
 
 if __name__ == "__main__":

@@ -831,7 +831,8 @@ def test_every_byte_arrives(aio, operations, family, ending, seed):
                     sent += data
                     transport.write(kind(data))
                 elif operation == "writelines":
-                    pieces = [source.randbytes(size) for size in arguments[0]]
+                    # (asyncio before 3.15 never gets rid of an empty piece)
+                    pieces = [source.randbytes(size) for size in arguments[0] if size or not STDLIB]
                     sent += b"".join(pieces)
                     transport.writelines(pieces)
                 elif operation == "send":
