@@ -248,9 +248,10 @@ pub(crate) fn unschedule(handle: &Obj) {
 }
 
 /// Is it one of asyncio's handles (or derived from them)? Every field access below rests on it.
+#[inline]
 fn this<'a>(args: &'a Args) -> R<&'a Obj> {
     let this = args.req(0)?;
-    if this.isinstance(&imports::ASYNCIO_HANDLE)? {
+    if TIMER_HANDLE.is_exact(this) || HANDLE.is_exact(this) || this.isinstance(&imports::ASYNCIO_HANDLE)? {
         Ok(this)
     } else {
         Err(crate::ffi::errors::type_error("a Handle is required"))

@@ -321,7 +321,11 @@ unsafe extern "C" fn pool_dealloc<P: Pooled>(op: *mut c::PyObject) {
     // it (then by way of CPython's own deallocator, which has dealt with what the derived class added).
     unsafe {
         c::PyObject_GC_UnTrack(op.cast());
-        c::PyObject_ClearWeakRefs(op);
+        // (all have the field: it comes with `asyncio.Handle`)
+        let weakrefs: *mut *mut c::PyObject = op.byte_offset((*pool.class.get()).tp_weaklistoffset).cast();
+        if !(*weakrefs).is_null() {
+            c::PyObject_ClearWeakRefs(op);
+        }
         for offset in &*pool.fields.get() {
             let place: *mut *mut c::PyObject = op.byte_offset(*offset).cast();
             c::Py_XDECREF(std::mem::replace(&mut *place, std::ptr::null_mut()));
