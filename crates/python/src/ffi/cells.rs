@@ -77,7 +77,11 @@ impl Slot {
     #[inline(always)]
     pub(crate) fn shares(&self, other: &Slot) -> bool {
         // SAFETY: a read of the pointers.
-        unsafe { (*other.0.as_ptr()).as_ref().is_some_and(|there| self.holds(there)) }
+        unsafe {
+            (*other.0.as_ptr())
+                .as_ref()
+                .is_some_and(|there| self.holds(there))
+        }
     }
 
     /// For `tp_traverse`.

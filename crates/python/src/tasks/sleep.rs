@@ -56,7 +56,7 @@ fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
             }
         }
         YIELDED => match input {
-            Ok(_) => Step::Return(this.locals[RESULT].get_or_none()),
+            Ok(_) => Step::Return(this.locals[RESULT].take().unwrap_or_else(Obj::none)),
             Err(raised) => Step::Raise(raised),
         },
         _ => resumed(this, input),
@@ -72,7 +72,7 @@ fn odd_delay(delay: &Obj) -> R<f64> {
     delay.to_f64()
 }
 
-#[inline]
+#[inline(always)]
 fn begin(this: &Own<Coroutine>) -> Step {
     let delay = this.number.get();
     if delay <= 0.0 {
