@@ -26,6 +26,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
 }
 
 fn classes(module: &Obj) -> R<()> {
+    class::create::<ffi::bound::Bound>(None)?;
     class::create::<ffi::Coroutine>(None)?;
     class::create::<ffi::coroutine_wrapper::CoroutineWrapper>(None)?;
     class::create::<Hook>(None)?;

@@ -3,10 +3,10 @@
 //! Our classes derive from asyncio's and use its own fields, so every inherited method (`__repr__`,
 //! comparison) and every library that reads `_callback`, `_args` or `_when` finds what it expects.
 
-use super::core::{LoopCore, Timer, of};
+use super::core::{Entry, LoopCore, Timer, of};
 use super::{errors, run};
 use crate::ffi::function::Imp;
-use crate::ffi::pyclass::{Body, Field, Pool, Pooled, PyClass, is_tracked, pooled, track, untrack};
+use crate::ffi::pyclass::{Body, Field, Pool, Pooled, PyClass, is_tracked, pooled, track};
 use crate::ffi::{Args, Obj, Own, R, Visitor, context};
 use crate::imports::{self, names};
 
@@ -102,13 +102,6 @@ pub(super) fn init() -> R<()> {
 pub(crate) struct Queued(Obj);
 
 impl Queued {
-    /// A new handle goes into a queue.
-    #[inline(always)]
-    pub(crate) fn hide(handle: Obj) -> Queued {
-        untrack(&handle);
-        Queued(handle)
-    }
-
     /// A handle that others hold too (a reader's) goes into a queue.
     #[inline(always)]
     pub(crate) fn shared(handle: Obj) -> Queued {
@@ -177,19 +170,40 @@ fn fill(handle: &Obj, loop_: &Obj, callback: Obj, args: Obj, context: Option<Obj
     Ok(())
 }
 
-/// A handle. `context`: `None` copies the current one.
+/// A handle that is hidden from the garbage collector. `context`: `None` copies the current one.
 #[inline]
-pub(crate) fn make(loop_: &Obj, callback: Obj, args: &[Obj], context: Option<Obj>) -> R<Obj> {
+fn hidden(loop_: &Obj, callback: Obj, args: &[Obj], context: Option<Obj>) -> R<Obj> {
     let handle = HANDLE.alloc_pooled(&HANDLES)?;
     fill(&handle, loop_, callback, tuple(args)?, context)?;
     Ok(handle)
 }
 
-/// A timer handle.
+/// A handle. `context`: `None` copies the current one.
+pub(crate) fn make(loop_: &Obj, callback: Obj, args: &[Obj], context: Option<Obj>) -> R<Obj> {
+    let handle = hidden(loop_, callback, args, context)?;
+    track(&handle);
+    Ok(handle)
+}
+
+/// Makes a handle and puts it into the ready queue.
 #[inline]
-pub(crate) fn make_timer(
+pub(super) fn soon(
     loop_: &Obj,
-    when: Obj,
+    core: &LoopCore,
+    callback: Obj,
+    args: &[Obj],
+    context: Option<Obj>,
+) -> R<Obj> {
+    let handle = hidden(loop_, callback, args, context)?;
+    core.push(Entry::Handle(Queued(handle.clone())));
+    Ok(handle)
+}
+
+/// Makes a timer handle and puts it among the timers. `seconds` is the number that `when` is.
+#[inline]
+pub(super) fn at(
+    (loop_, core): (&Obj, &LoopCore),
+    (when, seconds): (Obj, f64),
     callback: Obj,
     args: &[Obj],
     context: Option<Obj>,
@@ -198,6 +212,7 @@ pub(crate) fn make_timer(
     fill(&handle, loop_, callback, tuple(args)?, context)?;
     WHEN.set(&handle, when);
     SCHEDULED.set(&handle, Obj::bool(true));
+    core.push_timer(seconds, Timer::Handle(Queued(handle.clone())));
     Ok(handle)
 }
 
@@ -248,9 +263,10 @@ pub(crate) fn unschedule(handle: &Obj) {
 }
 
 /// Is it one of asyncio's handles (or derived from them)? Every field access below rests on it.
+#[inline]
 fn this<'a>(args: &'a Args) -> R<&'a Obj> {
     let this = args.req(0)?;
-    if this.isinstance(&imports::ASYNCIO_HANDLE)? {
+    if TIMER_HANDLE.is_exact(this) || HANDLE.is_exact(this) || this.isinstance(&imports::ASYNCIO_HANDLE)? {
         Ok(this)
     } else {
         Err(crate::ffi::errors::type_error("a Handle is required"))
@@ -364,9 +380,4 @@ pub(super) fn parts(handle: &Obj) -> (Obj, Obj, Option<Obj>) {
             .get(handle)
             .filter(|traceback| !traceback.is_none()),
     )
-}
-
-/// Puts a timer handle into the heap.
-pub(super) fn schedule(core: &LoopCore, when: f64, handle: Obj) {
-    core.push_timer(when, Timer::Handle(Queued::hide(handle)));
 }

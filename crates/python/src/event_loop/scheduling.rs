@@ -53,9 +53,7 @@ fn call_soon(args: &Args) -> R<Obj> {
     if core.debug.get() {
         debug_checks(core, callback, "call_soon", true)?;
     }
-    let handle = handles::make(loop_, callback.clone(), args.rest(), args.opt(2).cloned())?;
-    core.push(Entry::Handle(handles::Queued::hide(handle.clone())));
-    Ok(handle)
+    handles::soon(loop_, core, callback.clone(), args.rest(), args.opt(2).cloned())
 }
 
 /// `loop.call_soon_threadsafe(callback, *args, context=None)`: any thread, or a signal handler.
@@ -67,8 +65,7 @@ fn call_soon_threadsafe(args: &Args) -> R<Obj> {
     if core.debug.get() {
         debug_checks(core, callback, "call_soon_threadsafe", false)?;
     }
-    let handle = handles::make(loop_, callback.clone(), args.rest(), args.opt(2).cloned())?;
-    core.push(Entry::Handle(handles::Queued::hide(handle.clone())));
+    let handle = handles::soon(loop_, core, callback.clone(), args.rest(), args.opt(2).cloned())?;
     core.wake_up();
     Ok(handle)
 }
@@ -113,9 +110,14 @@ fn at(loop_: &Obj, core: &Own<LoopCore>, when: Obj, seconds: f64, args: &Args, m
     if core.debug.get() {
         debug_checks(core, callback, method, true)?;
     }
-    let handle = handles::make_timer(loop_, when, callback.clone(), args.rest(), args.opt(3).cloned())?;
-    handles::schedule(core, seconds, handle.clone());
-    Ok(handle)
+    let context = args.opt(3).cloned();
+    handles::at(
+        (loop_, core),
+        (when, seconds),
+        callback.clone(),
+        args.rest(),
+        context,
+    )
 }
 
 /// `loop.time()`: seconds of the monotonic clock.

@@ -26,6 +26,16 @@ impl Slot {
         unsafe { (*self.0.as_ptr()).clone() }
     }
 
+    /// A look at what is there.
+    ///
+    /// # Safety
+    /// It is neither replaced nor removed while the caller looks.
+    #[inline(always)]
+    pub(super) unsafe fn peek(&self) -> Option<&Obj> {
+        // SAFETY: the caller's promise.
+        unsafe { (*self.0.as_ptr()).as_ref() }
+    }
+
     /// What is there, or `None` the object.
     pub(crate) fn get_or_none(&self) -> Obj {
         self.get().unwrap_or_else(Obj::none)
@@ -61,6 +71,17 @@ impl Slot {
     pub(crate) fn holds(&self, value: &Obj) -> bool {
         // SAFETY: a read of the pointer.
         unsafe { (*self.0.as_ptr()).as_ref().is_some_and(|here| here.is(value)) }
+    }
+
+    /// Is the object that is there also in `other`?
+    #[inline(always)]
+    pub(crate) fn shares(&self, other: &Slot) -> bool {
+        // SAFETY: a read of the pointers.
+        unsafe {
+            (*other.0.as_ptr())
+                .as_ref()
+                .is_some_and(|there| self.holds(there))
+        }
     }
 
     /// For `tp_traverse`.
@@ -156,8 +177,11 @@ impl<T> Fifo<T> {
     }
     /// Removes the first item for which `found` (which must not run Python code) says so.
     pub(crate) fn remove_first(&self, found: impl FnMut(&T) -> bool) -> Option<T> {
-        let index = self.deque().iter().position(found)?;
-        self.deque().remove(index)
+        match self.deque().iter().position(found)? {
+            // who waits longest leaves first
+            0 => self.deque().pop_front(),
+            index => self.deque().remove(index),
+        }
     }
     /// Copies out item `index`.
     pub(crate) fn get(&self, index: usize) -> Option<T>

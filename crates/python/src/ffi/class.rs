@@ -35,6 +35,8 @@ pub(crate) trait Class: Default + Sized + 'static {
     const DICT: Option<usize> = None;
     /// See [`Class::DICT`].
     const WEAKREFS: Option<usize> = None;
+    /// Where in `Self` the function is that a call goes to; `None`: instances are not called so.
+    const VECTORCALL: Option<usize> = None;
     /// Is [`Class::finalize`] to be called?
     const FINALIZE: bool = false;
     /// How many dead instances are kept for re-use.
@@ -50,6 +52,11 @@ pub(crate) trait Class: Default + Sized + 'static {
     fn clear(&self);
     /// `tp_finalize` (PEP 442): may resurrect, is called once.
     fn finalize(_this: &Own<Self>) {}
+    /// Is there nothing left in it to drop? Saves the walk through fields that are empty already.
+    #[inline(always)]
+    fn is_spent(&self) -> bool {
+        false
+    }
     /// Before anything of it is dropped: take it out of lists of live objects. Must not run Python code.
     #[inline(always)]
     fn leave(&self) {}
@@ -151,6 +158,16 @@ impl<T: Class> ClassCell<T> {
     /// A new instance of exactly this class.
     #[inline(always)]
     pub(crate) fn alloc(&'static self, body: T) -> R<Own<T>> {
+        let this = self.alloc_untracked(body)?;
+        // SAFETY: complete, and not tracked yet.
+        unsafe { c::PyObject_GC_Track(this.0.as_ptr().cast()) };
+        Ok(this)
+    }
+
+    /// A new instance of exactly this class that the GC does not see. It holds nothing, and is
+    /// [tracked](Own::track) before it does.
+    #[inline(always)]
+    pub(crate) fn alloc_untracked(&'static self, body: T) -> R<Own<T>> {
         // SAFETY: memory from the freelist or of the class's size, untracked; the head is made here and
         // the body written before the GC may look.
         unsafe {
@@ -163,7 +180,6 @@ impl<T: Class> ClassCell<T> {
                 c::Py_INCREF(self.get().as_ptr());
                 init_head(ptr);
                 std::ptr::write(&raw mut (*ptr.cast::<Instance<T>>()).body, body);
-                c::PyObject_GC_Track(ptr.cast());
                 return Ok(Own(NonNull::new_unchecked(ptr), PhantomData));
             }
             let ptr: *mut c::PyObject = super::object::gc_new(self.get().as_ptr());
@@ -172,7 +188,6 @@ impl<T: Class> ClassCell<T> {
                 return Err(Raised::set());
             }
             std::ptr::write(&raw mut (*ptr.cast::<Instance<T>>()).body, body);
-            c::PyObject_GC_Track(ptr.cast());
             Ok(Own(NonNull::new_unchecked(ptr), PhantomData))
         }
     }
@@ -264,6 +279,17 @@ impl<T: Class> Own<T> {
     #[inline(always)]
     pub(crate) fn is(&self, other: &Own<T>) -> bool {
         self.0 == other.0
+    }
+
+    /// Shows an instance to the GC, if it is not yet: see [`alloc_untracked`](ClassCell::alloc_untracked).
+    #[inline(always)]
+    pub(crate) fn track(&self) {
+        // SAFETY: complete, of a class with GC support.
+        unsafe {
+            if c::PyObject_GC_IsTracked(self.0.as_ptr()) == 0 {
+                c::PyObject_GC_Track(self.0.as_ptr().cast());
+            }
+        }
     }
 
     /// Is its class exactly `T`'s?
@@ -369,7 +395,9 @@ unsafe extern "C" fn dealloc<T: Class>(op: *mut c::PyObject) {
             c::PyObject_ClearWeakRefs(op);
         }
         let class = c::Py_TYPE(op);
-        std::ptr::drop_in_place(&raw mut (*instance).body);
+        if !(*instance).body.is_spent() {
+            std::ptr::drop_in_place(&raw mut (*instance).body);
+        }
         if T::FREELIST > 0 && !cfg!(Py_GIL_DISABLED) && class.cast() == T::class().get().as_ptr() {
             let free = &mut *T::class().free.get();
             if free.len() < T::FREELIST {
@@ -576,7 +604,7 @@ pub(crate) struct Slots<T: Class> {
 }
 
 impl<T: Class> Slots<T> {
-    fn slot(&mut self, slot: c_int, pfunc: *mut c_void) {
+    pub(super) fn slot(&mut self, slot: c_int, pfunc: *mut c_void) {
         self.slots.push(c::PyType_Slot { slot, pfunc });
     }
 
@@ -715,7 +743,11 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     };
     T::slots(&mut slots)?;
     let mut members = Vec::new();
-    for (name, offset) in [(c"__dictoffset__", T::DICT), (c"__weaklistoffset__", T::WEAKREFS)] {
+    for (name, offset) in [
+        (c"__dictoffset__", T::DICT),
+        (c"__weaklistoffset__", T::WEAKREFS),
+        (c"__vectorcalloffset__", T::VECTORCALL),
+    ] {
         if let Some(offset) = offset {
             members.push(c::PyMemberDef {
                 name: name.as_ptr(),
@@ -749,11 +781,17 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     if T::FINALIZE {
         slots.slot(c::Py_tp_finalize, finalize::<T> as *mut c_void);
     }
+    if T::VECTORCALL.is_some() {
+        slots.slot(c::Py_tp_call, c::PyVectorcall_Call as *mut c_void);
+    }
     slots.slots.push(c::PyType_Slot {
         slot: 0,
         pfunc: std::ptr::null_mut(),
     });
     let mut flags = c::Py_TPFLAGS_DEFAULT | c::Py_TPFLAGS_HAVE_GC;
+    if T::VECTORCALL.is_some() {
+        flags |= c::Py_TPFLAGS_HAVE_VECTORCALL;
+    }
     if T::SUBCLASSABLE {
         flags |= c::Py_TPFLAGS_BASETYPE;
     }

@@ -80,6 +80,14 @@ impl Coroutine {
         Ok(CLASS.alloc(self)?.into_obj())
     }
 
+    /// As [`alloc`](Coroutine::alloc), for one that holds no object yet: the garbage collector need not see
+    /// it. To be [tracked](Own::track) before it holds one.
+    #[inline(always)]
+    pub(crate) fn alloc_empty(self) -> R<Obj> {
+        debug_assert!(self.locals.iter().all(Slot::is_empty));
+        Ok(CLASS.alloc_untracked(self)?.into_obj())
+    }
+
     /// A coroutine with an `async` body. `locals` are put in place before the body is made.
     pub(crate) fn boxed<F: Future<Output = R<Obj>> + 'static>(
         name: &'static str,
@@ -459,6 +467,11 @@ impl Class for Coroutine {
     fn wants_finalize(&self) -> bool {
         !matches!(self.status.get(), Status::Closed)
     }
+    /// What has ended has been emptied by [`Coroutine::finish`].
+    #[inline(always)]
+    fn is_spent(&self) -> bool {
+        matches!(self.status.get(), Status::Closed)
+    }
     /// "coroutine … was never awaited"; a suspended one is closed, as generators are.
     fn finalize(this: &Own<Coroutine>) {
         match this.status.get() {
@@ -466,7 +479,7 @@ impl Class for Coroutine {
                 if let Err(raised) = crate::imports::WARN_UNAWAITED.call(&[this.obj()]) {
                     raised.unraisable(this.obj());
                 }
-                this.status.set(Status::Closed);
+                this.finish();
             }
             Status::Suspended => {
                 let Ok(exit) = exc::generator_exit().call0() else {

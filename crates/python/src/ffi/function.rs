@@ -7,6 +7,7 @@
 //! vectorcall. One text, `"sleep(delay, result=None)"`, is both the binder's table and what
 //! `inspect.signature` shows.
 
+use super::bound;
 use super::class::{Class, Own, guard};
 use super::errors::{R, type_error};
 use super::object::{Obj, Static};
@@ -197,6 +198,8 @@ struct FunctionObject {
     signature: Signature,
     text: String,
     kind: Kind,
+    /// The interpreter binds it again and again without need: see `bound.rs`.
+    bound_often: bool,
     name: Obj,
     qualname: Obj,
     module: Obj,
@@ -205,7 +208,7 @@ struct FunctionObject {
 static FUNCTION: Static = Static::new();
 static PARSE_SIGNATURE: Static = Static::new();
 
-unsafe extern "C" fn vectorcall(
+pub(super) unsafe extern "C" fn vectorcall(
     callable: *mut c::PyObject,
     args: *const *mut c::PyObject,
     nargsf: usize,
@@ -395,10 +398,13 @@ unsafe extern "C" fn descr_get(
             c::Py_INCREF(op);
             return op;
         }
-        unsafe extern "C" {
-            fn PyMethod_New(function: *mut c::PyObject, instance: *mut c::PyObject) -> *mut c::PyObject;
-        }
-        PyMethod_New(op, instance)
+        let (function, instance) = (Obj::view(&op), Obj::view(&instance));
+        let bound = if (*op.cast::<FunctionObject>()).bound_often {
+            bound::bind(function.clone(), instance.clone())
+        } else {
+            bound::method(function, instance)
+        };
+        bound.map_or(std::ptr::null_mut(), Obj::into_ptr)
     }
 }
 
@@ -562,6 +568,7 @@ pub(crate) fn init() -> R<()> {
 /// Makes a function. `sig`: `"name(param, other=None, *, key=1)"`; `class`: the qualname of its class.
 pub(crate) fn make(sig: &str, module: &str, class: Option<&str>, imp: Imp, kind: Kind) -> R<Obj> {
     let name = sig.split('(').next().unwrap_or_default();
+    let bound_often = cfg!(not(Py_3_14)) && matches!(name, "__aenter__" | "__aexit__");
     let qualname = class.map_or(name.to_owned(), |class| format!("{class}.{name}"));
     let (signature, name, qualname, module) = (
         Signature::parse(sig)?,
@@ -580,6 +587,7 @@ pub(crate) fn make(sig: &str, module: &str, class: Option<&str>, imp: Imp, kind:
         (&raw mut (*ptr).signature).write(signature);
         (&raw mut (*ptr).text).write(sig.to_owned());
         (&raw mut (*ptr).kind).write(kind);
+        (&raw mut (*ptr).bound_often).write(bound_often);
         (&raw mut (*ptr).name).write(name);
         (&raw mut (*ptr).qualname).write(qualname);
         (&raw mut (*ptr).module).write(module);

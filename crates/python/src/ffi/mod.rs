@@ -13,6 +13,7 @@
 //! | 3.15 | `am_send` again |
 #![allow(unsafe_code)]
 
+pub(crate) mod bound;
 pub(crate) mod bytes;
 pub(crate) mod cells;
 pub(crate) mod class;

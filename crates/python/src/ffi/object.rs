@@ -396,6 +396,9 @@ impl Obj {
     /// `float(self)`
     #[inline]
     pub(crate) fn to_f64(&self) -> R<f64> {
+        if let Some(value) = exact_number(self) {
+            return Ok(value);
+        }
         // SAFETY: alive.
         let value = unsafe { c::PyFloat_AsDouble(self.as_ptr()) };
         if value == -1.0 && occurred() {
@@ -755,6 +758,9 @@ pub(crate) fn generic_setattr(this: &Obj, name: &Obj, value: &Obj) -> R<()> {
 /// `True`, as a place.
 pub(crate) static TRUE: Static = Static::new();
 
+/// `0`, as a place.
+pub(crate) static ZERO: Static = Static::new();
+
 /// `()`, as a place.
 static EMPTY_TUPLE: Static = Static::new();
 
@@ -762,6 +768,7 @@ static EMPTY_TUPLE: Static = Static::new();
 pub(crate) fn init() -> R<()> {
     NONE.fill(Obj::none());
     TRUE.fill(Obj::bool(true));
+    ZERO.fill(Obj::int(0)?);
     EMPTY_TUPLE.fill(Obj::tuple(&[])?);
     Ok(())
 }
@@ -771,6 +778,10 @@ pub(crate) fn init() -> R<()> {
 pub(crate) fn exact_number(object: &Obj) -> Option<f64> {
     // SAFETY: alive; the class is checked before the value is read. An int too large is left to the caller.
     unsafe {
+        // the one that is asked for most; small ints are singletons
+        if object.is(&ZERO) {
+            return Some(0.0);
+        }
         if c::PyFloat_CheckExact(object.as_ptr()) != 0 {
             return Some(c::PyFloat_AS_DOUBLE(object.as_ptr()));
         }

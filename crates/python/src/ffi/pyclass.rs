@@ -41,17 +41,18 @@ impl PyClass {
         }
     }
     /// A new instance of exactly this class, all fields empty, `__init__` not called. From the pool
-    /// that [`pooled`] has made, if there is one.
+    /// that [`pooled`] has made, if there is one. It is hidden from the garbage collector: see [`track`].
     #[inline]
     pub(crate) fn alloc_pooled(&'static self, pool: &'static Pool) -> R<Obj> {
         // SAFETY: the GIL is held; what is in the pool is a dead instance of this very class.
         unsafe {
             let Some(ptr) = (*pool.free.get()).pop() else {
-                return self.alloc();
+                let new = self.alloc()?;
+                untrack(&new);
+                return Ok(new);
             };
             c::Py_INCREF(self.get().as_ptr());
             super::class::init_head(ptr.as_ptr());
-            c::PyObject_GC_Track(ptr.as_ptr().cast());
             Ok(Obj::owned_unchecked(ptr.as_ptr()))
         }
     }
@@ -272,7 +273,7 @@ impl Pool {
 
 /// Hides an object from the garbage collector, whose owner shows what it refers to in its place.
 #[inline]
-pub(crate) fn untrack(object: &Obj) {
+fn untrack(object: &Obj) {
     // SAFETY: an object of a class with GC support; harmless if it is not tracked.
     unsafe { c::PyObject_GC_UnTrack(object.as_ptr().cast()) }
 }
@@ -300,7 +301,7 @@ pub(crate) trait Pooled {
 }
 
 /// How many dead instances a pool keeps.
-const POOL_SIZE: usize = 4096;
+const POOL_SIZE: usize = 16_384;
 
 /// Gives a class that [`Body::build`] has made (with no `__slots__` of its own) a deallocator that knows
 /// its fields, and a pool: CPython's general one walks bases, slots, dict and finalizers for each.
@@ -326,7 +327,11 @@ unsafe extern "C" fn pool_dealloc<P: Pooled>(op: *mut c::PyObject) {
     // it (then by way of CPython's own deallocator, which has dealt with what the derived class added).
     unsafe {
         c::PyObject_GC_UnTrack(op.cast());
-        c::PyObject_ClearWeakRefs(op);
+        // (all have the field: it comes with `asyncio.Handle`)
+        let weakrefs: *mut *mut c::PyObject = op.byte_offset((*pool.class.get()).tp_weaklistoffset).cast();
+        if !(*weakrefs).is_null() {
+            c::PyObject_ClearWeakRefs(op);
+        }
         for offset in &*pool.fields.get() {
             let place: *mut *mut c::PyObject = op.byte_offset(*offset).cast();
             c::Py_XDECREF(std::mem::replace(&mut *place, std::ptr::null_mut()));

@@ -122,6 +122,12 @@ impl Own<Queue> {
         if self.is_full()? {
             return Err(raise_class(&imports::QUEUE_FULL));
         }
+        self.take_in(item)
+    }
+
+    /// What `put_nowait()` does when there is room.
+    #[inline(always)]
+    pub(super) fn take_in(&self, item: Obj) -> R<()> {
         self.put_item(item)?;
         self.unfinished.set(self.unfinished.get() + 1);
         if let Some(finished) = self.finished.get() {
@@ -141,6 +147,12 @@ impl Own<Queue> {
                 &imports::QUEUE_EMPTY
             }));
         }
+        self.give_out()
+    }
+
+    /// What `get_nowait()` does when there is something.
+    #[inline(always)]
+    pub(super) fn give_out(&self) -> R<Obj> {
         let item = self.get_item()?;
         self.putters.pop_and_wake()?;
         Ok(item)

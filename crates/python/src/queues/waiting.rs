@@ -17,7 +17,7 @@ trait Side {
     fn is_hopeless(queue: &Own<Queue>) -> R<bool>;
     /// Where one waits.
     fn line(queue: &Queue) -> &Waiters;
-    /// What one came for, when one need not wait.
+    /// What one came for, just after [`is_blocked`](Side::is_blocked) has said that one need not wait.
     fn act(queue: &Own<Queue>, co: &Own<Coroutine>) -> R<Obj>;
 }
 
@@ -40,7 +40,10 @@ impl Side for Putting {
         if queue.order() == Order::Custom {
             return queue.obj().call_method(&names::PUT_NOWAIT, &[&item]);
         }
-        queue.put_nowait(item)?;
+        if queue.is_shutdown.get() {
+            return Err(raise_class(&QUEUE_SHUT_DOWN));
+        }
+        queue.take_in(item)?;
         Ok(Obj::none())
     }
 }
@@ -63,7 +66,7 @@ impl Side for Getting {
         if queue.order() == Order::Custom {
             return queue.obj().call_method(&names::GET_NOWAIT, &[]);
         }
-        queue.get_nowait()
+        queue.give_out()
     }
 }
 

@@ -17,13 +17,18 @@ const HANDLE: usize = 1;
 pub(crate) fn sleep(args: &Args) -> R<Obj> {
     let delay = args.req(0)?;
     let coroutine = Coroutine::stepping("sleep", step);
-    if let Some(result) = args.get(1) {
-        coroutine.locals[RESULT].set(result.clone());
-    }
     // The delay is looked at when it is awaited, as in an `async def`; an int or float is so already.
-    match crate::ffi::object::exact_number(delay) {
-        Some(seconds) => coroutine.number.set(seconds),
-        None => {
+    match (crate::ffi::object::exact_number(delay), args.get(1)) {
+        (Some(seconds), None) => {
+            coroutine.number.set(seconds);
+            return coroutine.alloc_empty();
+        }
+        (Some(seconds), Some(result)) => {
+            coroutine.number.set(seconds);
+            coroutine.locals[RESULT].set(result.clone());
+        }
+        (None, result) => {
+            coroutine.locals[RESULT].put(result.cloned());
             coroutine.locals[HANDLE].set(delay.clone());
             coroutine.stage.set(ODD_DELAY);
         }
@@ -51,7 +56,7 @@ fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
             }
         }
         YIELDED => match input {
-            Ok(_) => Step::Return(this.locals[RESULT].get_or_none()),
+            Ok(_) => Step::Return(this.locals[RESULT].take().unwrap_or_else(Obj::none)),
             Err(raised) => Step::Raise(raised),
         },
         _ => resumed(this, input),
@@ -67,7 +72,7 @@ fn odd_delay(delay: &Obj) -> R<f64> {
     delay.to_f64()
 }
 
-#[inline]
+#[inline(always)]
 fn begin(this: &Own<Coroutine>) -> Step {
     let delay = this.number.get();
     if delay <= 0.0 {
@@ -86,6 +91,7 @@ fn arm(this: &Own<Coroutine>, delay: f64) -> R<Step> {
         return Err(value_error("Invalid delay: NaN (not a number)"));
     }
     let loop_ = running::require()?;
+    this.track();
     let result = this.locals[RESULT].take();
     if let Some(core) = core::fast(&loop_) {
         let future = Future::class().alloc(Future::pending(loop_.clone()))?;

@@ -28,7 +28,7 @@ pub(crate) fn in_context(task: &Own<Task>, core: &core::LoopCore, exception: Opt
     let entered = core.enter_task(task);
     let result = match entered {
         Ok(()) => {
-            let result = run(task, exception);
+            let result = run(task, Some(core), exception);
             core.leave_task(task, result)
         }
         Err(raised) => Err(raised),
@@ -68,11 +68,11 @@ fn on_foreign_loop(task: &Own<Task>, exception: Option<Obj>) -> R<()> {
     let loop_ = task.as_future().require_loop()?;
     if let Some(core) = core::of(&loop_) {
         core.enter_task(task)?;
-        let result = run(task, exception);
+        let result = run(task, None, exception);
         return core.leave_task(task, result);
     }
     imports::ENTER_TASK.call(&[&loop_, task.obj()])?;
-    let result = run(task, exception);
+    let result = run(task, None, exception);
     leave_foreign(&loop_, task, result)
 }
 
@@ -140,8 +140,9 @@ pub(crate) fn call_soon(task: &Own<Task>, loop_: &Obj, exception: Option<Obj>) -
     Ok(())
 }
 
-/// The step itself: inside the context, `task` being the current task.
-pub(crate) fn run(task: &Own<Task>, exception: Option<Obj>) -> R<()> {
+/// The step itself: inside the context, `task` being the current task. `core`: of the loop that runs it.
+#[inline]
+pub(crate) fn run(task: &Own<Task>, core: Option<&core::LoopCore>, exception: Option<Obj>) -> R<()> {
     let future = task.as_future();
     if future.is_done() {
         let with = exception.map_or_else(|| Ok("None".to_owned()), |exception| exception.repr())?;
@@ -164,6 +165,13 @@ pub(crate) fn run(task: &Own<Task>, exception: Option<Obj>) -> R<()> {
         Some(exception) => send::throw(&coro, &exception),
     };
     match step {
+        Step::Yield(value) if value.is_none() => match core.filter(|core| core.fast.get()) {
+            Some(core) => {
+                core.push(Entry::Step(task.clone()));
+                Ok(())
+            }
+            None => call_soon(task, &future.require_loop()?, None),
+        },
         Step::Yield(value) => yielded(task, value),
         Step::Return(value) => {
             task.leave_list();
@@ -220,22 +228,11 @@ fn ended_with(task: &Own<Task>, raised: Raised) -> R<()> {
 /// What the coroutine yielded says what it waits for.
 #[inline]
 fn yielded(task: &Own<Task>, value: Obj) -> R<()> {
-    let loop_ = task.as_future().require_loop()?;
     let Some(future) = as_native(&value) else {
-        if value.is_none() {
-            return call_soon(task, &loop_, None);
-        }
-        return yielded_foreign(task, &loop_, value);
+        return yielded_foreign(task, &task.future.require_loop()?, value);
     };
-    if value.is(task.obj()) {
-        let text = format!("Task cannot await on itself: {}", task.obj().repr()?);
-        return complain(task, &loop_, text);
-    }
-    if !future.loop_.holds(&loop_) {
-        return complain(task, &loop_, wrong_loop(task, &value)?);
-    }
-    if !future.blocking.replace(false) {
-        return complain(task, &loop_, not_blocking(task, &value)?);
+    if value.is(task.obj()) || !future.loop_.shares(&task.future.loop_) || !future.blocking.replace(false) {
+        return refuse(task, future);
     }
     future.add_listener(task.obj().clone())?;
     task.waiter.set(value);
@@ -243,6 +240,21 @@ fn yielded(task: &Own<Task>, value: Obj) -> R<()> {
         hand_over_cancellation(task)?;
     }
     Ok(())
+}
+
+/// A future that the task can't wait for.
+#[cold]
+fn refuse(task: &Own<Task>, future: &Own<Future>) -> R<()> {
+    let loop_ = task.future.require_loop()?;
+    let value = future.obj();
+    let text = if value.is(task.obj()) {
+        format!("Task cannot await on itself: {}", task.obj().repr()?)
+    } else if !future.loop_.holds(&loop_) {
+        wrong_loop(task, value)?
+    } else {
+        not_blocking(task, value)?
+    };
+    complain(task, &loop_, text)
 }
 
 /// A cancellation that came while the coroutine ran goes to what it waits for now.
