@@ -586,7 +586,7 @@ def test_maxsize_that_is_no_number(aio, kind, maxsize):
 
 @pytest.mark.parametrize(
     ("maxsize", "room"),
-    [(True, 1), (10**30, None), (Fraction(3, 2), 2), (Decimal("1"), 1), (float("inf"), None), (float("nan"), None)],
+    [(True, 1), (10**30, None), (Fraction(3, 2), 2), (Decimal(1), 1), (float("inf"), None), (float("nan"), None)],
 )
 def test_maxsize_of_any_kind_of_number(aio, maxsize, room):
     async def main() -> None:

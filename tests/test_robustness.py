@@ -1733,7 +1733,8 @@ def test_report_while_the_interpreter_shuts_down(aio):
     """
     done = python(body)
     assert done.returncode == 0
-    assert "meta_path" not in done.stderr and "Exception in default" not in done.stderr, done.stderr
+    assert "meta_path" not in done.stderr, done.stderr
+    assert "Exception in default" not in done.stderr, done.stderr
     for part in (
         "too late\nsource_traceback: Object created at",
         "\ntimeout: <Timeout [active] when=1000000000.123>",

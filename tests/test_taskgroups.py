@@ -400,9 +400,14 @@ def test_private_attributes_can_be_set(aio):
 
     async def main() -> None:
         group = aio.TaskGroup()
-        initial = dict(
-            _loop=None, _parent_task=None, _base_error=None, _on_completed_fut=None, _tasks=set(), _errors=[]
-        )
+        initial: dict[str, Any] = {
+            "_loop": None,
+            "_parent_task": None,
+            "_base_error": None,
+            "_on_completed_fut": None,
+            "_tasks": set(),
+            "_errors": [],
+        }
         flags = ("_entered", "_exiting", "_aborting", "_parent_cancel_requested")
         for name, value in {**initial, **dict.fromkeys(flags, False)}.items():
             assert getattr(group, name) == value
@@ -414,9 +419,14 @@ def test_private_attributes_can_be_set(aio):
             setattr(group, name, False)
         loop = aio.get_running_loop()
         future, error, task = loop.create_future(), ValueError(1), aio.current_task()
-        values = dict(
-            _loop=loop, _parent_task=task, _base_error=error, _on_completed_fut=future, _errors=[error], _tasks={task}
-        )
+        values = {
+            "_loop": loop,
+            "_parent_task": task,
+            "_base_error": error,
+            "_on_completed_fut": future,
+            "_errors": [error],
+            "_tasks": {task},
+        }
         for name, value in values.items():
             setattr(group, name, value)
             assert getattr(group, name) == value
