@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import gc
 import logging
@@ -591,9 +592,133 @@ def test_overridden_methods_are_called(aio, loop):
         queue.put_nowait(1)
         await getter
 
-    other = Loop()
-    other.run_until_complete(main())
-    other.close()
+    with contextlib.closing(Loop()) as other:
+        other.run_until_complete(main())
+
+
+async def _wait_on_lock(aio: Any, loop: Any) -> None:
+    async with (lock := aio.Lock()):
+        await lock.acquire()
+
+
+async def _wait_on_semaphore(aio: Any, loop: Any) -> None:
+    await aio.Semaphore(0).acquire()
+
+
+async def _wait_on_event(aio: Any, loop: Any) -> None:
+    await aio.Event().wait()
+
+
+async def _wait_on_condition(aio: Any, loop: Any) -> None:
+    async with (condition := aio.Condition()):
+        await condition.wait()
+
+
+async def _wait_on_barrier(aio: Any, loop: Any) -> None:
+    await aio.Barrier(2).wait()
+
+
+async def _wait_to_get(aio: Any, loop: Any) -> None:
+    await aio.Queue().get()
+
+
+async def _wait_to_put(aio: Any, loop: Any) -> None:
+    queue = aio.PriorityQueue(1)
+    queue.put_nowait(1)
+    await queue.put(2)
+
+
+async def _wait_to_join(aio: Any, loop: Any) -> None:
+    queue = aio.LifoQueue()
+    queue.put_nowait(1)
+    await queue.join()
+
+
+async def _wait_for_some(aio: Any, loop: Any) -> None:
+    await aio.wait([aio.Future()])
+
+
+async def _wait_for_completed(aio: Any, loop: Any) -> None:
+    for first in aio.as_completed([aio.Future()]):
+        await first
+
+
+async def _wait_for_shielded(aio: Any, loop: Any) -> None:
+    await aio.shield(aio.Future())
+
+
+async def _wait_for_group(aio: Any, loop: Any) -> None:
+    async def child() -> None:
+        await aio.Future()
+
+    async with aio.TaskGroup() as group:
+        group.create_task(child())
+
+
+async def _wait_for_nothing(aio: Any, loop: Any) -> None:
+    await aio.gather()
+    await aio.Future()
+
+
+async def _wait_for_thread(aio: Any, loop: Any) -> None:
+    await loop.run_in_executor(None, time.sleep, 0.001)
+    await aio.Future()
+
+
+async def _wait_for_bytes(aio: Any, loop: Any) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        await loop.sock_recv(ours, 1)
+
+
+async def _wait_a_while(aio: Any, loop: Any) -> None:
+    await aio.sleep(3600)
+
+
+@pytest.mark.parametrize("how", ["derived", "patched"])
+@pytest.mark.parametrize(
+    "wait",
+    [
+        _wait_on_lock,
+        _wait_on_semaphore,
+        _wait_on_event,
+        _wait_on_condition,
+        _wait_on_barrier,
+        _wait_to_get,
+        _wait_to_put,
+        _wait_to_join,
+        _wait_for_some,
+        _wait_for_completed,
+        _wait_for_shielded,
+        _wait_for_group,
+        _wait_for_nothing,
+        _wait_for_thread,
+        _wait_for_bytes,
+        _wait_a_while,
+    ],
+)
+def test_overridden_create_future(aio, loop, wait, how):
+    """Whoever waits does so by a future of the loop's own making."""
+    made: list[Any] = []
+
+    class Loop(type(loop)):
+        def create_future(self) -> Any:
+            made.append(super().create_future())
+            return made[-1]
+
+    with contextlib.closing(Loop() if how == "derived" else aio.new_event_loop()) as other:
+        if how == "patched":
+            create = other.create_future
+            other.create_future = lambda: made.append(create()) or made[-1]
+        task = other.create_task(wait(aio, other))
+        other.call_later(0.05, other.stop)
+        other.run_forever()
+        assert made
+        task.cancel()
+        with pytest.raises((aio.CancelledError, TimeoutError)):
+            other.run_until_complete(task)
+        other.run_until_complete(other.shutdown_default_executor())
 
 
 def test_overridden_time(aio, loop):

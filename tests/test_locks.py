@@ -734,3 +734,76 @@ def test_waiter_does_not_keep_its_lock_alive(aio):
         return weakref.ref(lock)
 
     assert run(aio, main())() is None
+
+
+def test_barrier_hooks_of_a_derived_class(aio):
+    """Each of a barrier's own steps may be overridden, and is called by its name."""
+    log: list[str] = []
+
+    class Barrier(aio.Barrier):
+        async def _block(self) -> None:
+            log.append("block")
+            await super()._block()
+
+        async def _release(self) -> None:
+            log.append("release")
+            await super()._release()
+
+        async def _wait(self) -> None:
+            log.append("wait")
+            await super()._wait()
+
+        def _exit(self) -> None:
+            log.append("exit")
+            super()._exit()
+
+    async def main() -> None:
+        barrier = Barrier(2)
+        assert sorted(await aio.gather(barrier.wait(), barrier.wait())) == [0, 1]
+        assert log == ["block", "wait", "block", "release", "exit", "exit"]
+        assert barrier.n_waiting == barrier._count == 0
+        log.clear()
+        waiting = aio.create_task(barrier.wait())
+        await aio.sleep(0)
+        await barrier.abort()
+        with pytest.raises(aio.BrokenBarrierError, match="Abort or reset of barrier"):
+            await waiting
+        with pytest.raises(aio.BrokenBarrierError, match="Barrier aborted"):
+            await barrier.wait()
+        assert log == ["block", "wait", "exit", "block"]
+
+    run(aio, main())
+
+
+def test_barrier_hooks_that_fail(aio):
+    class Barrier(aio.Barrier):
+        async def _wait(self) -> None:
+            raise ValueError("wait")
+
+        async def _release(self) -> None:
+            raise ValueError("release")
+
+    async def main() -> None:
+        for parties, text in ((2, "wait"), (1, "release")):
+            barrier = Barrier(parties)
+            with pytest.raises(ValueError, match=text):
+                await barrier.wait()
+            assert barrier._count == 0
+            assert not barrier._cond.locked()
+
+    run(aio, main())
+
+
+def test_barrier_steps_by_hand(aio):
+    async def main() -> None:
+        barrier = aio.Barrier(1)
+        async with barrier._cond:
+            assert await barrier._block() is None
+            barrier._count += 1
+            assert await barrier._release() is None
+            assert await barrier._wait() is None
+            barrier._count -= 1
+            assert barrier._exit() is None
+        assert "filling" in repr(barrier)
+
+    run(aio, main())

@@ -275,6 +275,31 @@ def test_signature(name):
     assert ours == theirs or (name in NEWER_SIGNATURE and accepts(ours, theirs))
 
 
+def annotations(thing) -> dict[str, str] | None:
+    """What the signature says of parameters and result."""
+    try:
+        found = inspect.signature(thing)
+    except (ValueError, TypeError):
+        return None
+    said = {one.name: one.annotation for one in found.parameters.values()} | {"return": found.return_annotation}
+    return {name: str(annotation) for name, annotation in said.items() if annotation is not inspect.Signature.empty}
+
+
+@pytest.mark.parametrize("name", sorted(NATIVE | NOT_YET_NATIVE_FUNCTIONS) + METHODS + ["Timeout.__aexit__"])
+def test_annotations(name):
+    theirs, ours = asyncio, aioxide
+    for part in name.split("."):
+        if not hasattr(theirs, part):
+            return
+        theirs, ours = quiet_getattr(theirs, part), quiet_getattr(ours, part)
+    if annotations(theirs) is not None:
+        assert annotations(ours) == annotations(theirs)
+
+
+def test_annotated_with_our_own_classes():
+    assert inspect.signature(aioxide.timeout).return_annotation is aioxide.Timeout
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_method(name):
     cls, _, method = name.partition(".")

@@ -9,6 +9,8 @@ import math
 import re
 import weakref
 from collections import deque
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -550,5 +552,50 @@ def test_wakeup_next_takes_a_deque(aio):
         queue._wakeup_next(queue._putters)
         await task
         assert queue.get_nowait() == 2
+
+    run(aio, main())
+
+
+@pytest.mark.parametrize("kind", ["Queue", "LifoQueue", "PriorityQueue", "derived"])
+@pytest.mark.parametrize("maxsize", ["x", None, [1], object(), 2 + 0j])
+def test_maxsize_that_is_no_number(aio, kind, maxsize):
+    """It is compared with when an item comes, not before."""
+
+    class Derived(aio.Queue):
+        pass
+
+    async def main() -> None:
+        queue = Derived(maxsize) if kind == "derived" else getattr(aio, kind)(maxsize)
+        assert queue.maxsize is queue._maxsize is maxsize
+        assert f"maxsize={maxsize!r}" in repr(queue)
+        text = "'<=' not supported between instances of"
+        for attempt in (queue.full, lambda: queue.put_nowait(1)):
+            with pytest.raises(TypeError, match=text):
+                attempt()
+        with pytest.raises(TypeError, match=text):
+            await queue.put(1)
+        assert queue.empty()
+        with pytest.raises(aio.QueueEmpty):
+            queue.get_nowait()
+        queue._maxsize = 1
+        queue.put_nowait(1)
+        assert queue.full()
+
+    run(aio, main())
+
+
+@pytest.mark.parametrize(
+    ("maxsize", "room"),
+    [(True, 1), (10**30, None), (Fraction(3, 2), 2), (Decimal(1), 1), (float("inf"), None), (float("nan"), None)],
+)
+def test_maxsize_of_any_kind_of_number(aio, maxsize, room):
+    async def main() -> None:
+        queue = aio.Queue(maxsize)
+        assert queue.maxsize is maxsize or queue.maxsize == maxsize
+        assert repr(queue.maxsize) == repr(maxsize)
+        for _ in range(5 if room is None else room):
+            assert not queue.full()
+            await queue.put(1)
+        assert queue.full() is (room is not None)
 
     run(aio, main())

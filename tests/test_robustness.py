@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import STDLIB, Reports, run, succeeds
+from tests.support import STDLIB, Reports, python, run, succeeds
 
 
 @pytest.fixture
@@ -1703,3 +1703,42 @@ def test_interpreter_exit(aio, left):
     import textwrap
 
     succeeds("import warnings; warnings.simplefilter('ignore')\n" + textwrap.dedent(body), timeout=20)
+
+
+def test_report_while_the_interpreter_shuts_down(aio):
+    """Nothing can be imported any more then: what a report needs is there already."""
+    body = """
+    import builtins, logging, sys, traceback
+
+    class Late:
+        def __del__(self):
+            self.loop.call_exception_handler(self.context)
+
+    async def fail():
+        raise ValueError("never retrieved")
+
+    async def main():
+        async with aio.timeout(1000) as timeout:
+            late = builtins.late = Late()
+            builtins.task = aio.create_task(fail())
+            await aio.sleep(0)
+            late.timeout = aio.timeout_at(1e9 + 0.12345)
+            await late.timeout.__aenter__()
+            late.loop = aio.get_running_loop()
+            stack = traceback.extract_stack()
+            late.context = {"message": "too late", "source_traceback": stack, "timeout": late.timeout, "x": 3}
+            late.context["exception"] = ValueError(1)
+
+    aio.run(main())
+    """
+    done = python(body)
+    assert done.returncode == 0
+    assert "meta_path" not in done.stderr, done.stderr
+    assert "Exception in default" not in done.stderr, done.stderr
+    for part in (
+        "too late\nsource_traceback: Object created at",
+        "\ntimeout: <Timeout [active] when=1000000000.123>",
+        "\nx: 3\nValueError: 1",
+    ):
+        assert part in done.stderr, done.stderr
+    assert "exception was never retrieved" in done.stderr

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import Reports, newer, succeeds
+from tests.support import STDLIB, Reports, newer, succeeds
 
 
 async def value(result: Any) -> Any:
@@ -267,3 +267,33 @@ def test_run_leaves_nothing_open(aio, times):
     gc.collect()
     if sys.platform == "linux":
         assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+@pytest.mark.skipif(STDLIB, reason="asyncio's own, of course")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_policy_that_was_set_is_honoured(aio):
+    """`import aioxide as asyncio; asyncio.set_event_loop_policy(…)`: the program has said which loops it wants."""
+    body = """
+    import asyncio, warnings
+    warnings.simplefilter("ignore")
+
+    async def main():
+        return aio.get_running_loop()
+
+    assert isinstance(aio.run(main()), aio.EventLoop)
+
+    class Loop(aio.EventLoop):
+        pass
+
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def new_event_loop(self):
+            return Loop()
+
+    for policy, kind in ((Policy(), Loop), (aio.EventLoopPolicy(), aio.EventLoop), (None, aio.EventLoop)):
+        aio.set_event_loop_policy(policy)
+        assert type(aio.run(main())) is kind, policy
+        with aio.Runner() as runner:
+            assert type(runner.get_loop()) is kind, policy
+        assert type(aio.run(main(), loop_factory=aio.EventLoop)) is aio.EventLoop
+    """
+    succeeds(body)

@@ -393,3 +393,65 @@ def test_starred_export(aio):
     """`from asyncio import *` misses it on 3.11; `from aioxide import *` does not."""
     if aio.__name__ != "asyncio":
         assert "TaskGroup" in aio.__all__
+
+
+def test_private_attributes_can_be_set(aio):
+    """Libraries that build on the group set some of them, tests patch others."""
+
+    async def main() -> None:
+        group = aio.TaskGroup()
+        initial: dict[str, Any] = {
+            "_loop": None,
+            "_parent_task": None,
+            "_base_error": None,
+            "_on_completed_fut": None,
+            "_tasks": set(),
+            "_errors": [],
+        }
+        flags = ("_entered", "_exiting", "_aborting", "_parent_cancel_requested")
+        for name, value in {**initial, **dict.fromkeys(flags, False)}.items():
+            assert getattr(group, name) == value
+            setattr(group, name, value)
+            assert getattr(group, name) == value
+        for name in flags:
+            setattr(group, name, True)
+            assert getattr(group, name) is True
+            setattr(group, name, False)
+        loop = aio.get_running_loop()
+        future, error, task = loop.create_future(), ValueError(1), aio.current_task()
+        values = {
+            "_loop": loop,
+            "_parent_task": task,
+            "_base_error": error,
+            "_on_completed_fut": future,
+            "_errors": [error],
+            "_tasks": {task},
+        }
+        for name, value in values.items():
+            setattr(group, name, value)
+            assert getattr(group, name) == value
+            setattr(group, name, initial[name])
+            assert getattr(group, name) == initial[name]
+
+    run(aio, main())
+
+
+def test_private_attributes_take_effect(aio):
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            async with aio.TaskGroup() as group:
+                group._errors = [ValueError(1)]
+        assert [type(error) for error in caught.value.exceptions] == [ValueError]
+        async with aio.TaskGroup() as group:
+            group._aborting = True
+            coroutine = aio.sleep(0)
+            with pytest.raises(RuntimeError, match="is shutting down"):
+                group.create_task(coroutine)
+            coroutine.close()
+            group._aborting = False
+            task = group.create_task(aio.sleep(3600))
+            group._tasks = set()
+        assert not task.done()
+        task.cancel()
+
+    run(aio, main())

@@ -290,3 +290,38 @@ def test_thousands_of_timeouts(aio):
             assert len(await aio.gather(*(quick(n) for n in range(200)))) == 200
 
     run(aio, main())
+
+
+def test_timers_that_are_gone_are_not_counted_as_cancelled(aio):
+    """The loop counts cancelled timers to know when to clean up; those that have rung are no longer there."""
+
+    async def main() -> None:
+        loop = aio.get_running_loop()
+        count = lambda: loop._timer_cancelled_count  # noqa: E731
+        before = count()
+        # rung, and then taken back
+        await aio.wait([loop.create_future()], timeout=0.001)
+        with pytest.raises(TimeoutError):
+            await aio.wait_for(loop.create_future(), 0.001)
+        with pytest.raises(TimeoutError):
+            async with aio.timeout(0.001):
+                await loop.create_future()
+        # asleep until it rang, and cancelled before it could go on
+        for delay in (0.001, 0.002):
+            sleeper = aio.create_task(aio.sleep(delay))
+            await aio.sleep(0)
+            loop.call_at(loop.time() + delay, lambda sleeper=sleeper: sleeper.cancel())
+            time.sleep(delay)
+            await aio.wait([sleeper])
+        assert count() == before == 0
+        # still there, behind one that is not cancelled
+        loop.call_later(500, print)
+        async with aio.timeout(1000):
+            pass
+        sleeper = aio.create_task(aio.sleep(1000))
+        await aio.sleep(0)
+        sleeper.cancel()
+        await aio.wait([sleeper])
+        assert count() == 2
+
+    run(aio, main())

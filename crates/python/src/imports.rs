@@ -1,4 +1,7 @@
 //! Every Python object that we import, and every name that we look up: once, here.
+//!
+//! While the interpreter shuts down nothing can be imported any more, and reports are made even then: whatever
+//! a report or a repr needs stands here.
 
 use crate::ffi::R;
 use crate::ffi::object::{Obj, Static};
@@ -41,6 +44,10 @@ imports! {
     ASYNCIO_HANDLE = "asyncio.events"."Handle";
     ASYNCIO_TIMER_HANDLE = "asyncio.events"."TimerHandle";
     GET_EVENT_LOOP = "asyncio.events"."get_event_loop";
+    FORMAT_TRACEBACK = "traceback"."format_list";
+    SORTED = "builtins"."sorted";
+    ROUND = "builtins"."round";
+    TIMEOUT_STATE = "asyncio.timeouts"."_State";
     EXTRACT_STACK = "asyncio.format_helpers"."extract_stack";
     FORMAT_CALLBACK_SOURCE = "asyncio.format_helpers"."_format_callback_source";
     FUTURE_REPR = "asyncio.base_futures"."_future_repr";

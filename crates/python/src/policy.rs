@@ -18,10 +18,15 @@ use crate::takeover;
 static EVENT_LOOP_POLICY: PyClass = PyClass::new();
 static OURS: Static = Static::new();
 
+/// Is it asyncio's policy that decides? So it is if the program has set one of its own.
+fn decides(theirs: &Obj) -> bool {
+    takeover::installed() || !theirs.class().is(&imports::STOCK_POLICY)
+}
+
 /// The policy that counts for us.
 fn current() -> R<Obj> {
     let theirs = imports::GET_POLICY.call0()?;
-    if takeover::installed() || !theirs.class().is(&imports::STOCK_POLICY) {
+    if decides(&theirs) {
         return Ok(theirs);
     }
     // every time, since a forked child starts with a new one
@@ -31,8 +36,8 @@ fn current() -> R<Obj> {
 
 /// A loop for a runner without a factory.
 pub(crate) fn default_loop() -> R<Obj> {
-    if takeover::installed() {
-        // looked up each time: tests replace it, programs set a policy
+    if decides(&imports::GET_POLICY.call0()?) {
+        // looked up each time: tests replace it
         return imports::EVENTS.call_method_str("new_event_loop", &[]);
     }
     EVENT_LOOP.get().call0()

@@ -13,7 +13,7 @@
 mod exit;
 
 use crate::event_loop::core;
-use crate::ffi::errors::{exc, runtime_error};
+use crate::ffi::errors::{attribute_error, exc, runtime_error};
 use crate::ffi::{
     Args, Class, ClassCell, Coroutine, Fifo, Obj, Own, R, Raised, Slot, Slots, Step, Visitor, WeakRefs,
     class, running,
@@ -404,6 +404,102 @@ impl TaskGroup {
     }
 }
 
+/// asyncio's private attributes, which libraries read, and which some set. `_tasks` and `_errors` are copies:
+/// to change one is to set it.
+fn attributes(slots: &mut Slots<TaskGroup>) {
+    slots.get_set(
+        c"_loop",
+        |this| Ok(this.loop_.get_or_none()),
+        |this, value| put(&this.loop_, value),
+    );
+    slots.get_set(
+        c"_parent_task",
+        |this| Ok(this.parent()),
+        |this, value| put(&this.parent, value),
+    );
+    slots.get_set(
+        c"_base_error",
+        |this| Ok(this.base_error.get_or_none()),
+        |this, value| put(&this.base_error, value),
+    );
+    slots.get_set(
+        c"_on_completed_fut",
+        |this| Ok(this.completed.get_or_none()),
+        |this, value| put(&this.completed, value),
+    );
+    slots.get_set(c"_tasks", tasks, set_tasks);
+    slots.get_set(c"_errors", errors, set_errors);
+    slots.get_set(
+        c"_entered",
+        |this| Ok(Obj::bool(this.entered.get())),
+        |this, value| set(&this.entered, value),
+    );
+    slots.get_set(
+        c"_exiting",
+        |this| Ok(Obj::bool(this.exiting.get())),
+        |this, value| set(&this.exiting, value),
+    );
+    slots.get_set(
+        c"_aborting",
+        |this| Ok(Obj::bool(this.aborting.get())),
+        |this, value| set(&this.aborting, value),
+    );
+    slots.get_set(
+        c"_parent_cancel_requested",
+        |this| Ok(Obj::bool(this.parent_cancel_requested.get())),
+        |this, value| set(&this.parent_cancel_requested, value),
+    );
+}
+
+fn not_deleted(value: Option<&Obj>) -> R<&Obj> {
+    value.ok_or_else(|| attribute_error("cannot delete attribute"))
+}
+
+fn put(place: &Slot, value: Option<&Obj>) -> R<()> {
+    place.put(not_deleted(value)?.non_none().cloned());
+    Ok(())
+}
+
+fn set(flag: &Cell<bool>, value: Option<&Obj>) -> R<()> {
+    flag.set(not_deleted(value)?.truth()?);
+    Ok(())
+}
+
+fn tasks(this: &Own<TaskGroup>) -> R<Obj> {
+    match this.tasks.get() {
+        Some(tasks) => Obj::set(&tasks.to_vec()?),
+        None => Obj::set(&[]),
+    }
+}
+
+fn set_tasks(this: &Own<TaskGroup>, value: Option<&Obj>) -> R<()> {
+    let tasks = Obj::dict()?;
+    for task in not_deleted(value)?.to_vec()? {
+        tasks.dict_set(&task, &task)?;
+    }
+    this.tasks.set(tasks);
+    Ok(())
+}
+
+fn errors(this: &Own<TaskGroup>) -> R<Obj> {
+    if this.finished.get() {
+        Ok(Obj::none())
+    } else {
+        Obj::list(&this.errors.snapshot())
+    }
+}
+
+fn set_errors(this: &Own<TaskGroup>, value: Option<&Obj>) -> R<()> {
+    let value = not_deleted(value)?;
+    let errors = value.non_none().map_or_else(|| Ok(Vec::new()), Obj::to_vec)?;
+    this.finished.set(value.is_none());
+    drop(this.errors.take());
+    for error in errors {
+        this.errors.push_back(error);
+    }
+    Ok(())
+}
+
 impl Class for TaskGroup {
     const NAME: &'static CStr = c"asyncio.taskgroups.TaskGroup";
     const DICT: Option<usize> = Some(offset_of!(TaskGroup, dict));
@@ -436,27 +532,7 @@ impl Class for TaskGroup {
         slots.method("_is_base_error(self, exc)", |args| {
             Ok(Obj::bool(is_base_error(args.req(1)?)?))
         })?;
-        slots.get(c"_loop", |this| Ok(this.loop_.get_or_none()));
-        slots.get(c"_parent_task", |this| Ok(this.parent()));
-        slots.get(c"_tasks", |this| match this.tasks.get() {
-            Some(tasks) => Obj::set(&tasks.to_vec()?),
-            None => Obj::set(&[]),
-        });
-        slots.get(c"_errors", |this| {
-            if this.finished.get() {
-                Ok(Obj::none())
-            } else {
-                Obj::list(&this.errors.snapshot())
-            }
-        });
-        slots.get(c"_base_error", |this| Ok(this.base_error.get_or_none()));
-        slots.get(c"_on_completed_fut", |this| Ok(this.completed.get_or_none()));
-        slots.get(c"_entered", |this| Ok(Obj::bool(this.entered.get())));
-        slots.get(c"_exiting", |this| Ok(Obj::bool(this.exiting.get())));
-        slots.get(c"_aborting", |this| Ok(Obj::bool(this.aborting.get())));
-        slots.get(c"_parent_cancel_requested", |this| {
-            Ok(Obj::bool(this.parent_cancel_requested.get()))
-        });
+        attributes(slots);
         Ok(())
     }
     fn visit(&self, visitor: &mut Visitor) {

@@ -310,7 +310,7 @@ fn repr(this: &Own<Timeout>) -> R<Obj> {
     if state == State::Active {
         let when = this.when()?;
         let rounded = match when.non_none() {
-            Some(when) => Obj::import("builtins")?.call_method_str("round", &[when, &Obj::int(3)?])?,
+            Some(when) => imports::ROUND.call(&[when, &Obj::int(3)?])?,
             None => when,
         };
         text += &format!(" when={}", rounded.to_str()?.to_string()?);
@@ -353,8 +353,7 @@ impl Class for Timeout {
         slots.get(c"_timeout_handler", |this| Ok(this.alarm.get_or_none()));
         slots.get(c"_cancelling", |this| Obj::int(this.cancelling.get()));
         slots.get(c"_state", |this| {
-            let states = Obj::import("asyncio.timeouts")?.getattr_str("_State")?;
-            states.call(&[&Obj::str(this.state.get().text())?])
+            imports::TIMEOUT_STATE.call(&[&Obj::str(this.state.get().text())?])
         });
         Ok(())
     }

@@ -120,7 +120,7 @@ fn set_attribute(args: &Args) -> R<Obj> {
 
 /// What libraries read of a loop's private state.
 fn attributes(body: &mut Body) -> R<()> {
-    let read: [(&'static str, Imp); 13] = [
+    let read: [(&'static str, Imp); 14] = [
         ("_thread_id", |args| {
             let thread = this(args)?.1.thread.get();
             if thread == 0 {
@@ -150,6 +150,10 @@ fn attributes(body: &mut Body) -> R<()> {
         ("_clock_resolution", |_| Obj::float(aioxide_core::RESOLUTION)),
         ("_ready", scheduling::ready_snapshot),
         ("_scheduled", scheduling::scheduled_snapshot),
+        ("_timer_cancelled_count", |args| {
+            let cancelled = this(args)?.1.timers.with(|timers| timers.cancelled());
+            Obj::int(cancelled as i64)
+        }),
     ];
     for (name, get) in read {
         body.property(name, get, None)?;

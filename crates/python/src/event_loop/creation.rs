@@ -3,7 +3,7 @@
 use super::class::this;
 use crate::ffi::errors::type_error;
 use crate::ffi::function::Imp;
-use crate::ffi::{Args, Obj, R};
+use crate::ffi::{Args, Obj, Own, R};
 use crate::futures::methods;
 use crate::tasks::spawn;
 
@@ -22,7 +22,8 @@ pub(super) const METHODS: &[(&str, Imp)] = &[
 
 /// `loop.create_future()`
 fn create_future(args: &Args) -> R<Obj> {
-    methods::create(this(args)?.0)
+    let (loop_, core) = this(args)?;
+    methods::create_native(loop_, core).map(Own::into_obj)
 }
 
 /// `loop.create_task(coro, *, name=None, context=None, **kwargs)`

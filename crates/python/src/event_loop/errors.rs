@@ -154,11 +154,7 @@ fn default_exception_handler(args: &Args) -> R<Obj> {
         context.call_method_str("__setitem__", &[&Obj::str("handle_traceback")?, &traceback])?;
     }
     let mut lines = vec![message];
-    let keys = Obj::import("builtins")?
-        .getattr_str("sorted")?
-        .call(&[context])?
-        .to_vec()?;
-    for key in keys {
+    for key in imports::SORTED.call(&[context])?.to_vec()? {
         let name = key.to_str()?.to_string()?;
         if name == "message" || name == "exception" {
             continue;
@@ -181,9 +177,7 @@ fn default_exception_handler(args: &Args) -> R<Obj> {
 }
 
 fn created_at(head: &str, traceback: &Obj) -> R<String> {
-    let lines = Obj::import("traceback")?
-        .getattr_str("format_list")?
-        .call(&[traceback])?;
+    let lines = imports::FORMAT_TRACEBACK.call(&[traceback])?;
     let text = Obj::str("")?.call_method_str("join", &[&lines])?.to_string()?;
     Ok(format!("{head}{}", text.trim_end()))
 }

@@ -17,9 +17,9 @@ use super::{errors, handles, readers};
 use crate::ffi::errors::{R, Raised, exc, os_error};
 use crate::ffi::{Class, Obj, Own, context, threads};
 use crate::hook::Hook;
-use crate::tasks::step;
+use crate::tasks::{alarm, step};
 use crate::transports;
-use aioxide_core::{Clock, Events, Monotonic, RESOLUTION, timeout_until};
+use aioxide_core::{Clock, Events, Monotonic, RESOLUTION, Timers, timeout_until};
 use std::time::Duration;
 
 /// How long ready work may keep the loop from looking at its descriptors.
@@ -157,7 +157,7 @@ fn fire_timers(core: &LoopCore, now: f64) {
     let end = now + RESOLUTION;
     while let Some((_, timer)) = core.timers.with(|timers| timers.pop_due(end)) {
         if is_cancelled(&timer) {
-            core.timers.with(|timers| timers.note_uncounted());
+            discount(core, &timer);
             continue;
         }
         match timer {
@@ -165,12 +165,18 @@ fn fire_timers(core: &LoopCore, now: f64) {
                 handles::unschedule(handle.get());
                 core.push(Entry::Handle(handle));
             }
-            Timer::Sleep(future) => core.push(Entry::Slept(future)),
-            Timer::Hook(hook, _) => core.push(Entry::Callback {
-                callback: hook.into_obj(),
-                argument: None,
-                context: None,
-            }),
+            Timer::Sleep(future) => {
+                future.timed.set(false);
+                core.push(Entry::Slept(future));
+            }
+            Timer::Hook(hook, _) => {
+                alarm::unset(&hook);
+                core.push(Entry::Callback {
+                    callback: hook.into_obj(),
+                    argument: None,
+                    context: None,
+                });
+            }
         }
     }
 }
@@ -179,16 +185,31 @@ fn fire_timers(core: &LoopCore, now: f64) {
 /// cancelled timers from its top.
 fn purge_timers(core: &LoopCore) {
     if core.timers.with(|timers| timers.should_purge()) {
-        let gone = core.timers.with(|timers| timers.purge(is_cancelled));
-        drop(gone);
+        for timer in core.timers.with(|timers| timers.purge(is_cancelled)) {
+            is_counted(&timer);
+        }
         return;
     }
     while core.timers.with(|timers| timers.peek().is_some_and(is_cancelled)) {
-        let gone = core.timers.with(|timers| {
-            timers.note_uncounted();
-            timers.pop()
-        });
-        drop(gone);
+        if let Some((_, timer)) = core.timers.with(Timers::pop) {
+            discount(core, &timer);
+        }
+    }
+}
+
+/// A cancelled timer has left the timers.
+fn discount(core: &LoopCore, timer: &Timer) {
+    if is_counted(timer) {
+        core.timers.with(Timers::note_uncounted);
+    }
+}
+
+/// Has a cancelled timer that has left the timers been counted? A sleeper counts its own when it runs again,
+/// which is later than its future's cancellation: from now on it does not.
+fn is_counted(timer: &Timer) -> bool {
+    match timer {
+        Timer::Sleep(future) => !future.timed.replace(false),
+        _ => true,
     }
 }
 

@@ -216,10 +216,11 @@ pub(super) fn descriptor(sock: &Obj) -> R<i32> {
 pub(super) fn wait_for(loop_: &Obj, fd: i32, side: Side, sock: &Obj) -> R<Own<Future>> {
     let core = loop_core(loop_)?;
     readers::ensure_no_transport(core, fd)?;
-    let future = Future::class().alloc(Future::pending(loop_.clone()))?;
-    if core.debug.get() {
-        methods::init_fields(&future, Some(loop_))?;
-    }
+    // readiness ends futures of ours: what else an overridden `create_future` makes cannot stand there
+    let future = match Future::class().take_exact(methods::create(loop_)?) {
+        Ok(future) => future,
+        Err(_) => methods::create_native(loop_, core)?,
+    };
     readers::wait(core, fd, side, sock, &future)?;
     Ok(future)
 }

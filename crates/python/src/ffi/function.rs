@@ -445,7 +445,9 @@ fn signature(op: *mut c::PyObject, function: &FunctionObject) -> R<Obj> {
     // SAFETY: alive.
     let this = unsafe { Obj::view(&op) };
     let text = Obj::str(&format!("({params}"))?;
-    PARSE_SIGNATURE.call(&[&inspect.getattr_str("Signature")?, this, &text, &Obj::bool(false)])
+    let signature =
+        PARSE_SIGNATURE.call(&[&inspect.getattr_str("Signature")?, this, &text, &Obj::bool(false)])?;
+    crate::docs::annotated(this, signature)
 }
 
 unsafe extern "C" fn traverse(op: *mut c::PyObject, visit: c::visitproc, arg: *mut c_void) -> c_int {
@@ -563,6 +565,11 @@ pub(crate) fn init() -> R<()> {
     // SAFETY: a complete spec.
     FUNCTION.fill(unsafe { Obj::owned(c::PyType_FromSpec(&mut spec))? });
     Ok(())
+}
+
+/// Is it a function of ours?
+pub(crate) fn is_ours(object: &Obj) -> bool {
+    object.class().is(FUNCTION.get())
 }
 
 /// Makes a function. `sig`: `"name(param, other=None, *, key=1)"`; `class`: the qualname of its class.

@@ -322,6 +322,15 @@ impl Obj {
         }
     }
 
+    /// `self >= other`
+    pub(crate) fn ge(&self, other: &Obj) -> R<bool> {
+        // SAFETY: both alive.
+        match unsafe { c::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), c::Py_GE) } {
+            -1 => Err(Raised::set()),
+            value => Ok(value != 0),
+        }
+    }
+
     /// `self + other`
     pub(crate) fn add(&self, other: &Obj) -> R<Obj> {
         // SAFETY: both alive.

@@ -55,6 +55,8 @@ pub(crate) struct Future {
     pub(crate) blocking: Cell<bool>,
     /// `_log_traceback`: the exception has not been retrieved.
     pub(crate) log_traceback: Cell<bool>,
+    /// The timer of a `sleep()` has it, and the sleeper waits.
+    pub(crate) timed: Cell<bool>,
 }
 
 /// What few futures have.

@@ -235,18 +235,22 @@ fn repr(this: &Own<Future>) -> R<Obj> {
     text.call(&[this.obj()])
 }
 
-/// A future of `loop_`, as `loop.create_future()` makes it.
+/// `loop_.create_future()`. Whatever is not plainly our own loop is asked: a derived class may have a method
+/// of its own, and so may the instance.
 #[inline]
 pub(crate) fn create(loop_: &Obj) -> R<Obj> {
-    match crate::event_loop::core::of(loop_) {
-        Some(core) if !core.debug.get() => {
-            Ok(Future::class().alloc(Future::pending(loop_.clone()))?.into_obj())
-        }
-        Some(_) => {
-            let future = Future::class().alloc(Future::default())?;
-            init_fields(&future, Some(loop_))?;
-            Ok(future.into_obj())
-        }
+    match crate::event_loop::core::fast(loop_) {
+        Some(_) => Ok(Future::class().alloc(Future::pending(loop_.clone()))?.into_obj()),
         None => loop_.call_method(&names::CREATE_FUTURE, &[]),
     }
+}
+
+/// What `create_future()` of our own loop does.
+pub(crate) fn create_native(loop_: &Obj, core: &crate::event_loop::core::LoopCore) -> R<Own<Future>> {
+    if !core.debug.get() {
+        return Future::class().alloc(Future::pending(loop_.clone()));
+    }
+    let future = Future::class().alloc(Future::default())?;
+    init_fields(&future, Some(loop_))?;
+    Ok(future)
 }

@@ -10,6 +10,7 @@
 //! 1. Every change of state is made with the condition's lock held, and wakes all who wait for it.
 //! 2. Who comes while the barrier drains or resets waits outside until it fills again.
 //! 3. `count` is how many are inside; whoever came in goes out, however its wait ends.
+//! 4. A derived class may have its own `_block`, `_release`, `_wait` and `_exit`: there they are called by name.
 
 use super::condition::Condition;
 use super::copying::{self, Copied};
@@ -88,29 +89,38 @@ impl Barrier {
         matches!(self.state.get(), State::Draining | State::Resetting)
     }
 
-    /// Comes in: its index.
-    fn come_in(&self) -> R<i64> {
+    /// Whoever comes to a broken barrier is sent away.
+    fn check_whole(&self) -> R<()> {
         if self.state.get() == State::Broken {
             return Err(raise_new(&imports::BROKEN_BARRIER_ERROR, "Barrier aborted"));
         }
-        let index = self.count.get();
-        self.count.set(index + 1);
-        Ok(index)
+        Ok(())
     }
 
-    /// The last party opens the barrier. `false`: this is not the last one.
-    fn open_if_last(&self, index: i64) -> R<bool> {
-        if (index + 1) as f64 != self.parties.get() {
-            return Ok(false);
-        }
+    /// Comes in: its index.
+    fn come_in(&self) -> i64 {
+        let index = self.count.get();
+        self.count.set(index + 1);
+        index
+    }
+
+    fn is_last(&self, index: i64) -> bool {
+        (index + 1) as f64 == self.parties.get()
+    }
+
+    /// `_release()`: the last party opens the barrier.
+    fn open(&self) -> R<()> {
         self.state.set(State::Draining);
-        self.notify_all()?;
-        Ok(true)
+        self.notify_all()
     }
 
     /// Rule 3.
-    fn go_out(&self) -> R<()> {
+    fn go_out(&self) {
         self.count.set(self.count.get() - 1);
+    }
+
+    /// `_exit()`: the last one who goes out opens it for those outside.
+    fn exit(&self) -> R<()> {
         if self.count.get() != 0 {
             return Ok(());
         }
@@ -181,30 +191,85 @@ async fn wait_for_change(co: Co) -> R<()> {
 
 async fn wait_body(co: Co) -> R<Obj> {
     lock(co).await?;
-    let result = pass(co).await;
+    let result = if is_plain(&co)? {
+        pass(co).await
+    } else {
+        pass_by_name(co).await
+    };
     Obj::int(unlock(&co, result)?)
+}
+
+/// Can nobody have overridden anything? (rule 4)
+fn is_plain(co: &Co) -> R<bool> {
+    let this = this(co)?;
+    Ok(this.is_exact() && this.dict.is_empty())
 }
 
 /// One party's way through, with the lock held.
 async fn pass(co: Co) -> R<i64> {
-    while this(&co)?.is_closed_to_comers() {
-        wait_for_change(co).await?;
-    }
-    let index = this(&co)?.come_in()?;
+    block(co).await?;
+    let index = this(&co)?.come_in();
     let result = meet(co, index).await;
-    finally(&co, result, |this| this.go_out())?;
+    finally(&co, result, |this| {
+        this.go_out();
+        this.exit()
+    })?;
     Ok(index)
 }
 
-/// Inside: waits for the others.
+/// Inside: opens the barrier, or waits for the others.
 async fn meet(co: Co, index: i64) -> R<()> {
-    if this(&co)?.open_if_last(index)? {
-        return Ok(());
+    if this(&co)?.is_last(index) {
+        return this(&co)?.open();
     }
+    wait_inside(co).await
+}
+
+/// [`pass`] by rule 4.
+async fn pass_by_name(co: Co) -> R<i64> {
+    call(co, "_block").await?;
+    let index = this(&co)?.come_in();
+    let last = this(&co)?.is_last(index);
+    let result = call(co, if last { "_release" } else { "_wait" }).await;
+    finally(&co, result, |this| {
+        this.go_out();
+        this.obj().call_method_str("_exit", &[]).map(drop)
+    })?;
+    Ok(index)
+}
+
+/// `await self.name()`
+async fn call(co: Co, name: &'static str) -> R<()> {
+    let awaitable = co.local(SELF).call_method_str(name, &[])?;
+    co.wait(awaitable).await.map(drop)
+}
+
+/// `_block()`: rule 2.
+async fn block(co: Co) -> R<()> {
+    while this(&co)?.is_closed_to_comers() {
+        wait_for_change(co).await?;
+    }
+    this(&co)?.check_whole()
+}
+
+/// `_wait()`: until the barrier opens.
+async fn wait_inside(co: Co) -> R<()> {
     while this(&co)?.state.get() == State::Filling {
         wait_for_change(co).await?;
     }
     this(&co)?.check_unbroken()
+}
+
+async fn block_body(co: Co) -> R<Obj> {
+    block(co).await.map(|()| Obj::none())
+}
+
+async fn release_body(co: Co) -> R<Obj> {
+    this(&co)?.open().map(|()| Obj::none())
+}
+
+async fn wait_inside_body(co: Co) -> R<Obj> {
+    wait_inside(co).await.map(|()| Obj::none())
 }
 
 async fn reset_body(co: Co) -> R<Obj> {
@@ -322,6 +387,18 @@ impl Class for Barrier {
         slots.async_method("wait(self)", |args| coroutine(args, "Barrier.wait", wait_body))?;
         slots.async_method("reset(self)", |args| coroutine(args, "Barrier.reset", reset_body))?;
         slots.async_method("abort(self)", |args| coroutine(args, "Barrier.abort", abort_body))?;
+        slots.async_method("_block(self)", |args| {
+            coroutine(args, "Barrier._block", block_body)
+        })?;
+        slots.async_method("_release(self)", |args| {
+            coroutine(args, "Barrier._release", release_body)
+        })?;
+        slots.async_method("_wait(self)", |args| {
+            coroutine(args, "Barrier._wait", wait_inside_body)
+        })?;
+        slots.method("_exit(self)", |args| {
+            args.this::<Barrier>()?.exit().map(|()| Obj::none())
+        })?;
         slots.async_method("__aenter__(self)", |args| {
             coroutine(args, "Barrier.__aenter__", aenter_body)
         })?;

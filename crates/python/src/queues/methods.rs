@@ -56,7 +56,10 @@ fn attributes(slots: &mut Slots<Queue>) {
     slots.get_set(
         c"_maxsize",
         |this| this.maxsize.object(),
-        |this, value| this.maxsize.assign(value),
+        |this, value| match value {
+            Some(value) => this.maxsize.read(value),
+            None => Err(attribute_error("_maxsize")),
+        },
     );
     slots.get_set(
         c"_queue",

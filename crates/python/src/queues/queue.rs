@@ -11,6 +11,7 @@ use super::order::Order;
 use super::{QUEUE_SHUT_DOWN, raise_class};
 use crate::deque::Deque;
 use crate::ffi::errors::value_error;
+use crate::ffi::object::exact_number;
 use crate::ffi::{Class, ClassCell, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, WeakRefs};
 use crate::imports::{self, names};
 use crate::locks::copying::Copied;
@@ -33,11 +34,63 @@ pub(crate) struct Queue {
     pub(super) items: Deque,
     pub(super) getters: Waiters,
     pub(super) putters: Waiters,
-    pub(super) maxsize: Number,
+    pub(super) maxsize: MaxSize,
     pub(super) unfinished: Cell<i64>,
     /// Set while there are no unfinished tasks.
     pub(super) finished: OwnSlot<Event>,
     pub(super) is_shutdown: Cell<bool>,
+}
+
+/// The bound. asyncio takes any object and compares with it when an item comes: what is not a plain number is
+/// kept as it is, and `number` is NaN then.
+#[derive(Default)]
+pub(super) struct MaxSize {
+    number: Number,
+    other: Slot,
+}
+
+impl MaxSize {
+    /// Up to here a float tells all integers apart.
+    const EXACT: f64 = (1_i64 << 53) as f64;
+
+    /// Takes any object.
+    pub(super) fn read(&self, object: &Obj) -> R<()> {
+        let plain = exact_number(object).filter(|number| number.abs() < Self::EXACT || number.is_infinite());
+        if plain.is_some() {
+            self.number.read(object)?;
+            self.other.put(None);
+        } else {
+            self.number.set(f64::NAN);
+            self.other.set(object.clone());
+        }
+        Ok(())
+    }
+
+    /// As it was given.
+    pub(super) fn object(&self) -> R<Obj> {
+        match self.other.get() {
+            Some(other) => Ok(other),
+            None => self.number.object(),
+        }
+    }
+
+    /// What `full()` says of `size`: of another object by its own comparisons.
+    #[cold]
+    fn is_reached(&self, size: impl FnOnce() -> R<Obj>) -> R<bool> {
+        let number = self.number.get();
+        if number.is_nan() {
+            let maxsize = self.object()?;
+            return Ok(!maxsize.le(&Obj::int(0)?)? && size()?.ge(&maxsize)?);
+        }
+        if number <= 0.0 {
+            return Ok(false);
+        }
+        let size = size()?;
+        match exact_number(&size) {
+            Some(size) => Ok(size >= number),
+            None => size.ge(&self.object()?),
+        }
+    }
 }
 
 impl Queue {
@@ -45,7 +98,7 @@ impl Queue {
     pub(super) fn reset(&self, maxsize: Option<&Obj>) -> R<()> {
         match maxsize {
             Some(maxsize) => self.maxsize.read(maxsize)?,
-            None => self.maxsize.set(0.0),
+            None => self.maxsize.read(&Obj::int(0)?)?,
         }
         self.getters.adopt(None);
         self.putters.adopt(None);
@@ -58,7 +111,10 @@ impl Queue {
     /// The number of items is at the bound, as far as `items` knows.
     #[inline(always)]
     fn is_full_natively(&self) -> R<bool> {
-        let maxsize = self.maxsize.get();
+        let maxsize = self.maxsize.number.get();
+        if maxsize.is_nan() {
+            return self.maxsize.is_reached(|| Obj::int(self.items.len()? as i64));
+        }
         Ok(maxsize > 0.0 && self.items.len()? as f64 >= maxsize)
     }
 
@@ -106,9 +162,9 @@ impl Own<Queue> {
     /// What `full()` itself does: a class may have overridden `qsize()` alone.
     pub(super) fn compute_full(&self) -> R<bool> {
         match self.order() {
-            Order::Custom if self.maxsize.get() > 0.0 => {
-                Ok(self.obj().call_method(&names::QSIZE, &[])?.to_f64()? >= self.maxsize.get())
-            }
+            Order::Custom => self
+                .maxsize
+                .is_reached(|| self.obj().call_method(&names::QSIZE, &[])),
             _ => self.is_full_natively(),
         }
     }
@@ -216,6 +272,7 @@ impl Class for Queue {
     fn visit(&self, visitor: &mut Visitor) {
         self.loop_.visit(visitor);
         self.items.visit(visitor);
+        self.maxsize.other.visit(visitor);
         self.getters.visit(visitor);
         self.putters.visit(visitor);
         self.finished.visit(visitor);
@@ -223,6 +280,7 @@ impl Class for Queue {
     fn clear(&self) {
         self.loop_.clear();
         self.items.clear();
+        self.maxsize.other.put(None);
         self.getters.clear();
         self.putters.clear();
         self.finished.put(None);

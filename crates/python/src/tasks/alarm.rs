@@ -57,6 +57,11 @@ fn set(loop_: &Obj, core: &Own<core::LoopCore>, seconds: f64, hook: &Own<Hook>) 
     core.push_timer(seconds, Timer::Hook(hook.clone(), SET));
 }
 
+/// The timers have let go of it: it waits in the ready queue.
+pub(crate) fn unset(hook: &Hook) {
+    hook.number.set(OFF);
+}
+
 /// `handle.cancel()`
 pub(crate) fn cancel(alarm: &Obj) -> R<()> {
     let Some(hook) = Hook::class().exact(alarm) else {

@@ -96,6 +96,7 @@ fn arm(this: &Own<Coroutine>, delay: f64) -> R<Step> {
     if let Some(core) = core::fast(&loop_) {
         let future = Future::class().alloc(Future::pending(loop_.clone()))?;
         future.value.put(result);
+        future.timed.set(true);
         core.push_timer(core.now() + delay, Timer::Sleep(future.clone()));
         this.stage.set(WAITING);
         this.locals[FUTURE].set(future.obj().clone());
@@ -166,7 +167,9 @@ fn stop_timer(future: &Own<Future>) {
         future.state.set(crate::futures::State::Cancelled);
         future.clear_callbacks();
     }
-    if let Some(core) = loop_.as_ref().and_then(core::of) {
+    if future.timed.replace(false)
+        && let Some(core) = loop_.as_ref().and_then(core::of)
+    {
         core.timer_cancelled();
     }
 }
