@@ -25,7 +25,7 @@ def names(text: str) -> set[str]:
 # Rust all the way. aioxide's object is never asyncio's own.
 NATIVE = names(
     """
-    Barrier BoundedSemaphore Condition Event EventLoop Future Handle LifoQueue Lock PriorityQueue Queue Runner
+    Barrier BoundedSemaphore Condition Event EventLoop Future Handle LifoQueue Lock PriorityQueue Queue Runner Server
     SelectorEventLoop Semaphore Task TaskGroup Timeout TimerHandle as_completed create_eager_task_factory create_task
     eager_task_factory ensure_future gather new_event_loop run run_coroutine_threadsafe shield sleep timeout timeout_at
     to_thread wait wait_for wrap_future
@@ -58,7 +58,7 @@ EITHER = names(
 # Ours, to become native: streams, servers, subprocesses. Until then using them raises NotImplementedError.
 NOT_YET_NATIVE = names(
     """
-    Server StreamReader StreamReaderProtocol StreamWriter create_subprocess_exec create_subprocess_shell open_connection
+    StreamReader StreamReaderProtocol StreamWriter create_subprocess_exec create_subprocess_shell open_connection
     open_unix_connection start_server start_unix_server
     """
 )
@@ -67,8 +67,8 @@ NOT_YET_NATIVE_FUNCTIONS = {name for name in NOT_YET_NATIVE if name.islower()}
 
 NOT_YET_NATIVE_METHODS = names(
     """
-    connect_accepted_socket connect_read_pipe connect_write_pipe create_connection create_datagram_endpoint
-    create_server create_unix_connection create_unix_server sendfile start_tls subprocess_exec subprocess_shell
+    connect_read_pipe connect_write_pipe create_connection create_datagram_endpoint create_unix_connection sendfile
+    start_tls subprocess_exec subprocess_shell
     """
 )
 
@@ -92,6 +92,8 @@ ALLOWED = {
 }
 BROUGHT_MEMBERS = {
     "Queue.shutdown": ((3, 13), "(immediate=False)"),
+    "Server.abort_clients": ((3, 13), "()"),
+    "Server.close_clients": ((3, 13), "()"),
     "TaskGroup.cancel": ((3, 15), "()"),
     "Task.get_context": ((3, 12), "()"),
     "Handle.get_context": ((3, 12), "()"),
