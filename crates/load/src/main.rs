@@ -13,16 +13,17 @@ mod args;
 mod connection;
 mod process;
 
-use aioxide_core::{Events, Interest, Reactor};
+use aioxide_core::{Clock, Events, Interest, Monotonic, Reactor};
 use args::Args;
 use connection::Connection;
 use process::Process;
 use std::collections::HashMap;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Before the window: caches are filled, adaptive things have adapted.
-const WARM_UP: Duration = Duration::from_millis(60);
+/// In seconds.
+const WARM_UP: f64 = 0.06;
 
 fn main() -> Result<(), String> {
     let args = Args::parse(std::env::args().skip(1))?;
@@ -46,14 +47,15 @@ fn run(args: &Args) -> io::Result<String> {
     }
     if args.idle > 0 {
         // the server sees them all before it is weighed
-        std::thread::sleep(Duration::from_millis(500));
+        poller.wait(&mut events, Some(Duration::from_millis(500)))?;
     }
     let grown = server.resident()?.saturating_sub(before);
     for connection in connections.values_mut().take(args.connections) {
         connection.send(&mut buffer)?;
     }
-    let mut window: Option<(Instant, Duration, u64)> = None;
-    let (started, mut messages) = (Instant::now(), 0_u64);
+    let mut window: Option<(f64, Duration, u64)> = None;
+    let (clock, mut messages) = (Monotonic, 0_u64);
+    let started = clock.now();
     loop {
         poller.wait(&mut events, Some(Duration::from_secs(5)))?;
         if events.iter().next().is_none() {
@@ -81,15 +83,15 @@ fn run(args: &Args) -> io::Result<String> {
             }
         }
         match window {
-            None if started.elapsed() > WARM_UP => {
-                window = Some((Instant::now(), server.cpu()?, messages));
+            None if clock.now() - started > WARM_UP => {
+                window = Some((clock.now(), server.cpu()?, messages));
             }
-            Some((began, cpu, at)) if began.elapsed() >= args.window => {
+            Some((began, cpu, at)) if clock.now() - began >= args.window.as_secs_f64() => {
                 let used = server.cpu()?.saturating_sub(cpu);
                 return Ok(format!(
                     "{{\"messages\": {}, \"seconds\": {}, \"cpu\": {}, \"bytes_per_connection\": {}}}",
                     messages - at,
-                    began.elapsed().as_secs_f64(),
+                    clock.now() - began,
                     used.as_secs_f64(),
                     grown / (args.connections + args.idle).max(1) as u64
                 ));
