@@ -25,17 +25,10 @@ macro_rules! missing {
 }
 
 missing! {
-    "BaseEventLoop"."create_connection"
-        "(self, protocol_factory, host=None, port=None, *, ssl=None, family=0, proto=0, flags=0, sock=None, \
-          local_addr=None, server_hostname=None, ssl_handshake_timeout=None, ssl_shutdown_timeout=None, \
-          happy_eyeballs_delay=None, interleave=None, all_errors=False)",
     "BaseEventLoop"."start_tls"
         "(self, transport, protocol, sslcontext, *, server_side=False, server_hostname=None, \
           ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
     "BaseEventLoop"."sendfile" "(self, transport, file, offset=0, count=None, *, fallback=True)",
-    "_UnixSelectorEventLoop"."create_unix_connection"
-        "(self, protocol_factory, path=None, *, ssl=None, sock=None, server_hostname=None, \
-          ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
     "BaseEventLoop"."create_datagram_endpoint"
         "(self, protocol_factory, local_addr=None, remote_addr=None, *, family=0, proto=0, flags=0, \
           reuse_port=None, allow_broadcast=None, sock=None)",

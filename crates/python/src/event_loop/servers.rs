@@ -38,7 +38,7 @@ pub(super) fn add(body: &mut Body) -> R<()> {
 }
 
 /// The coroutine of a method: local 0 is the loop, local 1 a tuple of the arguments, `None` for what was not given.
-fn begin<F>(args: &Args, count: usize, name: &'static str, f: fn(Co) -> F) -> R<Obj>
+pub(super) fn begin<F>(args: &Args, count: usize, name: &'static str, f: fn(Co) -> F) -> R<Obj>
 where
     F: Future<Output = R<Obj>> + 'static,
 {
@@ -47,18 +47,18 @@ where
     Coroutine::boxed(name, &[loop_, &Obj::tuple(&all)?], f)
 }
 
-const LOOP: usize = 0;
+pub(super) const LOOP: usize = 0;
 const GIVEN: usize = 1;
 /// A list of the sockets that are to be closed if it fails.
 const SOCKETS: usize = 2;
 
 /// Argument `index`; `None` if it was not given or is `None`.
-fn given(co: &Co, index: usize) -> Option<Obj> {
+pub(super) fn given(co: &Co, index: usize) -> Option<Obj> {
     let all = co.local(GIVEN);
     all.tuple_items().get(index).and_then(Obj::non_none).cloned()
 }
 
-fn is_true(value: Option<Obj>) -> R<bool> {
+pub(super) fn is_true(value: Option<Obj>) -> R<bool> {
     value.map_or(Ok(false), |value| value.truth())
 }
 
@@ -80,7 +80,7 @@ fn check_tls(ssl: Option<&Obj>, handshake: Option<Obj>, shutdown: Option<Obj>) -
     Ok(())
 }
 
-fn no_tls_yet(ssl: Option<Obj>, method: &str) -> R<()> {
+pub(super) fn no_tls_yet(ssl: Option<Obj>, method: &str) -> R<()> {
     match ssl {
         Some(_) => Err(not_implemented(&format!(
             "aioxide does not implement TLS yet: loop.{method}(ssl=...)"
@@ -104,7 +104,7 @@ fn or_close<T>(co: &Co, result: R<T>) -> R<T> {
 
 // --- create_server --------------------------------------------------------------------------------
 
-const FACTORY: usize = 1;
+pub(super) const FACTORY: usize = 1;
 
 async fn create_server(co: Co) -> R<Obj> {
     let (host, port, sock, ssl) = (given(&co, 2), given(&co, 3), given(&co, 6), given(&co, 8));
@@ -375,7 +375,7 @@ async fn create_unix_server(co: Co) -> R<Obj> {
 }
 
 /// Is it a name without a file?
-fn is_abstract(path: &Obj) -> R<bool> {
+pub(super) fn is_abstract(path: &Obj) -> R<bool> {
     let first = path.call_method_str("__getitem__", &[&Obj::int(0)?])?;
     Ok(first.eq(&Obj::int(0)?)? || first.eq(&Obj::str("\0")?)?)
 }

@@ -23,7 +23,7 @@ pub(crate) mod spawn;
 pub(crate) mod step;
 pub(crate) mod task;
 mod visible;
-mod wait;
+pub(crate) mod wait;
 mod wait_for;
 pub(crate) mod waiting;
 

@@ -29,6 +29,15 @@ pub(crate) fn wait(args: &Args) -> R<Obj> {
     coroutine.alloc()
 }
 
+/// `wait(tasks, timeout=seconds, return_when=FIRST_COMPLETED)`, for our own coroutines.
+pub(crate) fn first(tasks: &[Obj], seconds: Option<f64>) -> R<Obj> {
+    let coroutine = Coroutine::stepping("wait", step);
+    coroutine.locals[FS].set(Obj::list(tasks)?);
+    coroutine.locals[TIMEOUT].put(seconds.map(Obj::float).transpose()?);
+    coroutine.locals[HOOK].set(Obj::interned("FIRST_COMPLETED")?);
+    coroutine.alloc()
+}
+
 fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
     let step = match this.stage.get() {
         START => start(this).unwrap_or_else(Step::Raise),
