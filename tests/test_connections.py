@@ -247,10 +247,10 @@ def test_given_socket(aio):
         right.send(b"hello")
         await asyncio.sleep(0.01)
         assert protocol.data == b"hello"
-        if STDLIB:
-            return transport.abort() or right.close()
-        with pytest.raises(RuntimeError, match="is used by transport"):
-            await loop.create_connection(Client, sock=left)
+        if not STDLIB:  # asyncio before 3.12 does not look
+            with pytest.raises(RuntimeError, match="is used by transport"):
+                await loop.create_connection(Client, sock=left)
+            assert left.fileno() != -1
         transport.abort()
         right.close()
         await asyncio.sleep(0.01)

@@ -557,6 +557,8 @@ async fn connect_accepted_socket(co: Co) -> R<Obj> {
 async fn over_socket(co: &Co, sock: Obj) -> R<Obj> {
     let waiter = {
         let loop_ = co.local(LOOP);
+        // a socket that another transport has is not ours to close
+        readers::ensure_no_transport(loop_core(&loop_)?, Socket::of(&sock)?.number())?;
         Future::class().alloc(Future::pending(loop_))?
     };
     let (transport, protocol) = match start(co, &sock, &waiter) {
