@@ -807,3 +807,33 @@ def test_barrier_steps_by_hand(aio):
         assert "filling" in repr(barrier)
 
     run(aio, main())
+
+
+def test_condition_wait_cancelled_after_notification_keeps_the_callers_context(aio):
+    """Found by the model: the CancelledError is raised while the caller handles something."""
+
+    async def main() -> None:
+        condition = aio.Condition()
+
+        async def waiter() -> BaseException | None:
+            try:
+                raise KeyError("handled")
+            except KeyError:
+                try:
+                    async with condition:
+                        await condition.wait()
+                except aio.CancelledError as cancelled:
+                    return cancelled.__context__
+            return None
+
+        task = aio.create_task(waiter())
+        await aio.sleep(0)
+        async with condition:
+            condition.notify()
+            await aio.sleep(0)
+            await aio.sleep(0)
+            task.cancel()
+            await aio.sleep(0)
+        assert isinstance(await task, KeyError)
+
+    run(aio, main())
