@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import errno
 import gc
+import itertools
 import os
 import random
 import socket
@@ -368,6 +369,51 @@ def test_fatal_exceptions_leave_the_loop(aio, exception):
 
     loop.run_until_complete(after())
     loop.close()
+
+
+def test_held_back_writes_go_out_beside_a_fatal_exception(aio):
+    """Two writes and KeyboardInterrupt in one callback, on a connection that works and on one that is broken."""
+
+    class Bad(Log):
+        def data_received(self, data: bytes) -> None:
+            for _ in range(2):
+                self.transport.write(b"x")
+            if self.breaks:
+                self.breaks.close()
+            raise KeyboardInterrupt
+
+        def resume_writing(self) -> None:
+            raise AssertionError("never paused")
+
+    for broken, debug in itertools.product((False, True), repeat=2):
+        loop = aio.new_event_loop()
+        loop.set_debug(debug)
+        kept: list[Any] = []
+
+        async def main(kept: list[Any] = kept, broken: bool = broken) -> None:
+            transport, protocol, peer = await over("unix", Bad)
+            kept.extend([transport, protocol, peer])
+            protocol.breaks = peer if broken else None
+            peer.send(b"x")
+            await asyncio.sleep(5)
+
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(main())
+
+        async def after(kept: list[Any] = kept, broken: bool = broken) -> None:
+            transport, protocol, peer = kept
+            if broken:
+                assert isinstance(await protocol.lost, (BrokenPipeError, ConnectionResetError))
+            else:
+                assert await receive(peer, 2) == b"xx"
+                peer.close()
+                transport.abort()
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.sleep(0.01)
+
+        loop.run_until_complete(after())
+        loop.close()
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------------

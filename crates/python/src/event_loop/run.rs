@@ -14,7 +14,7 @@
 
 use super::core::{Entry, LoopCore, Timer};
 use super::{errors, handles, readers};
-use crate::ffi::errors::{R, Raised, exc, os_error};
+use crate::ffi::errors::{R, Raised, exc, os_error, raise};
 use crate::ffi::{Class, Obj, Own, context, threads};
 use crate::hook::Hook;
 use crate::tasks::{alarm, step};
@@ -60,12 +60,28 @@ pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
             break;
         };
         let result = run(loop_, core, entry);
-        if !core.held_back.is_empty() {
-            transports::flush(core)?;
+        if core.held_back.is_empty() {
+            result?;
+        } else {
+            flush(core, result)?;
         }
-        result?;
     }
     Ok(())
+}
+
+/// What the entry has written goes out, however it has ended. Telling of a connection that is broken runs
+/// Python code, which must not find the entry's exception set.
+#[cold]
+fn flush(core: &Own<LoopCore>, result: R<()>) -> R<()> {
+    let failure = result.err().map(Raised::take);
+    let flushed = transports::flush(core);
+    let Some(exception) = failure else {
+        return flushed;
+    };
+    if let Err(raised) = flushed {
+        raised.unraisable(core.obj());
+    }
+    Err(raise(&exception))
 }
 
 /// There is work: look at descriptors and timers without sleeping (rule 3).
