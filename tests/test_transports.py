@@ -609,6 +609,25 @@ def test_paused_transport_does_not_spin(aio):
     run(aio, main())
 
 
+@pytest.mark.parametrize("ending", ["close", "abort"])
+def test_closed_while_paused_does_not_spin(aio, ending):
+    """Somebody else (a child, say) still has the socket, and there is something to read."""
+
+    async def main() -> None:
+        async with connected() as (transport, protocol, peer):
+            with transport.get_extra_info("socket").dup():
+                transport.pause_reading()
+                getattr(transport, ending)()
+                await protocol.lost
+                peer.send(b"x")
+                await asyncio.sleep(0.01)
+                began = time.process_time()
+                await asyncio.sleep(0.2)
+                assert time.process_time() - began < 0.1
+
+    run(aio, main())
+
+
 def test_buffered_protocol_and_switching(aio):
     class Buffered(asyncio.BufferedProtocol):
         def __init__(self) -> None:

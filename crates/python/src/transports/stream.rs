@@ -164,7 +164,7 @@ fn ask_for_odd_addresses(this: &Own<Stream>) -> R<()> {
             known => address(known)?.is_none(),
         };
         let key = Obj::interned(key)?;
-        if !odd || (this.extra.get()).is_some_and(|extra| extra.contains(&key).unwrap_or(false)) {
+        if !odd || (this.extra.get()).map_or(Ok(false), |extra| extra.contains(&key))? {
             continue;
         }
         let Some(object) = this.socket.object()? else {
@@ -311,9 +311,11 @@ fn start_reading(this: &Own<Stream>, core: &Own<LoopCore>, fresh: bool) -> R<()>
     Ok(())
 }
 
-/// The loop watches no longer for something to read. `pause`: it soon may again.
+/// The loop watches no longer for something to read. `pause`: it soon may again, and the kernel is not told;
+/// so whoever stops for good after a pause has to tell it.
 fn stop_reading(this: &Own<Stream>, pause: bool) {
-    if !this.reading.replace(false) {
+    let told = !this.reading.replace(false);
+    if told && (pause || !this.paused.get()) {
         return;
     }
     if let Some(loop_) = this.loop_.get()
