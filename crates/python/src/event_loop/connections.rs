@@ -272,24 +272,31 @@ async fn race(co: &Co, infos: &[Obj], local: &Obj, delay: f64) -> R<Option<Obj>>
     let mut running = Vec::new();
     let result = run_race(co, infos, local, delay, &mut running).await;
     // Rule 1: whoever is still on the way closes its socket as it is cancelled; whoever has arrived is turned away.
-    let (winner, failure) = match result {
+    let (winner, mut failure) = match result {
         Ok(winner) => (winner, None),
         Err(raised) => (None, Some(raised.take())),
     };
     for task in running {
-        let arrived = task.call_method(&names::DONE, &[])?.truth()?;
-        if !arrived {
-            task.call_method(&names::CANCEL, &[])?;
-        } else if let Ok(Some(sock)) = outcome(&task)
-            && !winner.as_ref().is_some_and(|winner| winner.is(&sock))
-        {
-            sock.call_method(&names::CLOSE, &[])?;
+        if let Err(raised) = turn_away(&task, winner.as_ref()) {
+            failure = Some(raised.take());
         }
     }
     match failure {
         Some(exception) => Err(raise(&exception)),
         None => Ok(winner),
     }
+}
+
+/// The race is over for `task`, unless it is the winner's.
+fn turn_away(task: &Obj, winner: Option<&Obj>) -> R<()> {
+    if !task.call_method(&names::DONE, &[])?.truth()? {
+        task.call_method(&names::CANCEL, &[])?;
+    } else if let Some(sock) = outcome(task)?
+        && !winner.is_some_and(|winner| winner.is(&sock))
+    {
+        sock.call_method(&names::CLOSE, &[])?;
+    }
+    Ok(())
 }
 
 async fn run_race(co: &Co, infos: &[Obj], local: &Obj, delay: f64, running: &mut Vec<Obj>) -> R<Option<Obj>> {
