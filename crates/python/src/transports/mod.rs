@@ -3,7 +3,8 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `stream.rs` | `_SelectorSocketTransport`: the life of a TCP or Unix connection |
+//! | `life.rs` | what all of them share: from `connection_made` to `connection_lost` |
+//! | `stream.rs` | `_SelectorSocketTransport`: a TCP or Unix connection |
 //! | `reading.rs` | what comes in, to `data_received` or into the buffer of a `BufferedProtocol` |
 //! | `writing.rs` | what goes out: `write`, `writelines`, the queue, `write_eof` |
 //! | `flow.rs` | the water marks, pause_writing and resume_writing |
@@ -13,6 +14,7 @@
 //! [`Happening`] says what.
 
 pub(crate) mod flow;
+mod life;
 mod reading;
 pub(crate) mod socket;
 pub(crate) mod stream;
@@ -54,7 +56,7 @@ impl Source {
     #[inline]
     pub(crate) fn run(&self, loop_: &Obj, core: &Own<LoopCore>, happening: Happening) -> R<()> {
         match self {
-            Source::Stream(stream) => stream::run(stream, loop_, core, happening),
+            Source::Stream(stream) => life::run(stream, loop_, core, happening),
             Source::Listener(listener) => listener::run(listener, loop_, core, happening),
         }
     }
@@ -106,7 +108,7 @@ pub(crate) fn log_debug(text: &str, args: &[&Obj], exc_info: Option<&Obj>) -> R<
 pub(crate) fn init() -> R<()> {
     crate::ffi::pysocket::init()?;
     let base: &Obj = &imports::TRANSPORT;
-    stream::check_layout(base)?;
+    life::check_layout(base)?;
     crate::ffi::class::create::<Stream>(Some(base))?;
     debug_assert!(Stream::class().get().issubclass(base)?);
     Ok(())

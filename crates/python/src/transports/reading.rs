@@ -10,7 +10,7 @@ use crate::event_loop::core::LoopCore;
 use crate::event_loop::run::is_fatal;
 use crate::ffi::bytes::{self, Buffer};
 use crate::ffi::errors::{R, os_error, runtime_error};
-use crate::ffi::{Obj, Own, Raised, context};
+use crate::ffi::{Obj, Own, Raised};
 use crate::imports::names;
 use aioxide_core::socket;
 use std::io;
@@ -20,19 +20,6 @@ use std::os::fd::RawFd;
 const MOST: usize = 256 * 1024;
 /// From here on a copy costs more than making bytes smaller after reading.
 const MUCH: usize = 48 * 1024;
-
-/// The descriptor is readable.
-#[inline]
-pub(super) fn ready(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
-    // it may have been paused or closed earlier in this turn
-    if !this.reading.get() {
-        return Ok(());
-    }
-    match this.context.get() {
-        Some(context) => context::run(&context, || received(this, loop_, core)),
-        None => received(this, loop_, core),
-    }
-}
 
 /// `_read_ready()`, in its context.
 #[inline]

@@ -10,14 +10,13 @@
 //! 3. What the program can change is copied when it has to wait.
 //! 4. Nothing is sent or dropped but in order.
 
-use super::Source;
 use super::flow::{self, Buffered};
+use super::life;
 use super::stream::{self, Stream};
 use crate::event_loop::core::{self, LoopCore};
-use crate::event_loop::readers::{self, Side};
 use crate::ffi::bytes::{self, Buffer, Bytes};
 use crate::ffi::errors::{R, exc, os_error, runtime_error, type_error};
-use crate::ffi::{Args, Obj, Own, Slots, context, threads};
+use crate::ffi::{Args, Obj, Own, Slots, threads};
 use crate::futures::methods;
 use crate::imports::{self, names};
 use crate::version;
@@ -295,7 +294,7 @@ fn keep(this: &Own<Stream>, bytes: Bytes, start: usize, hold_back: bool) -> R<()
     this.queue.with(|queue| queue.push(bytes, start));
     if idle && !hold_back {
         // the kernel was asked a moment ago
-        watch(this)?;
+        life::start_writing(this)?;
         return flow::maybe_pause(this);
     }
     settle(this, idle, hold_back)
@@ -337,7 +336,7 @@ pub(super) fn flush_now(this: &Own<Stream>) -> R<()> {
         if is_idle(this) {
             return flow::maybe_resume(this);
         }
-        watch(this)?;
+        life::start_writing(this)?;
     }
     Ok(())
 }
@@ -364,57 +363,12 @@ fn advance(this: &Own<Stream>) -> R<bool> {
     }
 }
 
-/// The loop watches for room.
-fn watch(this: &Own<Stream>) -> R<()> {
-    let Some(loop_) = this.loop_.get() else {
-        return Ok(());
-    };
-    let Some(core) = core::of(&loop_) else {
-        return Ok(());
-    };
-    if this.writing.replace(true) {
-        return Ok(());
-    }
-    this.write_context.set(stream::callback_context(this)?);
-    readers::add_source(
-        core,
-        this.socket.number(),
-        Side::Writer,
-        Source::Stream(this.clone()),
-        true,
-    )
-}
-
-/// The loop does not watch for room any longer.
-pub(super) fn stop(this: &Own<Stream>) {
-    if !this.writing.replace(false) {
-        return;
-    }
-    if let Some(loop_) = this.loop_.get()
-        && let Some(core) = core::of(&loop_)
-    {
-        readers::remove_source(core, this.socket.number(), Side::Writer, false);
-    }
-}
-
 /// What is queued is dropped.
 pub(super) fn forget(this: &Own<Stream>) {
     this.turns.held_back.set(false);
-    stop(this);
+    life::stop_writing(this);
     let gone = this.queue.with(std::mem::take);
     drop(gone);
-}
-
-/// The descriptor has room.
-#[inline]
-pub(super) fn ready(this: &Own<Stream>) -> R<()> {
-    if !this.writing.get() {
-        return Ok(());
-    }
-    match this.write_context.get() {
-        Some(context) => context::run(&context, || room(this)),
-        None => room(this),
-    }
 }
 
 /// `_write_ready()`, in its context.
@@ -430,7 +384,7 @@ pub(super) fn room(this: &Own<Stream>) -> R<()> {
     if !is_idle(this) {
         return Ok(());
     }
-    stop(this);
+    life::stop_writing(this);
     if let Some(waiter) = this.empty_waiter.get() {
         waiter.call_method(&names::SET_RESULT, &[&Obj::none()])?;
     }
@@ -510,6 +464,11 @@ pub(super) fn slots(slots: &mut Slots<Stream>) -> R<()> {
     slots.method("_make_empty_waiter(self)", make_empty_waiter)?;
     slots.method("_reset_empty_waiter(self)", |args| {
         args.this::<Stream>()?.empty_waiter.put(None);
+        Ok(Obj::none())
+    })?;
+    // what a handle shows in debug mode
+    slots.method("_write_ready(self)", |args| {
+        room(args.this()?)?;
         Ok(Obj::none())
     })?;
     slots.get(c"_buffer_size", |this| Obj::int(this.waiting() as i64));
