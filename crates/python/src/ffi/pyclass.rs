@@ -318,6 +318,29 @@ pub(crate) fn pooled<P: Pooled>(class: &'static PyClass, fields: &[&Field]) {
             .map(|field| field.0.load(Ordering::Relaxed))
             .collect();
         (*class).tp_dealloc = Some(pool_dealloc::<P>);
+        (*class).tp_alloc = Some(pool_alloc::<P>);
+    }
+}
+
+/// A program makes one itself: what it drops comes back to it, or the pool would only grow.
+unsafe extern "C" fn pool_alloc<P: Pooled>(
+    class: *mut c::PyTypeObject,
+    items: c::Py_ssize_t,
+) -> *mut c::PyObject {
+    let pool = P::pool();
+    // SAFETY: called with the class or one derived from it; what is in the pool is a dead instance of the class
+    // itself, all its fields empty, and not tracked.
+    unsafe {
+        if class != pool.class.get() {
+            return c::PyType_GenericAlloc(class, items);
+        }
+        let Some(ptr) = (*pool.free.get()).pop() else {
+            return c::PyType_GenericAlloc(class, items);
+        };
+        c::Py_INCREF(class.cast());
+        super::class::init_head(ptr.as_ptr());
+        c::PyObject_GC_Track(ptr.as_ptr().cast());
+        ptr.as_ptr()
     }
 }
 
