@@ -147,6 +147,37 @@ pub fn send_to(fd: RawFd, data: &[u8], to: &SocketAddr) -> io::Result<usize> {
     })
 }
 
+/// `connect(2)`, which goes on in the background where it cannot be done at once.
+///
+/// # Errors
+/// EINPROGRESS: it has begun. EAFNOSUPPORT for [`Address::Other`], ENAMETOOLONG for a path that is too long.
+pub fn connect(fd: RawFd, to: &Address) -> io::Result<()> {
+    with_borrowed(fd, |fd| {
+        // (not made again after EINTR: it goes on then, too)
+        match to {
+            Address::Ip(to) => rustix::net::connect(fd, to)?,
+            Address::Unix(name) => rustix::net::connect(fd, &unix_address(name)?)?,
+            Address::Other => return Err(Errno::AFNOSUPPORT.into()),
+        }
+        Ok(())
+    })
+}
+
+fn unix_address(name: &[u8]) -> io::Result<SocketAddrUnix> {
+    Ok(match name {
+        [0, name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+        path => SocketAddrUnix::new(path)?,
+    })
+}
+
+/// `SO_ERROR`: what has become of a [`connect`], for instance. Asking forgets it.
+///
+/// # Errors
+/// What the kernel answers about the question itself.
+pub fn take_error(fd: RawFd) -> io::Result<Option<io::Error>> {
+    with_borrowed(fd, |fd| Ok(sockopt::socket_error(fd)?.err().map(io::Error::from)))
+}
+
 /// `accept4(2)`: a connection, non-blocking and close-on-exec, and where it comes from.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use super::core::LoopCore;
 use super::{creation, errors, handles, lifecycle, missing, readers, scheduling};
 use crate::ffi::function::Imp;
 use crate::ffi::pyclass::{Body, Field, PyClass};
-use crate::ffi::{Args, Class, Inner, Obj, Own, R, threads};
+use crate::ffi::{Args, Class, Obj, Own, R, threads};
 use crate::imports;
 use aioxide_core::Reactor;
 
@@ -49,10 +49,7 @@ fn new(args: &Args) -> R<Obj> {
     let class = args.req(0)?;
     let builtin_object = Obj::import("builtins")?.getattr_str("object")?;
     let this = builtin_object.call_method_str("__new__", &[class])?;
-    let core = LoopCore {
-        reactor: Inner::new(None),
-        ..LoopCore::default()
-    };
+    let core = LoopCore::default();
     let reactor: Reactor = Reactor::new().map_err(|error| crate::ffi::errors::os_error(&error))?;
     core.reactor.with(|place| *place = Some(reactor));
     core.forks.set(threads::fork_epoch());

@@ -91,8 +91,8 @@ pub(crate) struct LoopCore {
     pub(crate) watched: Cell<usize>,
     /// A buffer of `readers::dispatch`.
     pub(crate) told: Cell<Vec<(Waiter, Side)>>,
-    /// What transports read into.
-    pub(crate) scratch: Cell<Option<Box<[u8]>>>,
+    /// What everything is read into: see [`with_scratch`](LoopCore::with_scratch).
+    scratch: Cell<Option<Box<[u8]>>>,
     /// Transports that send at the end of this callback: rule 1 of `transports/writing.rs`.
     pub(crate) held_back: Fifo<Own<Stream>>,
     pub(crate) current: OwnSlot<Task>,
@@ -136,7 +136,22 @@ pub(crate) struct LoopCore {
     pub(crate) wakes_by_signal: Cell<bool>,
 }
 
+/// How much is read at once: asyncio's `max_size`.
+pub(crate) const MOST: usize = 256 * 1024;
+
 impl LoopCore {
+    /// Uses the buffer that everything is read into. `f` must not run Python code.
+    #[inline]
+    pub(crate) fn with_scratch<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+        let mut scratch = self
+            .scratch
+            .take()
+            .unwrap_or_else(|| vec![0; MOST].into_boxed_slice());
+        let result = f(&mut scratch);
+        self.scratch.set(Some(scratch));
+        result
+    }
+
     /// Puts something at the end of the ready queue.
     #[inline(always)]
     pub(crate) fn push(&self, entry: Entry) {

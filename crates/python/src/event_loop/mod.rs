@@ -16,7 +16,8 @@
 //! | `connections.rs` | connect_accepted_socket, create_connection, create_unix_connection |
 //! | `servers.rs` | create_server, create_unix_server |
 //! | `dns.rs` | getaddrinfo, getnameinfo |
-//! | `sockets.rs` | sock_recv and its family |
+//! | `sockets.rs` | sock_recv and its family: trying, waiting, trying again |
+//! | `socket_calls.rs` | one attempt of each of them |
 //! | `sendfile.rs` | sock_sendfile |
 //! | `missing.rs` | what later versions bring, with a clear error |
 
@@ -36,6 +37,7 @@ pub(crate) mod scheduling;
 mod sendfile;
 mod servers;
 mod signals;
+mod socket_calls;
 mod sockets;
 
 use crate::ffi::pyclass::Body;

@@ -13,11 +13,14 @@ use super::class::this;
 use super::core::{self, LoopCore};
 use super::dns::{self, Resolved};
 use super::readers::{self, Side};
+use super::socket_calls::{Accept, Connect, Recv, RecvFrom, RecvFromInto, RecvInto, SendAll, SendTo};
 use crate::ffi::errors::{exc, raise, type_error, value_error};
 use crate::ffi::pyclass::Body;
+use crate::ffi::pysocket::{self, Plain};
 use crate::ffi::{Args, Class, Co, Coroutine, Obj, Own, R, Raised, Step};
 use crate::futures::{Future, iter, methods};
 use crate::imports::{self, names};
+use crate::transports::socket::written_out;
 
 /// What this file adds to the class.
 pub(super) fn add(body: &mut Body) -> R<()> {
@@ -48,7 +51,7 @@ const START: u8 = 0;
 const WAITING: u8 = 1;
 
 /// One of the `sock_*` methods.
-trait Operation: 'static {
+pub(super) trait Operation: 'static {
     /// Its qualified name.
     const NAME: &'static str;
     /// What it waits for.
@@ -58,16 +61,27 @@ trait Operation: 'static {
 }
 
 /// An operation under way.
-struct Call<'a> {
+pub(super) struct Call<'a> {
     coroutine: &'a Own<Coroutine>,
-    sock: Obj,
-    argument: Obj,
+    pub(super) sock: Obj,
+    pub(super) argument: Obj,
 }
 
 impl Call<'_> {
     /// Has it not waited yet?
-    fn is_first(&self) -> bool {
+    pub(super) fn is_first(&self) -> bool {
         self.coroutine.stage.get() == START
+    }
+
+    /// What the next attempt is about.
+    pub(super) fn set_argument(&self, argument: Obj) {
+        self.coroutine.locals[ARGUMENT].set(argument);
+    }
+
+    /// Uses the buffer that everything is read into.
+    pub(super) fn with_scratch<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> R<T> {
+        let loop_ = self.coroutine.locals[LOOP].get_or_none();
+        Ok(loop_core(&loop_)?.with_scratch(f))
     }
 }
 
@@ -77,11 +91,11 @@ fn one<O: Operation>(args: &Args) -> R<Obj> {
 }
 
 fn operation<O: Operation>(args: &Args, argument: Obj) -> R<Obj> {
-    make::<O>(this(args)?.0, args.req(1)?, argument)
+    make::<O>(O::NAME, this(args)?.0, args.req(1)?, argument)
 }
 
-fn make<O: Operation>(loop_: &Obj, sock: &Obj, argument: Obj) -> R<Obj> {
-    let coroutine = Coroutine::stepping(O::NAME, step::<O>);
+fn make<O: Operation>(name: &'static str, loop_: &Obj, sock: &Obj, argument: Obj) -> R<Obj> {
+    let coroutine = Coroutine::stepping(name, step::<O>);
     coroutine.locals[LOOP].set(loop_.clone());
     coroutine.locals[SOCK].set(sock.clone());
     coroutine.locals[ARGUMENT].set(argument);
@@ -239,176 +253,59 @@ pub(super) fn unless_it_blocks(result: R<Obj>) -> R<Option<Obj>> {
     }
 }
 
-// --- the operations -------------------------------------------------------------------------------
-
-struct Recv;
-
-impl Operation for Recv {
-    const NAME: &'static str = "BaseSelectorEventLoop.sock_recv";
-    const SIDE: Side = Side::Reader;
-    fn attempt(call: &Call) -> R<Option<Obj>> {
-        unless_it_blocks(call.sock.call_method(&names::RECV, &[&call.argument]))
-    }
-}
-
-struct RecvInto;
-
-impl Operation for RecvInto {
-    const NAME: &'static str = "BaseSelectorEventLoop.sock_recv_into";
-    const SIDE: Side = Side::Reader;
-    fn attempt(call: &Call) -> R<Option<Obj>> {
-        unless_it_blocks(call.sock.call_method(&names::RECV_INTO, &[&call.argument]))
-    }
-}
-
-struct RecvFrom;
-
-impl Operation for RecvFrom {
-    const NAME: &'static str = "BaseSelectorEventLoop.sock_recvfrom";
-    const SIDE: Side = Side::Reader;
-    fn attempt(call: &Call) -> R<Option<Obj>> {
-        unless_it_blocks(call.sock.call_method(&names::RECVFROM, &[&call.argument]))
-    }
-}
-
-/// The argument: `(buf, nbytes)`.
-struct RecvFromInto;
-
-impl Operation for RecvFromInto {
-    const NAME: &'static str = "BaseSelectorEventLoop.sock_recvfrom_into";
-    const SIDE: Side = Side::Reader;
-    fn attempt(call: &Call) -> R<Option<Obj>> {
-        let [buf, nbytes] = call.argument.tuple_items() else {
-            return Err(type_error("two arguments are required"));
-        };
-        let nbytes = if nbytes.truth()? {
-            nbytes.clone()
-        } else {
-            Obj::int(buf.len()? as i64)?
-        };
-        unless_it_blocks(call.sock.call_method(&names::RECVFROM_INTO, &[buf, &nbytes]))
-    }
-}
-
-/// The argument: what is still to be sent.
-struct SendAll;
-
-impl Operation for SendAll {
-    const NAME: &'static str = "BaseSelectorEventLoop.sock_sendall";
-    const SIDE: Side = Side::Writer;
-    fn attempt(call: &Call) -> R<Option<Obj>> {
-        let sent = match unless_it_blocks(call.sock.call_method(&names::SEND, &[&call.argument]))? {
-            Some(sent) => sent.to_i64()? as usize,
-            None => 0,
-        };
-        let length = call.argument.len()?;
-        if sent == length {
-            return Ok(Some(Obj::none()));
-        }
-        // The view keeps a bytearray from changing its size as long as it is being sent.
-        let rest = if call.is_first() {
-            call.argument.memoryview()?
-        } else {
-            call.argument.clone()
-        };
-        let rest = if sent == 0 {
-            rest
-        } else {
-            rest.slice(sent, length)?
-        };
-        call.coroutine.locals[ARGUMENT].set(rest);
-        Ok(None)
-    }
-}
-
-/// The argument: `(data, address)`.
-struct SendTo;
-
-impl Operation for SendTo {
-    const NAME: &'static str = "BaseSelectorEventLoop.sock_sendto";
-    const SIDE: Side = Side::Writer;
-    fn attempt(call: &Call) -> R<Option<Obj>> {
-        let [data, address] = call.argument.tuple_items() else {
-            return Err(type_error("two arguments are required"));
-        };
-        unless_it_blocks(call.sock.call_method(&names::SENDTO, &[data, address]))
-    }
-}
-
-struct Accept;
-
-impl Operation for Accept {
-    const NAME: &'static str = "BaseSelectorEventLoop.sock_accept";
-    const SIDE: Side = Side::Reader;
-    fn attempt(call: &Call) -> R<Option<Obj>> {
-        let Some(pair) = unless_it_blocks(call.sock.call_method(&names::ACCEPT, &[]))? else {
-            return Ok(None);
-        };
-        let connection = pair.to_vec()?;
-        let Some(connection) = connection.first() else {
-            return Err(type_error("accept() must return a pair"));
-        };
-        unless_it_blocks(connection.call_method(&names::SETBLOCKING, &[&Obj::bool(false)]))?;
-        Ok(Some(pair))
-    }
-}
-
-/// The argument: an address that needs no looking up.
-struct Connect;
-
-impl Operation for Connect {
-    const NAME: &'static str = "BaseSelectorEventLoop._sock_connect";
-    const SIDE: Side = Side::Writer;
-    fn attempt(call: &Call) -> R<Option<Obj>> {
-        if call.is_first() {
-            // Also after EINTR it goes on in the background.
-            let connected = unless_it_blocks(call.sock.call_method(&names::CONNECT, &[&call.argument]))?;
-            return Ok(connected.map(|_| Obj::none()));
-        }
-        let (level, option) = (
-            Obj::int(libc::SOL_SOCKET.into())?,
-            Obj::int(libc::SO_ERROR.into())?,
-        );
-        let code = call.sock.call_method(&names::GETSOCKOPT, &[&level, &option])?;
-        if code.eq(&Obj::int(0)?)? {
-            return Ok(Some(Obj::none()));
-        }
-        let text = format!("Connect call failed {}", call.argument.to_str()?.to_string()?);
-        let error = exc::os_error().call(&[&code, &Obj::str(&text)?])?;
-        unless_it_blocks(Err(raise(&error)))
-    }
-}
+// --- sock_connect ---------------------------------------------------------------------------------
 
 /// `await loop.sock_connect(sock, address)`
 fn sock_connect(args: &Args) -> R<Obj> {
-    let (loop_, _) = this(args)?;
-    Coroutine::boxed(
-        "BaseSelectorEventLoop.sock_connect",
-        &[loop_, args.req(1)?, args.req(2)?],
-        |co: Co| async move {
-            let looking_up = {
-                let (loop_, sock, address) = (co.local(LOOP), co.local(SOCK), co.local(ARGUMENT));
-                check(loop_core(&loop_)?, &sock)?;
-                look_up(&loop_, &sock, &address)?
-            };
-            let address = match looking_up {
-                None => co.local(ARGUMENT),
-                Some(Resolved::Already(info)) => sockaddr(&info)?,
-                Some(Resolved::Later(coroutine)) => {
-                    let infos = co.wait(coroutine).await?.to_vec()?;
-                    let Some(info) = infos.first() else {
-                        return Err(crate::ffi::errors::raise_new(
-                            exc::index_error(),
-                            "list index out of range",
-                        ));
-                    };
-                    sockaddr(info)?
-                }
-            };
-            let connecting = make::<Connect>(&co.local(LOOP), &co.local(SOCK), address)?;
-            co.wait(connecting).await
-        },
-    )
+    const NAME: &str = "BaseSelectorEventLoop.sock_connect";
+    let (loop_, sock, address) = (this(args)?.0, args.req(1)?, args.req(2)?);
+    if let Some(address) = resolved(sock, address)? {
+        return make::<Connect>(NAME, loop_, sock, address);
+    }
+    Coroutine::boxed(NAME, &[loop_, sock, address], |co: Co| async move {
+        let looking_up = {
+            let (loop_, sock, address) = (co.local(LOOP), co.local(SOCK), co.local(ARGUMENT));
+            check(loop_core(&loop_)?, &sock)?;
+            look_up(&loop_, &sock, &address)?
+        };
+        let address = match looking_up {
+            None => co.local(ARGUMENT),
+            Some(Resolved::Already(info)) => sockaddr(&info)?,
+            Some(Resolved::Later(coroutine)) => {
+                let infos = co.wait(coroutine).await?.to_vec()?;
+                let Some(info) = infos.first() else {
+                    return Err(crate::ffi::errors::raise_new(
+                        exc::index_error(),
+                        "list index out of range",
+                    ));
+                };
+                sockaddr(info)?
+            }
+        };
+        let connecting = make::<Connect>(Connect::NAME, &co.local(LOOP), &co.local(SOCK), address)?;
+        co.wait(connecting).await
+    })
+}
+
+/// The address as looking it up would give it, if there is nothing to look up.
+fn resolved(sock: &Obj, address: &Obj) -> R<Option<Obj>> {
+    let Some(socket) = Plain::with(sock, &pysocket::CONNECT) else {
+        return Ok(None);
+    };
+    if !matches!(socket.kind, libc::SOCK_STREAM | libc::SOCK_DGRAM)
+        || !matches!(socket.proto, 0 | libc::IPPROTO_TCP | libc::IPPROTO_UDP)
+    {
+        return Ok(None);
+    }
+    Ok(match (socket.family, written_out(socket.family, address)?) {
+        (_, None) => None,
+        (libc::AF_INET6, Some(_)) if address.tuple_len() < 4 => {
+            let (items, zero) = (address.tuple_items(), Obj::int(0)?);
+            let flow = items.get(2).unwrap_or(&zero);
+            Some(Obj::tuple(&[&items[0], &items[1], flow, &zero])?)
+        }
+        (_, Some(_)) => Some(address.clone()),
+    })
 }
 
 /// What is to be known of an address before one can connect to it: `None` for families without names.

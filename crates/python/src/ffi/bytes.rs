@@ -104,6 +104,14 @@ impl Buffer {
     pub(crate) fn writable(object: &Obj) -> R<Buffer> {
         Buffer::get(object, c::PyBUF_WRITABLE)
     }
+    /// As [`Buffer::readable`], for whoever knows another way.
+    pub(crate) fn readable_or_none(object: &Obj) -> Option<Buffer> {
+        Buffer::readable(object).map_err(super::Raised::ignore).ok()
+    }
+    /// As [`Buffer::writable`], for whoever knows another way.
+    pub(crate) fn writable_or_none(object: &Obj) -> Option<Buffer> {
+        Buffer::writable(object).map_err(super::Raised::ignore).ok()
+    }
     /// How many bytes.
     pub(crate) fn len(&self) -> usize {
         self.0.len as usize

@@ -215,10 +215,6 @@ impl<T: Default> Default for Inner<T> {
 }
 
 impl<T> Inner<T> {
-    /// A place for `value`.
-    pub(crate) fn new(value: T) -> Self {
-        Inner(UnsafeCell::new(value))
-    }
     /// Runs `f` on it. `f` must not run Python code (no decref of foreign objects either).
     #[inline(always)]
     pub(crate) fn with<U>(&self, f: impl FnOnce(&mut T) -> U) -> U {

@@ -803,6 +803,35 @@ pub(crate) fn exact_number(object: &Obj) -> Option<f64> {
     }
 }
 
+/// The value of an exact `int` that is not too large.
+#[inline]
+pub(crate) fn exact_int(object: &Obj) -> Option<i64> {
+    // SAFETY: alive; the class is checked before the value is read.
+    unsafe {
+        if c::PyLong_CheckExact(object.as_ptr()) == 0 {
+            return None;
+        }
+        let mut overflow = 0;
+        let value = c::PyLong_AsLongLongAndOverflow(object.as_ptr(), &mut overflow);
+        (overflow == 0).then_some(value)
+    }
+}
+
+/// The text of an exact `str` that is all ASCII, as long as nobody drops the object.
+#[inline]
+pub(crate) fn ascii(object: &Obj) -> Option<&str> {
+    // SAFETY: alive; the class is checked before the layout is used; ASCII is UTF-8, and a str does not change.
+    unsafe {
+        let text = object.as_ptr();
+        if c::PyUnicode_CheckExact(text) == 0 || c::PyUnicode_IS_COMPACT_ASCII(text) == 0 {
+            return None;
+        }
+        let data = c::PyUnicode_1BYTE_DATA(text);
+        let text = std::slice::from_raw_parts(data, c::PyUnicode_GET_LENGTH(text) as usize);
+        Some(std::str::from_utf8_unchecked(text))
+    }
+}
+
 /// `isinstance(object, int)`
 pub(crate) fn is_int(object: &Obj) -> bool {
     // SAFETY: alive.

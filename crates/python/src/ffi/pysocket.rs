@@ -1,11 +1,14 @@
-//! `socket.socket` objects: the descriptor behind one, in one load.
+//! `socket.socket` objects: what lies behind one, in a few loads, and when we may do ourselves what a method of it does.
 //!
 //! A program may close the socket that it gave us, and the number may be another file's by then: so the
 //! number is asked for each time it is used. `sock.fileno()` would be a method call.
 
 use super::errors::{R, runtime_error};
-use super::object::{Obj, Static};
+use super::object::{Obj, Static, check};
+use crate::imports::{self, names};
 use pyo3::ffi as c;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::os::fd::RawFd;
 
 /// `_socket.socket`
 static BASE: Static = Static::new();
@@ -14,20 +17,143 @@ static BASE: Static = Static::new();
 #[repr(C)]
 struct Head {
     head: c::PyObject,
-    fd: std::ffi::c_int,
+    fd: c_int,
+    family: c_int,
+    kind: c_int,
+    proto: c_int,
+    error_handler: *mut c_void,
+    /// In nanoseconds. 0: it does not block; negative: it may for ever.
+    timeout: i64,
+}
+
+/// A method of `socket.socket`: its name, and what the class had there at first.
+pub(crate) struct Method {
+    name: &'static Static,
+    original: Static,
+}
+
+impl Method {
+    const fn named(name: &'static Static) -> Method {
+        Method {
+            name,
+            original: Static::new(),
+        }
+    }
+}
+
+pub(crate) static ACCEPT: Method = Method::named(&names::ACCEPT);
+pub(crate) static CONNECT: Method = Method::named(&names::CONNECT);
+pub(crate) static GETSOCKOPT: Method = Method::named(&names::GETSOCKOPT);
+pub(crate) static RECV: Method = Method::named(&names::RECV);
+pub(crate) static RECV_INTO: Method = Method::named(&names::RECV_INTO);
+pub(crate) static RECVFROM: Method = Method::named(&names::RECVFROM);
+pub(crate) static RECVFROM_INTO: Method = Method::named(&names::RECVFROM_INTO);
+pub(crate) static SEND: Method = Method::named(&names::SEND);
+pub(crate) static SENDTO: Method = Method::named(&names::SENDTO);
+
+/// What a socket is, and its descriptor (-1 if it is closed).
+#[derive(Clone, Copy)]
+pub(crate) struct Plain {
+    pub(crate) fd: RawFd,
+    pub(crate) family: i32,
+    pub(crate) kind: i32,
+    pub(crate) proto: i32,
+}
+
+impl Plain {
+    /// `socket`, if it is a non-blocking `socket.socket` and nothing derived from it, whose `method` is the one that it
+    /// came with. Then a system call does what the method does.
+    #[inline]
+    pub(crate) fn with(socket: &Obj, method: &Method) -> Option<Plain> {
+        unsafe extern "C" {
+            fn _PyType_Lookup(class: *mut c::PyTypeObject, name: *mut c::PyObject) -> *mut c::PyObject;
+        }
+        if !socket.is_exactly(&imports::SOCKET) {
+            return None;
+        }
+        // SAFETY: alive, and of a class whose layout `init` has checked; instances of it have no attributes of their
+        // own. The look-up gives a borrowed pointer, which is only compared.
+        unsafe {
+            let head = &*socket.as_ptr().cast::<Head>();
+            let present = _PyType_Lookup(c::Py_TYPE(socket.as_ptr()), method.name.as_ptr());
+            if head.timeout != 0 || !method.original.filled() || present != method.original.as_ptr() {
+                return None;
+            }
+            Some(Plain {
+                fd: head.fd,
+                family: head.family,
+                kind: head.kind,
+                proto: head.proto,
+            })
+        }
+    }
+
+    /// A non-blocking `socket.socket` for this descriptor, which it owns if that succeeds.
+    pub(crate) fn object(&self) -> R<Obj> {
+        imports::SOCKET.call(&[
+            &Obj::int(self.family.into())?,
+            &Obj::int((self.kind | libc::SOCK_NONBLOCK).into())?,
+            &Obj::int(self.proto.into())?,
+            &Obj::int(self.fd.into())?,
+        ])
+    }
 }
 
 /// Checks that a socket is what we take it for.
 pub(crate) fn init() -> R<()> {
     BASE.fill(Obj::import("_socket")?.getattr_str("socket")?);
-    let probe = Obj::import("socket")?.getattr_str("socket")?.call0()?;
-    let number = probe.call_method_str("fileno", &[])?.to_i64()?;
-    let before = fd(&probe);
+    let probe = imports::SOCKET.call0()?;
+    let settled = check_layout(&probe);
     probe.call_method_str("close", &[])?;
-    if before.map(i64::from) != Some(number) || fd(&probe) != Some(-1) {
+    if !settled? || fd(&probe) != Some(-1) {
         return Err(runtime_error("this Python's sockets are laid out differently"));
     }
+    for method in [
+        &ACCEPT,
+        &CONNECT,
+        &GETSOCKOPT,
+        &RECV,
+        &RECV_INTO,
+        &RECVFROM,
+        &RECVFROM_INTO,
+        &SEND,
+        &SENDTO,
+    ] {
+        method.original.fill(imports::SOCKET.getattr(method.name)?);
+    }
     Ok(())
+}
+
+fn check_layout(probe: &Obj) -> R<bool> {
+    if fd(probe).is_none() {
+        return Ok(false);
+    }
+    // SAFETY: of the class; every field that is read lies within its size, and is compared with what Python says.
+    let head = || unsafe { std::ptr::read(probe.as_ptr().cast::<Head>()) };
+    let size = BASE.getattr_str("__basicsize__")?.to_i64()?;
+    if (size as usize) < size_of::<Head>() {
+        return Ok(false);
+    }
+    for (name, value) in [
+        ("family", head().family),
+        ("type", head().kind),
+        ("proto", head().proto),
+    ] {
+        if probe.getattr_str(name)?.to_i64()? != i64::from(value) {
+            return Ok(false);
+        }
+    }
+    if probe.call_method_str("fileno", &[])?.to_i64()? != i64::from(head().fd) {
+        return Ok(false);
+    }
+    for (seconds, timeout) in [(Obj::float(1.5)?, 1_500_000_000), (Obj::int(0)?, 0)] {
+        probe.call_method_str("settimeout", &[&seconds])?;
+        if head().timeout != timeout {
+            return Ok(false);
+        }
+    }
+    probe.call_method_str("settimeout", &[&Obj::none()])?;
+    Ok(head().timeout < 0)
 }
 
 /// The descriptor, or -1 if the socket is closed. `None`: it is not a real socket.
@@ -41,4 +167,13 @@ pub(crate) fn fd(socket: &Obj) -> Option<i32> {
         }
         Some((*socket.as_ptr().cast::<Head>()).fd)
     }
+}
+
+/// `sys.audit(event, socket, address)`
+pub(crate) fn audit(event: &CStr, socket: &Obj, address: &Obj) -> R<()> {
+    unsafe extern "C" {
+        fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
+    }
+    // SAFETY: alive; the format takes two objects.
+    check(unsafe { PySys_Audit(event.as_ptr(), c"OO".as_ptr(), socket.as_ptr(), address.as_ptr()) })
 }

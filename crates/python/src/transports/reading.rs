@@ -6,7 +6,7 @@
 //! next connection: if there was more, the kernel says so in the next turn.
 
 use super::stream::{self, Stream};
-use crate::event_loop::core::LoopCore;
+use crate::event_loop::core::{LoopCore, MOST};
 use crate::event_loop::run::is_fatal;
 use crate::ffi::bytes::{self, Buffer};
 use crate::ffi::errors::{R, os_error, runtime_error};
@@ -16,8 +16,6 @@ use aioxide_core::socket;
 use std::io;
 use std::os::fd::RawFd;
 
-/// What a protocol may be given at once: asyncio's `max_size`.
-const MOST: usize = 256 * 1024;
 /// From here on a copy costs more than making bytes smaller after reading.
 const MUCH: usize = 48 * 1024;
 
@@ -51,23 +49,14 @@ fn take_in(this: &Own<Stream>, core: &LoopCore) -> R<io::Result<Option<Obj>>> {
     if last >= MUCH {
         return take_in_much(this, fd, last);
     }
-    let mut scratch = core
-        .scratch
-        .take()
-        .unwrap_or_else(|| vec![0; MOST].into_boxed_slice());
-    let result = socket::receive(fd, &mut scratch);
-    let data = match &result {
-        Ok(count) if *count > 0 => {
-            this.last_read.set(*count as u32);
-            bytes::new(&scratch[..*count]).map(Some)
+    core.with_scratch(|scratch| match socket::receive(fd, scratch) {
+        Ok(0) => Ok(Ok(None)),
+        Ok(count) => {
+            this.last_read.set(count as u32);
+            bytes::new(&scratch[..count]).map(|data| Ok(Some(data)))
         }
-        _ => Ok(None),
-    };
-    core.scratch.set(Some(scratch));
-    match result {
-        Ok(_) => data.map(Ok),
         Err(error) => Ok(Err(error)),
-    }
+    })
 }
 
 fn take_in_much(this: &Own<Stream>, fd: RawFd, last: usize) -> R<io::Result<Option<Obj>>> {

@@ -4,12 +4,17 @@
 //! of an idle connection, is made when the program asks for it, and owns the descriptor from then on.
 
 use crate::ffi::errors::os_error;
+use crate::ffi::object::{ascii, exact_int};
+use crate::ffi::pysocket::Plain;
 use crate::ffi::{Obj, R, Slot, Visitor, bytes, pysocket};
-use crate::imports::{self, names};
+use crate::imports::names;
 use aioxide_core::socket::{self, Address};
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+
+/// The size of `sun_path`.
+const MOST_OF_A_PATH: usize = 108;
 
 /// No descriptor.
 const NONE: RawFd = -1;
@@ -93,15 +98,15 @@ impl Socket {
         if fd == NONE {
             return Ok(None);
         }
-        let (family, kind, protocol) = socket::kind(fd).map_err(|error| os_error(&error))?;
-        let object = imports::SOCKET.call(&[
-            &Obj::int(family.into())?,
-            &Obj::int(kind.into())?,
-            &Obj::int(protocol.into())?,
-            &Obj::int(fd.into())?,
-        ])?;
+        let (family, kind, proto) = socket::kind(fd).map_err(|error| os_error(&error))?;
+        let object = Plain {
+            fd,
+            family,
+            kind,
+            proto,
+        }
+        .object()?;
         self.object.set(object.clone());
-        object.call_method(&names::SETBLOCKING, &[&Obj::bool(false)])?;
         Ok(Some(object))
     }
 
@@ -140,13 +145,11 @@ impl Drop for Socket {
 pub(crate) fn address(address: &Address) -> R<Option<Obj>> {
     Ok(Some(match address {
         Address::Other => return Ok(None),
-        // a zone has a name that only the C library knows
-        Address::Ip(SocketAddr::V6(v6)) if v6.scope_id() != 0 => return Ok(None),
         Address::Ip(SocketAddr::V4(v4)) => {
-            Obj::tuple(&[&Obj::str(&v4.ip().to_string())?, &Obj::int(v4.port().into())?])?
+            Obj::tuple(&[&ip_text((*v4.ip()).into())?, &Obj::int(v4.port().into())?])?
         }
         Address::Ip(SocketAddr::V6(v6)) => Obj::tuple(&[
-            &Obj::str(&v6.ip().to_string())?,
+            &ip_text((*v6.ip()).into())?,
             &Obj::int(v6.port().into())?,
             &Obj::int(v6.flowinfo().into())?,
             &Obj::int(v6.scope_id().into())?,
@@ -160,4 +163,54 @@ pub(crate) fn address(address: &Address) -> R<Option<Obj>> {
             ],
         )?,
     }))
+}
+
+/// As `inet_ntop(3)` writes it, which differs from Rust in the addresses that have an IPv4 address at their end.
+pub(crate) fn ip_text(ip: IpAddr) -> R<Obj> {
+    if let IpAddr::V6(v6) = ip
+        && let [0, 0, 0, 0, 0, 0, high, _] = v6.segments()
+        && high != 0
+    {
+        let [.., a, b, c, d] = v6.octets();
+        return Obj::str(&format!("::{}", Ipv4Addr::new(a, b, c, d)));
+    }
+    Obj::str(&ip.to_string())
+}
+
+/// An address as a program gives it to a socket of this family, if nothing about it has to be looked up.
+pub(crate) fn written_out(family: i32, address: &Obj) -> R<Option<Address>> {
+    if family == libc::AF_UNIX {
+        // other texts depend on the encoding of file names, or are too long
+        return Ok(ascii(address)
+            .filter(|path| (1..MOST_OF_A_PATH).contains(&path.len()) && !path.contains('\0'))
+            .map(|path| Address::Unix(path.as_bytes().into())));
+    }
+    let [host, port, rest @ ..] = address.tuple_items() else {
+        return Ok(None);
+    };
+    let (Some(host), Some(port)) = (ascii(host), exact_int(port)) else {
+        return Ok(None);
+    };
+    let Ok(port) = u16::try_from(port) else {
+        return Ok(None);
+    };
+    Ok(match family {
+        libc::AF_INET if rest.is_empty() => host
+            .parse()
+            .ok()
+            .map(|ip| Address::Ip(SocketAddrV4::new(ip, port).into())),
+        libc::AF_INET6 if rest.len() <= 2 => {
+            let number = |index: usize| match rest.get(index) {
+                None => Some(0),
+                Some(number) => exact_int(number).and_then(|number| u32::try_from(number).ok()),
+            };
+            match (host.parse(), number(0), number(1)) {
+                (Ok(ip), Some(flow @ ..=0xf_ffff), Some(scope)) => {
+                    Some(Address::Ip(SocketAddrV6::new(ip, port, flow, scope).into()))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    })
 }
