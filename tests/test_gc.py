@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import io
 import itertools
 import os
+import socket
 import sys
 import textwrap
 import warnings
@@ -42,6 +44,14 @@ class Marker:
 
     def factory(self, loop: Any, coro: Any, **kwargs: Any) -> Any:
         raise AssertionError("never called")
+
+
+class PlainProtocol(asyncio.Protocol):
+    """With attributes."""
+
+
+class PlainFile(io.BytesIO):
+    """With attributes."""
 
 
 CASES: dict[str, Make] = {}
@@ -654,6 +664,19 @@ def loop_reader(aio, loop, marker):
     marker.fds = read, write
     weakref.finalize(marker, lambda: (os.close(read), os.close(write)))
     return loop
+
+
+@case
+def sendfile_fallback(aio, loop, marker):
+    """A file that is read in the executor: the transport's protocol is that of the fallback."""
+    other = aio.new_event_loop()
+    other.run_in_executor = lambda *args: other.create_future()
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    transport = other._make_socket_transport(ours, attributed(PlainProtocol(), marker))
+    transport.peer = peer
+    transport.pause_reading()  # or it would want to resume, on a loop that is closed by then
+    return started(other.sendfile(transport, attributed(PlainFile(), marker)))
 
 
 def other_loop(prepare: Callable[[Any, Any, Marker], Any]) -> Make:

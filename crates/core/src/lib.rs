@@ -56,6 +56,7 @@ pub use schedule::{Ready, Timers};
 pub use sys::Backend;
 pub use sys::epoll::Epoll;
 pub use sys::events::Events;
+pub use sys::file;
 pub use sys::pipe::SignalPipe;
 pub use sys::scripted::Scripted;
 pub use sys::socket;

@@ -91,6 +91,8 @@ imports! {
     SOCKET = "socket"."socket";
     ASYNCIO_SERVER = "asyncio.base_events"."Server";
     TRANSPORT = "asyncio.transports"."Transport";
+    FLOW_CONTROL_MIXIN = "asyncio.transports"."_FlowControlMixin";
+    PROTOCOL = "asyncio.protocols"."Protocol";
     TRANSPORT_SOCKET = "asyncio.trsock"."TransportSocket";
     BUFFERED_PROTOCOL = "asyncio.protocols"."BufferedProtocol";
     SENDFILE_MODE = "asyncio.constants"."_SendfileMode";

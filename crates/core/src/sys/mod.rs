@@ -30,6 +30,7 @@
 pub mod epoll;
 pub mod events;
 mod fd;
+pub mod file;
 pub mod pipe;
 pub mod scripted;
 pub mod socket;

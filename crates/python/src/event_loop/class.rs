@@ -41,6 +41,7 @@ pub(crate) fn init() -> R<()> {
     let class = body.build(&[&imports::ABSTRACT_EVENT_LOOP])?;
     CORE.find(&class, "_core")?;
     EVENT_LOOP.fill(class);
+    crate::event_loop::init_later_groups()?;
     handles::init()
 }
 

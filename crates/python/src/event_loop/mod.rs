@@ -18,7 +18,7 @@
 //! | `dns.rs` | getaddrinfo, getnameinfo |
 //! | `sockets.rs` | sock_recv and its family: trying, waiting, trying again |
 //! | `socket_calls.rs` | one attempt of each of them |
-//! | `sendfile.rs` | sock_sendfile |
+//! | `sendfile.rs` | sendfile, sock_sendfile |
 //! | `missing.rs` | what later versions bring, with a clear error |
 
 pub(crate) mod class;
@@ -56,6 +56,11 @@ fn add_later_groups(body: &mut Body) -> R<()> {
     dns::add(body)?;
     sockets::add(body)?;
     sendfile::add(body)
+}
+
+/// Classes of theirs.
+fn init_later_groups() -> R<()> {
+    sendfile::init()
 }
 
 /// The loop begins to run on this thread.

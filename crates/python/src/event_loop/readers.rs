@@ -12,7 +12,7 @@
 use super::class::this;
 use super::core::{Entry, LoopCore, Waiter, Watch};
 use super::{handles, signals};
-use crate::ffi::errors::{exc, os_error, raise, runtime_error, value_error};
+use crate::ffi::errors::{connection_error, exc, os_error, raise, runtime_error, value_error};
 use crate::ffi::function::Imp;
 use crate::ffi::{Args, Obj, Own, R, Unowned, threads};
 use crate::futures::Future;
@@ -153,6 +153,20 @@ pub(crate) fn vacate(core: &LoopCore, fd: i32) {
             watch.transport = None;
         }
     });
+}
+
+/// The transport is about to close it: who waits for room there, which only a file that is being sent does, waits in
+/// vain.
+pub(crate) fn abandon(core: &LoopCore, fd: i32) -> R<()> {
+    let waits = |waiter: &Waiter| matches!(waiter, Waiter::Future(_));
+    let Some(Waiter::Future(future)) = take(core, fd, Side::Writer, waits) else {
+        return Ok(());
+    };
+    unwatch(core, fd, Side::Writer);
+    if future.is_done() {
+        return Ok(());
+    }
+    future.set_exception(&connection_error("Connection is closed by peer").take())
 }
 
 /// Watches one side of `fd` for a transport. `fresh`: the kernel does not know of it, whatever we think.

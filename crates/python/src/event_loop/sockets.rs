@@ -228,14 +228,19 @@ pub(super) fn descriptor(sock: &Obj) -> R<i32> {
 
 /// A future that the next readiness of the socket ends.
 pub(super) fn wait_for(loop_: &Obj, fd: i32, side: Side, sock: &Obj) -> R<Own<Future>> {
+    readers::ensure_no_transport(loop_core(loop_)?, fd)?;
+    wait_as_owner(loop_, fd, side, sock)
+}
+
+/// The same for whoever owns the descriptor: a socket, or a transport.
+pub(super) fn wait_as_owner(loop_: &Obj, fd: i32, side: Side, owner: &Obj) -> R<Own<Future>> {
     let core = loop_core(loop_)?;
-    readers::ensure_no_transport(core, fd)?;
     // readiness ends futures of ours: what else an overridden `create_future` makes cannot stand there
     let future = match Future::class().take_exact(methods::create(loop_)?) {
         Ok(future) => future,
         Err(_) => methods::create_native(loop_, core)?,
     };
-    readers::wait(core, fd, side, sock, &future)?;
+    readers::wait(core, fd, side, owner, &future)?;
     Ok(future)
 }
 

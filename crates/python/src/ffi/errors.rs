@@ -133,6 +133,12 @@ pub(crate) fn attribute_error(text: &str) -> Raised {
     raise_new(exc::attribute_error(), text)
 }
 
+/// `ConnectionError(text)`
+#[cold]
+pub(crate) fn connection_error(text: &str) -> Raised {
+    raise_new(exc::connection_error(), text)
+}
+
 /// `NotImplementedError(text)`
 #[cold]
 pub(crate) fn not_implemented(text: &str) -> Raised {

@@ -143,6 +143,10 @@ impl Life {
         });
         Ok(life)
     }
+    /// The descriptor, for whoever sends in its place; `None` if the connection is lost.
+    pub(crate) fn descriptor(&self) -> Option<i32> {
+        (self.conn_lost.get() == 0 && !self.socket.is_gone()).then(|| self.socket.fd())
+    }
     /// For the garbage collector.
     pub(super) fn visit(&self, visitor: &mut Visitor) {
         for slot in self.slots_held() {
@@ -463,7 +467,12 @@ pub(super) fn call_connection_lost<T: Transport>(this: &Own<T>, exception: &Obj)
 /// Closes the socket; the number is free for others.
 fn give_up_socket(this: &Life) -> R<()> {
     leave_loop(this);
-    this.socket.close()
+    let loop_ = this.loop_.get();
+    let abandoned = match loop_.as_ref().and_then(core::of) {
+        Some(core) => readers::abandon(core, this.socket.shown()),
+        None => Ok(()),
+    };
+    this.socket.close().and(abandoned)
 }
 
 /// The loop forgets that the number is a transport's.

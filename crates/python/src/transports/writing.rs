@@ -15,7 +15,7 @@ use super::life;
 use super::stream::{self, Stream};
 use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::bytes::{self, Buffer, Bytes};
-use crate::ffi::errors::{R, exc, os_error, runtime_error, type_error};
+use crate::ffi::errors::{R, connection_error, os_error, runtime_error, type_error};
 use crate::ffi::{Args, Obj, Own, Slots, threads};
 use crate::futures::methods;
 use crate::imports::{self, names};
@@ -426,7 +426,7 @@ pub(super) fn nobody_empties_it(this: &Own<Stream>) -> R<()> {
     if waiter.call_method(&names::DONE, &[])?.truth()? {
         return Ok(());
     }
-    let lost = exc::connection_error().call(&[&Obj::str("Connection is closed by peer")?])?;
+    let lost = connection_error("Connection is closed by peer").take();
     waiter.call_method(&names::SET_EXCEPTION, &[&lost]).map(drop)
 }
 
