@@ -48,8 +48,7 @@ CASES = [
     Case("tcp_1k_1000", "TCP protocol, 1 KiB, 1000 connections", "protocol", ("--connections", "1000")),
     Case("buffered_10k", "BufferedProtocol, 10 KiB", "buffered", ("--size", "10240"), 1.15),
     Case("unix_1k", "Unix protocol, 1 KiB", "unix", (), 1.15, ("rloop",)),
-    # aioxide has no datagrams yet
-    Case("udp_1k", "UDP, 1 KiB", "udp", (), 1.4, ("aioxide",)),
+    Case("udp_1k", "UDP, 1 KiB", "udp", (), 1.4),
     Case("sock_1k", "sock_recv and sock_sendall, 1 KiB", "sock", (), 3.5),
     Case("pipelined", "pipelined, 16 of 64 B", "lines", ("--size", "64", "--pipeline", "16"), 8),
     Case("churn", "connect, 1 message, close", "protocol", ("--churn",), 1.15),

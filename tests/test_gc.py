@@ -6,6 +6,7 @@ A case builds an object around a marker; the marker refers back, so only the cyc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import io
@@ -677,6 +678,35 @@ def sendfile_fallback(aio, loop, marker):
     transport.peer = peer
     transport.pause_reading()  # or it would want to resume, on a loop that is closed by then
     return started(other.sendfile(transport, attributed(PlainFile(), marker)))
+
+
+class Paused(asyncio.DatagramProtocol):
+    def __init__(self, marker):
+        self.marker = marker
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.pause_reading()
+
+
+@case
+def datagram_transport(aio, loop, marker):
+    """Paused, so that the loop has it no longer."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    return loop._make_datagram_transport(sock, Paused(marker), None, None, {"marker": marker})
+
+
+@held
+def datagram_transport_waiting(aio, loop, marker):
+    """With a datagram for which the kernel has no room: the loop watches for it."""
+    sock, marker.other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(1024))
+    transport = loop._make_datagram_transport(sock, Paused(marker), None, None, {"peername": marker})
+    transport.sendto(b"waits", marker)
+    return transport
 
 
 def other_loop(prepare: Callable[[Any, Any, Marker], Any]) -> Make:

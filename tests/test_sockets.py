@@ -328,7 +328,10 @@ def test_refused_connections(aio, kind, tmp_path):
 def test_connecting_to_ipv6(aio, length):
     async def main() -> None:
         loop = aio.get_running_loop()
-        with socket.create_server(("::1", 0), family=socket.AF_INET6) as server, non_blocking(socket.AF_INET6) as client:
+        with (
+            socket.create_server(("::1", 0), family=socket.AF_INET6) as server,
+            non_blocking(socket.AF_INET6) as client,
+        ):
             await loop.sock_connect(client, server.getsockname()[:length])
             assert client.getpeername() == server.getsockname()
 

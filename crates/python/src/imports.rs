@@ -47,6 +47,7 @@ imports! {
     FORMAT_TRACEBACK = "traceback"."format_list";
     SORTED = "builtins"."sorted";
     ROUND = "builtins"."round";
+    FORMAT = "builtins"."format";
     TIMEOUT_STATE = "asyncio.timeouts"."_State";
     EXTRACT_STACK = "asyncio.format_helpers"."extract_stack";
     FORMAT_CALLBACK_SOURCE = "asyncio.format_helpers"."_format_callback_source";
@@ -93,6 +94,7 @@ imports! {
     TRANSPORT = "asyncio.transports"."Transport";
     FLOW_CONTROL_MIXIN = "asyncio.transports"."_FlowControlMixin";
     PROTOCOL = "asyncio.protocols"."Protocol";
+    DATAGRAM_TRANSPORT = "asyncio.transports"."DatagramTransport";
     TRANSPORT_SOCKET = "asyncio.trsock"."TransportSocket";
     BUFFERED_PROTOCOL = "asyncio.protocols"."BufferedProtocol";
     SENDFILE_MODE = "asyncio.constants"."_SendfileMode";
@@ -153,7 +155,7 @@ pub(crate) mod names {
         RECV = "recv"; RECV_INTO = "recv_into"; RECVFROM = "recvfrom"; RECVFROM_INTO = "recvfrom_into"; SENDTO = "sendto"; SETBLOCKING = "setblocking";
         GETADDRINFO = "getaddrinfo"; GETNAMEINFO = "getnameinfo"; RUN_IN_EXECUTOR = "run_in_executor"; SHUTDOWN = "shutdown"; SEEK = "seek";
         RUNNING_LOOP = "__asyncio_running_event_loop__";
-        CONNECTION_MADE = "connection_made"; CONNECTION_LOST = "connection_lost"; DATA_RECEIVED = "data_received"; EOF_RECEIVED = "eof_received";
+        CONNECTION_MADE = "connection_made"; CONNECTION_LOST = "connection_lost"; DATA_RECEIVED = "data_received"; DATAGRAM_RECEIVED = "datagram_received"; ERROR_RECEIVED = "error_received"; EOF_RECEIVED = "eof_received";
         GET_BUFFER = "get_buffer"; BUFFER_UPDATED = "buffer_updated"; PAUSE_WRITING = "pause_writing"; RESUME_WRITING = "resume_writing";
         TRANSPORT = "transport"; PROTOCOL = "protocol"; STOP_SERVING = "_stop_serving"; WRITE = "write";
     }

@@ -114,7 +114,7 @@ fn check_tls_arguments(ssl: bool, hostname: Option<&Obj>, timeouts: [Option<Obj>
     Ok(())
 }
 
-fn os_error(text: &str) -> Raised {
+pub(super) fn os_error(text: &str) -> Raised {
     match Obj::str(text).and_then(|text| exc::os_error().call(&[&text])) {
         Ok(error) => raise(&error),
         Err(raised) => raised,

@@ -18,6 +18,7 @@ use crate::ffi::{
 };
 use crate::futures::Future;
 use crate::tasks::Task;
+use crate::transports::peers::Peers;
 use crate::transports::stream::Stream;
 use crate::transports::{Happening, Source};
 use aioxide_core::{Clock, Events, Monotonic, Reactor, SignalPipe, Timers};
@@ -93,6 +94,10 @@ pub(crate) struct LoopCore {
     pub(crate) told: Cell<Vec<(Waiter, Side)>>,
     /// What everything is read into: see [`with_scratch`](LoopCore::with_scratch).
     scratch: Cell<Option<Box<[u8]>>>,
+    /// Those that are asked in the next turn whether there is more to read, whatever the kernel says by then.
+    pub(crate) eager: Fifo<Source>,
+    /// Whom datagrams came from.
+    pub(crate) peers: Peers,
     /// Transports that send at the end of this callback: rule 1 of `transports/writing.rs`.
     pub(crate) held_back: Fifo<Own<Stream>>,
     pub(crate) current: OwnSlot<Task>,
@@ -309,6 +314,8 @@ impl Class for LoopCore {
             Entry::Slept(future) => visitor.own(future),
             Entry::Source(source, _) => source.visit(visitor),
         });
+        self.eager.for_each(|source| source.visit(visitor));
+        self.peers.visit(visitor);
         self.held_back.for_each(|stream| visitor.own(stream));
         self.timers.with(|timers| {
             for timer in timers.iter() {
@@ -343,6 +350,8 @@ impl Class for LoopCore {
         drop(self.timers.with(Timers::drain));
         drop(self.watches.with(std::mem::take));
         drop(self.held_back.take());
+        drop(self.eager.take());
+        self.peers.clear();
         drop(self.current.take());
         for slot in self.slots_held() {
             slot.put(None);

@@ -179,6 +179,7 @@ fn close(args: &Args) -> R<Obj> {
     core.closed.set(true);
     core.refresh_fast();
     drop(core.ready.take());
+    drop(core.eager.take());
     drop(core.timers.with(|timers| timers.drain()));
     core.executor_shutdown.set(true);
     if let Some(executor) = core.default_executor.take() {

@@ -28,9 +28,6 @@ missing! {
     "BaseEventLoop"."start_tls"
         "(self, transport, protocol, sslcontext, *, server_side=False, server_hostname=None, \
           ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
-    "BaseEventLoop"."create_datagram_endpoint"
-        "(self, protocol_factory, local_addr=None, remote_addr=None, *, family=0, proto=0, flags=0, \
-          reuse_port=None, allow_broadcast=None, sock=None)",
     "BaseEventLoop"."connect_read_pipe" "(self, protocol_factory, pipe)",
     "BaseEventLoop"."connect_write_pipe" "(self, protocol_factory, pipe)",
     "BaseEventLoop"."subprocess_shell"

@@ -15,6 +15,7 @@
 //! | `executors.rs` | run_in_executor and the default executor |
 //! | `connections.rs` | connect_accepted_socket, create_connection, create_unix_connection |
 //! | `servers.rs` | create_server, create_unix_server |
+//! | `datagrams.rs` | create_datagram_endpoint |
 //! | `dns.rs` | getaddrinfo, getnameinfo |
 //! | `sockets.rs` | sock_recv and its family: trying, waiting, trying again |
 //! | `socket_calls.rs` | one attempt of each of them |
@@ -25,6 +26,7 @@ pub(crate) mod class;
 mod connections;
 pub(crate) mod core;
 pub(crate) mod creation;
+mod datagrams;
 mod dns;
 pub(crate) mod errors;
 mod executors;
@@ -38,7 +40,7 @@ mod sendfile;
 mod servers;
 mod signals;
 mod socket_calls;
-mod sockets;
+pub(crate) mod sockets;
 
 use crate::ffi::pyclass::Body;
 use crate::ffi::{Obj, Own, R};
@@ -53,6 +55,7 @@ fn add_later_groups(body: &mut Body) -> R<()> {
     executors::add(body)?;
     connections::add(body)?;
     servers::add(body)?;
+    datagrams::add(body)?;
     dns::add(body)?;
     sockets::add(body)?;
     sendfile::add(body)

@@ -18,7 +18,7 @@ use crate::ffi::errors::{R, Raised, exc, os_error, raise};
 use crate::ffi::{Class, Obj, Own, context, threads};
 use crate::hook::Hook;
 use crate::tasks::{alarm, step};
-use crate::transports;
+use crate::transports::{self, Happening};
 use aioxide_core::{Clock, Events, Monotonic, RESOLUTION, Timers, timeout_until};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 /// One turn.
 pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     threads::check_signals()?;
-    if core.ready.is_empty() && !core.stopping.get() {
+    if core.ready.is_empty() && core.eager.is_empty() && !core.stopping.get() {
         sleep(loop_, core)?;
         fire_timers(core, core.time(loop_)?);
     } else {
@@ -89,13 +89,13 @@ fn flush(core: &Own<LoopCore>, result: R<()>) -> R<()> {
 fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     let timers = core.timers.with(|timers| timers.len());
     let watched = core.watched.get() > 0;
-    if timers == 0 && !watched {
-        return Ok(());
-    }
-    let now = core.now();
+    let now = if timers > 0 || watched { core.now() } else { 0.0 };
     if watched && (now - core.last_poll.get() > POLL_INTERVAL || core.stopping.get()) {
         core.last_poll.set(now);
         poll(loop_, core, Some(Duration::ZERO))?;
+    }
+    while let Some(source) = core.eager.pop_front() {
+        core.push(Entry::Source(source, Happening::Again));
     }
     if timers > 0 {
         purge_timers(core);

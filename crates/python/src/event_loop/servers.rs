@@ -291,7 +291,7 @@ fn bind(co: &Co, core: &LoopCore, sockets: &Obj, info: &Obj) -> R<()> {
 }
 
 /// `_set_reuseport` says it in its own words.
-fn no_reuse_port(raised: Raised) -> Raised {
+pub(super) fn no_reuse_port(raised: Raised) -> Raised {
     if !raised.matches(exc::os_error()) {
         return raised;
     }
@@ -409,7 +409,7 @@ fn bind_path(path: &Obj) -> R<Obj> {
 }
 
 /// A socket file that a server has left behind.
-fn remove_stale(os: &Obj, path: &Obj) -> R<()> {
+pub(super) fn remove_stale(os: &Obj, path: &Obj) -> R<()> {
     let remove = || {
         let mode = os.call_method_str("stat", &[path])?.getattr_str("st_mode")?;
         if Obj::import("stat")?

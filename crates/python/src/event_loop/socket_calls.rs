@@ -47,11 +47,6 @@ fn size(argument: &Obj) -> Option<usize> {
     exact_int(argument).and_then(|size| usize::try_from(size).ok())
 }
 
-/// Families whose addresses we can write down.
-fn has_known_addresses(socket: Plain) -> bool {
-    matches!(socket.family, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX)
-}
-
 /// The address of a sender or of a client.
 fn from(address_: Option<&Address>) -> R<Obj> {
     Ok(address_.map_or(Ok(None), address)?.unwrap_or_else(Obj::none))
@@ -134,7 +129,7 @@ impl Operation for RecvFrom {
     const SIDE: Side = Side::Reader;
     fn attempt(call: &Call) -> R<Option<Obj>> {
         match (call.plain(&pysocket::RECVFROM), size(&call.argument)) {
-            (Some(socket), Some(most @ 1..=MOST)) if has_known_addresses(socket) => {
+            (Some(socket), Some(most @ 1..=MOST)) if socket.has_known_addresses() => {
                 let received = call.with_scratch(|scratch| {
                     let (count, sender) = socket::receive_from(socket.fd, &mut scratch[..most])?;
                     Ok((bytes::new(&scratch[..count]), sender))
@@ -165,7 +160,7 @@ impl Operation for RecvFromInto {
             Obj::int(buf.len()? as i64)?
         };
         if let (Some(socket), Some(most @ 1..)) = (call.plain(&pysocket::RECVFROM_INTO), size(&nbytes))
-            && has_known_addresses(socket)
+            && socket.has_known_addresses()
             && let Some(mut buffer) = Buffer::writable_or_none(buf)
             && most <= buffer.len()
         {
@@ -191,7 +186,7 @@ impl Operation for SendAll {
     fn attempt(call: &Call) -> R<Option<Obj>> {
         let data = &call.argument;
         let sent = if let Some(socket) = call.plain(&pysocket::SEND)
-            && let Some(sent) = with_bytes(data, |data| socket::send(socket.fd, data))
+            && let Some(sent) = bytes::with(data, |data| socket::send(socket.fd, data))
         {
             unless_blocked(sent)?.unwrap_or(0)
         } else {
@@ -220,15 +215,6 @@ impl Operation for SendAll {
     }
 }
 
-/// Looks at the bytes of an object that has nothing else. `f` must not run Python code.
-#[inline]
-fn with_bytes<T>(object: &Obj, f: impl FnOnce(&[u8]) -> T) -> Option<T> {
-    if let Some(bytes) = Bytes::of(object) {
-        return Some(f(bytes.as_slice()));
-    }
-    Buffer::readable_or_none(object).map(|buffer| buffer.with(f))
-}
-
 /// The argument: `(data, address)`.
 pub(super) struct SendTo;
 
@@ -244,7 +230,7 @@ impl Operation for SendTo {
             && (Bytes::of(data).is_some() || Buffer::readable_or_none(data).is_some())
         {
             pysocket::audit(c"socket.sendto", &call.sock, address)?;
-            if let Some(sent) = with_bytes(data, |data| socket::send_to(socket.fd, data, &to)) {
+            if let Some(sent) = bytes::with(data, |data| socket::send_to(socket.fd, data, &to)) {
                 return unless_blocked(sent)?
                     .map(|sent| Obj::int(sent as i64))
                     .transpose();
@@ -264,7 +250,7 @@ impl Operation for Accept {
     fn attempt(call: &Call) -> R<Option<Obj>> {
         if let Some(socket) = call
             .plain(&pysocket::ACCEPT)
-            .filter(|socket| has_known_addresses(*socket))
+            .filter(|socket| socket.has_known_addresses())
         {
             let Some((fd, peer)) = unless_blocked(socket::accept(socket.fd))? else {
                 return Ok(None);

@@ -245,7 +245,7 @@ pub(super) fn wait_as_owner(loop_: &Obj, fd: i32, side: Side, owner: &Obj) -> R<
 }
 
 /// `except (BlockingIOError, InterruptedError)`: `None`.
-pub(super) fn unless_it_blocks(result: R<Obj>) -> R<Option<Obj>> {
+pub(crate) fn unless_it_blocks(result: R<Obj>) -> R<Option<Obj>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(raised)

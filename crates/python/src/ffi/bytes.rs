@@ -84,6 +84,15 @@ impl Bytes {
     }
 }
 
+/// Reads what is in `object`. `None`: it is not something that can be read in one piece. `f` must not run Python code.
+#[inline]
+pub(crate) fn with<T>(object: &Obj, f: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    if let Some(bytes) = Bytes::of(object) {
+        return Some(f(bytes.as_slice()));
+    }
+    Buffer::readable_or_none(object).map(|buffer| buffer.with(f))
+}
+
 /// A view of somebody's buffer, which can change its contents but not its size while we have it.
 pub(crate) struct Buffer(Box<c::Py_buffer>);
 

@@ -155,6 +155,9 @@ impl<T> Fifo<T> {
     pub(crate) fn push_back(&self, item: T) {
         self.deque().push_back(item);
     }
+    pub(crate) fn push_front(&self, item: T) {
+        self.deque().push_front(item);
+    }
     #[inline(always)]
     pub(crate) fn pop_front(&self) -> Option<T> {
         self.deque().pop_front()

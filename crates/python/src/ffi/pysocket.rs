@@ -88,6 +88,11 @@ impl Plain {
         }
     }
 
+    /// Is it of a family whose addresses we can write down?
+    pub(crate) fn has_known_addresses(&self) -> bool {
+        matches!(self.family, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX)
+    }
+
     /// A non-blocking `socket.socket` for this descriptor, which it owns if that succeeds.
     pub(crate) fn object(&self) -> R<Obj> {
         imports::SOCKET.call(&[

@@ -3,9 +3,10 @@
 //! A protocol is told to pause as soon as more than `high` bytes wait to be written, inside of the call that
 //! writes, and to resume when no more than `low` do.
 
+use super::life::Transport;
 use crate::event_loop::run::is_fatal;
 use crate::ffi::errors::{R, value_error};
-use crate::ffi::{Args, Obj};
+use crate::ffi::{Args, Obj, Own, Slots};
 use crate::imports::names;
 use std::cell::Cell;
 
@@ -106,6 +107,25 @@ pub(crate) fn maybe_resume(transport: &impl Buffered) -> R<()> {
         &names::RESUME_WRITING,
         "protocol.resume_writing() failed",
     )
+}
+
+/// The methods of a transport that has marks.
+pub(super) fn slots<T: Transport>(slots: &mut Slots<T>) -> R<()>
+where
+    Own<T>: Buffered,
+{
+    slots.method("get_write_buffer_limits(self)", |args| {
+        args.this::<T>()?.flow().limits()
+    })?;
+    slots.method("set_write_buffer_limits(self, high=None, low=None)", |args| {
+        let this = args.this::<T>()?;
+        this.flow().set_limits(args)?;
+        T::settle(this)?;
+        maybe_pause(this)?;
+        Ok(Obj::none())
+    })?;
+    slots.get(c"_protocol_paused", |this| Ok(Obj::bool(this.flow().is_paused())));
+    Ok(())
 }
 
 #[cold]

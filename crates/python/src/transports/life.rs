@@ -21,7 +21,7 @@ use crate::event_loop::run::is_fatal;
 use crate::event_loop::{errors, handles};
 use crate::ffi::errors::{R, exc, raise, runtime_error};
 use crate::ffi::pyclass::Field;
-use crate::ffi::{Args, Class, Obj, Own, OwnSlot, Slot, Slots, Visitor, WeakRefs, class, context};
+use crate::ffi::{Args, Class, Obj, Own, OwnSlot, Raised, Slot, Slots, Visitor, WeakRefs, class, context};
 use crate::futures::Future;
 use crate::imports::{self, names};
 use crate::version;
@@ -71,6 +71,8 @@ pub(super) const WEAKREFS: Option<usize> = Some(offset_of!(Life, weakrefs));
 
 /// What one kind of transport adds. Its struct begins with a [`Life`].
 pub(crate) trait Transport: Class + Deref<Target = Life> {
+    /// Since 3.15 all its callbacks run in one context; those of the others in one each, as ever.
+    const ONE_CONTEXT: bool = false;
     /// The names that `get_extra_info` knows without the dict.
     const EXTRA: &'static [&'static str] = &["socket", "sockname", "peername"];
     /// What it does when there is room is called so.
@@ -190,7 +192,7 @@ fn made<T: Transport>(
     call: impl FnOnce(&Obj, &Obj) -> R<()>,
 ) -> R<()> {
     let (context, protocol) = (this.context.get_or_none(), this.protocol.get_or_none());
-    if !version::CONNECTION_CONTEXT.get() {
+    if !has_one_context::<T>() {
         // What `connection_made` sets, reading does not see.
         this.context.set(context::copy_of(&context)?);
     }
@@ -238,16 +240,30 @@ pub(super) fn run<T: Transport>(
     }
     match happening {
         // it may have been paused or closed earlier in this turn
-        Happening::Readable if !this.reading.get() => Ok(()),
-        Happening::Readable => match this.context.get() {
-            Some(context) => context::run(&context, || T::read_ready(this, loop_, core)),
-            None => T::read_ready(this, loop_, core),
-        },
+        Happening::Readable | Happening::Again if !this.reading.get() => Ok(()),
+        Happening::Readable | Happening::Again => {
+            let context = this.context.get();
+            let read = || T::read_ready(this, loop_, core);
+            match context
+                .as_ref()
+                .map_or_else(read, |context| context::run(context, read))
+            {
+                Ok(()) => Ok(()),
+                Err(raised) => failed(this, loop_, "_read_ready", &[], context, raised),
+            }
+        }
         Happening::Writable if !this.writing.get() => Ok(()),
-        Happening::Writable => match this.write_context.get() {
-            Some(context) => context::run(&context, || T::write_ready(this)),
-            None => T::write_ready(this),
-        },
+        Happening::Writable => {
+            let context = this.write_context.get();
+            let write = || T::write_ready(this);
+            match context
+                .as_ref()
+                .map_or_else(write, |context| context::run(context, write))
+            {
+                Ok(()) => Ok(()),
+                Err(raised) => failed(this, loop_, T::WRITE_READY, &[], context, raised),
+            }
+        }
         Happening::Made => made(this, loop_, core, |connection_made, context| {
             context::run(context, || connection_made.call(&[this.obj()]).map(drop))
         }),
@@ -260,16 +276,35 @@ pub(super) fn run<T: Transport>(
                 .map_or_else(lost, |context| context::run(context, lost))
             {
                 Ok(()) => Ok(()),
-                Err(raised) if is_fatal(&raised) => Err(raised),
-                Err(raised) => {
-                    let failure = raised.take();
-                    let callback = this.obj().getattr_str("_call_connection_lost")?;
-                    let handle = handles::make(loop_, callback, &[exception], context)?;
-                    errors::report_callback(loop_, &handle, &failure)
-                }
+                Err(raised) => failed(
+                    this,
+                    loop_,
+                    "_call_connection_lost",
+                    &[exception],
+                    context,
+                    raised,
+                ),
             }
         }
     }
+}
+
+/// Rule 4: what the program has raised is an exception in a callback, which is a method of the transport's.
+#[cold]
+fn failed<T: Transport>(
+    this: &Own<T>,
+    loop_: &Obj,
+    method: &str,
+    args: &[Obj],
+    context: Option<Obj>,
+    raised: Raised,
+) -> R<()> {
+    if is_fatal(&raised) {
+        return Err(raised);
+    }
+    let failure = raised.take();
+    let handle = handles::make(loop_, this.obj().getattr_str(method)?, args, context)?;
+    errors::report_callback(loop_, &handle, &failure)
 }
 
 /// The same by way of a handle, which debug mode times and names.
@@ -285,8 +320,8 @@ fn run_in_debug_mode<T: Transport>(
         crate::debug::run_timed(core, &handles::make(loop_, callback, args, context)?)
     };
     match happening {
-        Happening::Readable if !this.reading.get() => Ok(()),
-        Happening::Readable => timed("_read_ready", &[], this.context.get()),
+        Happening::Readable | Happening::Again if !this.reading.get() => Ok(()),
+        Happening::Readable | Happening::Again => timed("_read_ready", &[], this.context.get()),
         Happening::Writable if !this.writing.get() => Ok(()),
         Happening::Writable => timed(T::WRITE_READY, &[], this.write_context.get()),
         Happening::Lost => {
@@ -364,11 +399,15 @@ pub(super) fn stop_writing(this: &Life) {
 }
 
 /// A context for a callback that is arranged for now.
-fn callback_context(this: &Life) -> R<Obj> {
-    if version::CONNECTION_CONTEXT.get() {
+fn callback_context<T: Transport>(this: &Own<T>) -> R<Obj> {
+    if has_one_context::<T>() {
         return Ok(this.context.get_or_none());
     }
     context::copy()
+}
+
+fn has_one_context<T: Transport>() -> bool {
+    T::ONE_CONTEXT && version::CONNECTION_CONTEXT.get()
 }
 
 /// Debug mode: what has happened to this transport.
@@ -647,7 +686,7 @@ fn resume_reading<T: Transport>(args: &Args) -> R<Obj> {
     if let Some(loop_) = this.loop_.get()
         && let Some(core) = core::of(&loop_)
     {
-        if !version::CONNECTION_CONTEXT.get() {
+        if !has_one_context::<T>() {
             this.context.set(context::copy()?);
         }
         start_reading(this, core, false)?;

@@ -7,15 +7,23 @@
 //! | `stream.rs` | `_SelectorSocketTransport`: a TCP or Unix connection |
 //! | `reading.rs` | what comes in, to `data_received` or into the buffer of a `BufferedProtocol` |
 //! | `writing.rs` | what goes out: `write`, `writelines`, the queue, `write_eof` |
+//! | `datagram.rs` | `_SelectorDatagramTransport`: a socket for datagrams |
+//! | `receiving.rs` | datagrams that come in |
+//! | `sending.rs` | datagrams that go out: `sendto`, the queue |
+//! | `peers.rs` | the addresses that they came from |
 //! | `flow.rs` | the water marks, pause_writing and resume_writing |
 //! | `socket.rs` | the descriptor, and the `socket.socket` over it |
 //!
 //! A transport is called by the loop without a handle: a [`Source`] in the ready queue says who, a
 //! [`Happening`] says what.
 
+pub(crate) mod datagram;
 pub(crate) mod flow;
 mod life;
+pub(crate) mod peers;
 mod reading;
+mod receiving;
+mod sending;
 pub(crate) mod socket;
 pub(crate) mod stream;
 mod writing;
@@ -25,6 +33,7 @@ use crate::ffi::errors::R;
 use crate::ffi::{Class, Obj, Own, Visitor};
 use crate::imports::{self, names};
 use crate::servers::listener::{self, Listener};
+use datagram::Datagram;
 use stream::Stream;
 
 pub(crate) use writing::flush;
@@ -34,6 +43,8 @@ pub(crate) use writing::flush;
 pub(crate) enum Source {
     /// A connection.
     Stream(Own<Stream>),
+    /// A socket for datagrams.
+    Datagram(Own<Datagram>),
     /// A listening socket.
     Listener(Own<Listener>),
 }
@@ -45,6 +56,8 @@ pub(crate) enum Happening {
     Made,
     /// There is something to read.
     Readable,
+    /// There may be more to read: `LoopCore::eager`.
+    Again,
     /// There is room to write.
     Writable,
     /// The connection is gone: its protocol is to be told.
@@ -57,6 +70,7 @@ impl Source {
     pub(crate) fn run(&self, loop_: &Obj, core: &Own<LoopCore>, happening: Happening) -> R<()> {
         match self {
             Source::Stream(stream) => life::run(stream, loop_, core, happening),
+            Source::Datagram(datagram) => datagram::run(datagram, loop_, core, happening),
             Source::Listener(listener) => listener::run(listener, loop_, core, happening),
         }
     }
@@ -65,6 +79,7 @@ impl Source {
     pub(crate) fn obj(&self) -> &Obj {
         match self {
             Source::Stream(stream) => stream.obj(),
+            Source::Datagram(datagram) => datagram.obj(),
             Source::Listener(listener) => listener.obj(),
         }
     }
@@ -107,9 +122,13 @@ pub(crate) fn log_debug(text: &str, args: &[&Obj], exc_info: Option<&Obj>) -> R<
 /// Makes the classes.
 pub(crate) fn init() -> R<()> {
     crate::ffi::pysocket::init()?;
-    let base: &Obj = &imports::TRANSPORT;
-    life::check_layout(base)?;
-    crate::ffi::class::create::<Stream>(Some(base))?;
-    debug_assert!(Stream::class().get().issubclass(base)?);
+    let (transport, datagram_transport) = (&imports::TRANSPORT, &imports::DATAGRAM_TRANSPORT);
+    life::check_layout(transport)?;
+    life::check_layout(datagram_transport)?;
+    crate::ffi::class::create::<Stream>(Some(transport))?;
+    // as asyncio's, it is both
+    let both = Obj::tuple(&[transport, datagram_transport])?;
+    crate::ffi::class::create::<Datagram>(Some(&both))?;
+    debug_assert!(Stream::class().get().issubclass(transport)?);
     Ok(())
 }

@@ -113,6 +113,8 @@ pub(super) fn stop_reading_for_good(this: &Own<Stream>) {
 }
 
 impl Transport for Stream {
+    const ONE_CONTEXT: bool = true;
+
     fn source(this: &Own<Stream>) -> Source {
         Source::Stream(this.clone())
     }
@@ -192,23 +194,13 @@ impl Class for Stream {
         life::slots(slots)?;
         life::reading_slots(slots)?;
         life::socket_slots(slots)?;
-        slots.method("get_write_buffer_limits(self)", |args| {
-            args.this::<Stream>()?.flow.limits()
-        })?;
-        slots.method("set_write_buffer_limits(self, high=None, low=None)", |args| {
-            let this = args.this::<Stream>()?;
-            this.flow.set_limits(args)?;
-            writing::flush_now(this)?;
-            flow::maybe_pause(this)?;
-            Ok(Obj::none())
-        })?;
+        flow::slots(slots)?;
         slots.attribute("_start_tls_compatible", Obj::bool(true));
         slots.attribute(
             "_sendfile_compatible",
             imports::SENDFILE_MODE.getattr_str("TRY_NATIVE")?,
         );
         slots.get(c"_eof", |this| Ok(Obj::bool(this.eof.get())));
-        slots.get(c"_protocol_paused", |this| Ok(Obj::bool(this.flow.is_paused())));
         writing::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {
