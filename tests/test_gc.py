@@ -668,6 +668,21 @@ def loop_reader(aio, loop, marker):
 
 
 @case
+def read_pipe(aio, loop, marker):
+    read, write = os.pipe()
+    transport = loop._make_read_pipe_transport(io.FileIO(read, "rb"), attributed(PlainProtocol(), marker))
+    transport.peer = io.FileIO(write, "wb")
+    transport.pause_reading()  # or the loop keeps it alive
+    return transport
+
+
+@case
+def write_pipe(aio, loop, marker):
+    """To a device: the loop does not watch it."""
+    return loop._make_write_pipe_transport(io.FileIO(os.devnull, "wb"), attributed(PlainProtocol(), marker))
+
+
+@case
 def sendfile_fallback(aio, loop, marker):
     """A file that is read in the executor: the transport's protocol is that of the fallback."""
     other = aio.new_event_loop()

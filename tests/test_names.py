@@ -67,7 +67,7 @@ NOT_YET_NATIVE_FUNCTIONS = {name for name in NOT_YET_NATIVE if name.islower()}
 
 NOT_YET_NATIVE_METHODS = names(
     """
-    connect_read_pipe connect_write_pipe start_tls subprocess_exec subprocess_shell
+    start_tls subprocess_exec subprocess_shell
     """
 )
 

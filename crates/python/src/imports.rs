@@ -95,6 +95,10 @@ imports! {
     FLOW_CONTROL_MIXIN = "asyncio.transports"."_FlowControlMixin";
     PROTOCOL = "asyncio.protocols"."Protocol";
     DATAGRAM_TRANSPORT = "asyncio.transports"."DatagramTransport";
+    READ_TRANSPORT = "asyncio.transports"."ReadTransport";
+    WRITE_TRANSPORT = "asyncio.transports"."WriteTransport";
+    READ_PIPE_TRANSPORT = "asyncio.unix_events"."_UnixReadPipeTransport";
+    WRITE_PIPE_TRANSPORT = "asyncio.unix_events"."_UnixWritePipeTransport";
     TRANSPORT_SOCKET = "asyncio.trsock"."TransportSocket";
     BUFFERED_PROTOCOL = "asyncio.protocols"."BufferedProtocol";
     SENDFILE_MODE = "asyncio.constants"."_SendfileMode";

@@ -28,8 +28,6 @@ missing! {
     "BaseEventLoop"."start_tls"
         "(self, transport, protocol, sslcontext, *, server_side=False, server_hostname=None, \
           ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
-    "BaseEventLoop"."connect_read_pipe" "(self, protocol_factory, pipe)",
-    "BaseEventLoop"."connect_write_pipe" "(self, protocol_factory, pipe)",
     "BaseEventLoop"."subprocess_shell"
         "(self, protocol_factory, cmd, *, stdin=-1, stdout=-1, stderr=-1, universal_newlines=False, shell=True, \
           bufsize=0, encoding=None, errors=None, text=None, **kwargs)",

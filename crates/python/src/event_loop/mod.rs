@@ -20,6 +20,7 @@
 //! | `sockets.rs` | sock_recv and its family: trying, waiting, trying again |
 //! | `socket_calls.rs` | one attempt of each of them |
 //! | `sendfile.rs` | sendfile, sock_sendfile |
+//! | `pipes.rs` | connect_read_pipe, connect_write_pipe |
 //! | `missing.rs` | what later versions bring, with a clear error |
 
 pub(crate) mod class;
@@ -33,6 +34,7 @@ mod executors;
 pub(crate) mod handles;
 pub(crate) mod lifecycle;
 pub(crate) mod missing;
+mod pipes;
 pub(crate) mod readers;
 pub(crate) mod run;
 pub(crate) mod scheduling;
@@ -54,6 +56,7 @@ fn add_later_groups(body: &mut Body) -> R<()> {
     }
     executors::add(body)?;
     connections::add(body)?;
+    pipes::add(body)?;
     servers::add(body)?;
     datagrams::add(body)?;
     dns::add(body)?;

@@ -180,7 +180,7 @@ pub(crate) mod exc {
         system_exit = PyExc_SystemExit, generator_exit = PyExc_GeneratorExit, attribute_error = PyExc_AttributeError,
         timeout_error = PyExc_TimeoutError, resource_warning = PyExc_ResourceWarning, runtime_warning = PyExc_RuntimeWarning,
         deprecation_warning = PyExc_DeprecationWarning, assertion_error = PyExc_AssertionError,
-        blocking_io_error = PyExc_BlockingIOError, interrupted_error = PyExc_InterruptedError, os_error = PyExc_OSError,
+        blocking_io_error = PyExc_BlockingIOError, broken_pipe_error = PyExc_BrokenPipeError, interrupted_error = PyExc_InterruptedError, os_error = PyExc_OSError,
         index_error = PyExc_IndexError, connection_error = PyExc_ConnectionError,
         file_not_found_error = PyExc_FileNotFoundError, key_error = PyExc_KeyError, not_implemented_error = PyExc_NotImplementedError,
     }

@@ -77,6 +77,10 @@ pub(crate) trait Transport: Class + Deref<Target = Life> {
     const EXTRA: &'static [&'static str] = &["socket", "sockname", "peername"];
     /// What it does when there is room is called so.
     const WRITE_READY: &'static str = "_write_ready";
+    /// What `_fatal_error` says unless it is told what to say.
+    const FATAL_ERROR: &'static str = "Fatal error on transport";
+    /// Others must not watch its descriptor.
+    const OCCUPIES: bool = true;
 
     /// How the ready queue and the reactor have it.
     fn source(this: &Own<Self>) -> Source;
@@ -89,6 +93,14 @@ pub(crate) trait Transport: Class + Deref<Target = Life> {
     /// Is there nothing that waits to be sent?
     fn is_idle(&self) -> bool {
         self.waiting() == 0
+    }
+    /// `close()`: what is queued is sent first.
+    fn close(this: &Own<Self>) -> R<()> {
+        close(this)
+    }
+    /// Is an exception that ends it no news, but for debug mode?
+    fn expects(exception: &Obj) -> R<bool> {
+        exception.isinstance(exc::os_error())
     }
     /// What has been held back goes out before somebody can tell.
     fn settle(_this: &Own<Self>) -> R<()> {
@@ -179,8 +191,10 @@ impl Life {
 
 /// The descriptor is that of `this` now: rule 1 is arranged for.
 pub(super) fn begin<T: Transport>(this: &Own<T>, core: &LoopCore) {
-    readers::occupy(core, this.socket.number(), this.obj());
-    this.occupies.set(true);
+    if T::OCCUPIES {
+        readers::occupy(core, this.socket.number(), this.obj());
+        this.occupies.set(true);
+    }
     core.push(Entry::Source(T::source(this), Happening::Made));
 }
 
@@ -382,7 +396,7 @@ pub(super) fn start_writing<T: Transport>(this: &Own<T>) -> R<()> {
     if this.writing.replace(true) {
         return Ok(());
     }
-    this.write_context.set(callback_context(this)?);
+    this.write_context.set(callback_context::<T>(this)?);
     readers::add_source(core, this.socket.number(), Side::Writer, T::source(this), true)
 }
 
@@ -451,7 +465,7 @@ pub(super) fn force_close<T: Transport>(this: &Own<T>, exception: Option<Obj>) -
 #[cold]
 pub(super) fn fatal_error<T: Transport>(this: &Own<T>, exception: Obj, message: &str) -> R<()> {
     if let Some(loop_) = this.loop_.get() {
-        if !exception.isinstance(exc::os_error())? {
+        if !T::expects(&exception)? {
             report(
                 &loop_,
                 message,
@@ -477,7 +491,7 @@ pub(super) fn arrange_for_connection_lost<T: Transport>(this: &Own<T>, exception
     };
     core.check_closed()?;
     this.exception.put(exception);
-    this.write_context.set(callback_context(this)?);
+    this.write_context.set(callback_context::<T>(this)?);
     core.push(Entry::Source(T::source(this), Happening::Lost));
     Ok(())
 }
@@ -698,7 +712,7 @@ fn resume_reading<T: Transport>(args: &Args) -> R<Obj> {
 /// The methods and attributes of every transport.
 pub(super) fn slots<T: Transport>(slots: &mut Slots<T>) -> R<()> {
     slots.method("close(self)", |args| {
-        close(args.this::<T>()?)?;
+        T::close(args.this::<T>()?)?;
         Ok(Obj::none())
     })?;
     slots.method("is_closing(self)", |args| {
@@ -718,10 +732,10 @@ pub(super) fn slots<T: Transport>(slots: &mut Slots<T>) -> R<()> {
         Ok(Obj::none())
     })?;
     slots.method(
-        "_fatal_error(self, exc, message='Fatal error on transport')",
+        &format!("_fatal_error(self, exc, message='{}')", T::FATAL_ERROR),
         |args| {
             let message = args.get(2).map_or_else(
-                || Ok("Fatal error on transport".to_owned()),
+                || Ok(T::FATAL_ERROR.to_owned()),
                 |message| message.to_str()?.to_string(),
             )?;
             fatal_error(args.this::<T>()?, args.req(1)?.clone(), &message)?;

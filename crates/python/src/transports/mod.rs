@@ -11,6 +11,8 @@
 //! | `receiving.rs` | datagrams that come in |
 //! | `sending.rs` | datagrams that go out: `sendto`, the queue |
 //! | `peers.rs` | the addresses that they came from |
+//! | `read_pipe.rs` | `_UnixReadPipeTransport`: the end of a pipe to read from |
+//! | `write_pipe.rs` | `_UnixWritePipeTransport`: the one to write to |
 //! | `flow.rs` | the water marks, pause_writing and resume_writing |
 //! | `socket.rs` | the descriptor, and the `socket.socket` over it |
 //!
@@ -21,20 +23,25 @@ pub(crate) mod datagram;
 pub(crate) mod flow;
 mod life;
 pub(crate) mod peers;
+pub(crate) mod read_pipe;
 mod reading;
 mod receiving;
 mod sending;
 pub(crate) mod socket;
 pub(crate) mod stream;
+pub(crate) mod write_pipe;
 mod writing;
 
 use crate::event_loop::core::LoopCore;
 use crate::ffi::errors::R;
-use crate::ffi::{Class, Obj, Own, Visitor};
+use crate::ffi::{Obj, Own, Visitor};
 use crate::imports::{self, names};
 use crate::servers::listener::{self, Listener};
 use datagram::Datagram;
+use life::Transport;
+use read_pipe::ReadPipe;
 use stream::Stream;
+use write_pipe::WritePipe;
 
 pub(crate) use writing::flush;
 
@@ -47,6 +54,10 @@ pub(crate) enum Source {
     Datagram(Own<Datagram>),
     /// A listening socket.
     Listener(Own<Listener>),
+    /// A pipe to read from.
+    ReadPipe(Own<ReadPipe>),
+    /// A pipe to write to.
+    WritePipe(Own<WritePipe>),
 }
 
 /// What a source is called for.
@@ -72,6 +83,8 @@ impl Source {
             Source::Stream(stream) => life::run(stream, loop_, core, happening),
             Source::Datagram(datagram) => datagram::run(datagram, loop_, core, happening),
             Source::Listener(listener) => listener::run(listener, loop_, core, happening),
+            Source::ReadPipe(pipe) => life::run(pipe, loop_, core, happening),
+            Source::WritePipe(pipe) => life::run(pipe, loop_, core, happening),
         }
     }
 
@@ -81,6 +94,8 @@ impl Source {
             Source::Stream(stream) => stream.obj(),
             Source::Datagram(datagram) => datagram.obj(),
             Source::Listener(listener) => listener.obj(),
+            Source::ReadPipe(pipe) => pipe.obj(),
+            Source::WritePipe(pipe) => pipe.obj(),
         }
     }
 
@@ -106,6 +121,12 @@ fn report(loop_: &Obj, message: &str, exception: &Obj, transport: &Obj, protocol
 /// `logger.debug(text, *args)`
 #[cold]
 pub(crate) fn log_debug(text: &str, args: &[&Obj], exc_info: Option<&Obj>) -> R<()> {
+    log("debug", text, args, exc_info)
+}
+
+/// `logger.level(text, *args, exc_info=…)`
+#[cold]
+pub(crate) fn log(level: &str, text: &str, args: &[&Obj], exc_info: Option<&Obj>) -> R<()> {
     let text = Obj::str(text)?;
     let mut all = vec![&text];
     all.extend(args);
@@ -115,7 +136,7 @@ pub(crate) fn log_debug(text: &str, args: &[&Obj], exc_info: Option<&Obj>) -> R<
         &kwnames
     });
     imports::LOGGER
-        .call_method_kw(&Obj::interned("debug")?, &all, kwnames)
+        .call_method_kw(&Obj::interned(level)?, &all, kwnames)
         .map(drop)
 }
 
@@ -125,10 +146,17 @@ pub(crate) fn init() -> R<()> {
     let (transport, datagram_transport) = (&imports::TRANSPORT, &imports::DATAGRAM_TRANSPORT);
     life::check_layout(transport)?;
     life::check_layout(datagram_transport)?;
-    crate::ffi::class::create::<Stream>(Some(transport))?;
     // as asyncio's, it is both
     let both = Obj::tuple(&[transport, datagram_transport])?;
     crate::ffi::class::create::<Datagram>(Some(&both))?;
-    debug_assert!(Stream::class().get().issubclass(transport)?);
+    create::<Stream>(transport)?;
+    create::<ReadPipe>(&imports::READ_TRANSPORT)?;
+    create::<WritePipe>(&imports::WRITE_TRANSPORT)
+}
+
+fn create<T: Transport>(base: &Obj) -> R<()> {
+    life::check_layout(base)?;
+    crate::ffi::class::create::<T>(Some(base))?;
+    debug_assert!(T::class().get().issubclass(base)?);
     Ok(())
 }

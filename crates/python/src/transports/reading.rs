@@ -13,7 +13,9 @@ use crate::ffi::errors::{R, os_error, runtime_error};
 use crate::ffi::{Obj, Own, Raised};
 use crate::imports::names;
 use aioxide_core::socket;
+use std::cell::Cell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
 /// From here on a copy costs more than making bytes smaller after reading.
@@ -31,7 +33,7 @@ pub(super) fn received(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) ->
     if this.buffered.get() {
         return into_buffer(this, &protocol);
     }
-    let data = match take_in(this, core)? {
+    let data = match take_in::<Receive>(core, this.socket.fd(), &this.last_read)? {
         Ok(Some(data)) => data,
         Ok(None) => return end(this, loop_, &protocol),
         Err(error) => return read_error(this, &error),
@@ -42,32 +44,58 @@ pub(super) fn received(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) ->
     }
 }
 
-/// What there is to read; `None` at the end.
-#[inline]
-fn take_in(this: &Own<Stream>, core: &LoopCore) -> R<io::Result<Option<Obj>>> {
-    let (fd, last) = (this.socket.fd(), this.last_read.get() as usize);
-    if last >= MUCH {
-        return take_in_much(this, fd, last);
+/// How bytes come in.
+pub(super) trait Intake {
+    /// `recv(2)` or `read(2)`
+    fn take(fd: RawFd, place: &mut [u8]) -> io::Result<usize>;
+    /// The same, into memory that holds nothing yet.
+    fn take_uninit(fd: RawFd, place: &mut [MaybeUninit<u8>]) -> io::Result<usize>;
+}
+
+/// From a socket.
+struct Receive;
+
+impl Intake for Receive {
+    #[inline]
+    fn take(fd: RawFd, place: &mut [u8]) -> io::Result<usize> {
+        socket::receive(fd, place)
     }
-    core.with_scratch(|scratch| match socket::receive(fd, scratch) {
+    #[inline]
+    fn take_uninit(fd: RawFd, place: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        socket::receive_uninit(fd, place)
+    }
+}
+
+/// What there is to read; `None` at the end. `last_read`: how much came the last time.
+#[inline]
+pub(super) fn take_in<I: Intake>(
+    core: &LoopCore,
+    fd: RawFd,
+    last_read: &Cell<u32>,
+) -> R<io::Result<Option<Obj>>> {
+    let last = last_read.get() as usize;
+    if last >= MUCH {
+        return take_in_much::<I>(fd, last_read, last);
+    }
+    core.with_scratch(|scratch| match I::take(fd, scratch) {
         Ok(0) => Ok(Ok(None)),
         Ok(count) => {
-            this.last_read.set(count as u32);
+            last_read.set(count as u32);
             bytes::new(&scratch[..count]).map(|data| Ok(Some(data)))
         }
         Err(error) => Ok(Err(error)),
     })
 }
 
-fn take_in_much(this: &Own<Stream>, fd: RawFd, last: usize) -> R<io::Result<Option<Obj>>> {
+fn take_in_much<I: Intake>(fd: RawFd, last_read: &Cell<u32>, last: usize) -> R<io::Result<Option<Obj>>> {
     // if the room was used up, there may have been more
     let room = (last + 1).next_power_of_two().min(MOST);
     let mut taken = 0;
     let data = bytes::filled(room, |place| {
-        taken = socket::receive_uninit(fd, place)?;
+        taken = I::take_uninit(fd, place)?;
         Ok(taken)
     })?;
-    this.last_read.set(taken as u32);
+    last_read.set(taken as u32);
     Ok(data.map(|data| (taken > 0).then_some(data)))
 }
 

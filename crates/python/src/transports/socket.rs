@@ -115,6 +115,14 @@ impl Socket {
         self.object.get()
     }
 
+    /// Another object in its place, or none: what was there is the program's, and stays open.
+    pub(crate) fn replace(&self, object: Option<&Obj>) -> R<()> {
+        let fresh = object.map(Socket::of).transpose()?;
+        self.fd.set(fresh.as_ref().map_or(NONE, Socket::number));
+        self.object.put(fresh.and_then(|fresh| fresh.object.get()));
+        Ok(())
+    }
+
     /// `sock.close()`; twice is no error.
     pub(crate) fn close(&self) -> R<()> {
         let fd = self.fd.replace(NONE);

@@ -33,7 +33,7 @@ const LOG_THRESHOLD: u32 = 5;
 const FATAL: &str = "Fatal write error on socket transport";
 
 /// Something to send, from `start` on.
-struct Piece {
+pub(super) struct Piece {
     bytes: Bytes,
     start: usize,
 }
@@ -57,7 +57,8 @@ impl Queue {
     pub(super) fn size(&self) -> usize {
         self.size
     }
-    fn push(&mut self, bytes: Bytes, start: usize) {
+    /// Puts something at its end.
+    pub(super) fn push(&mut self, bytes: Bytes, start: usize) {
         self.size += bytes.as_slice().len() - start;
         self.pieces.push_back(Piece { bytes, start });
     }
@@ -68,16 +69,25 @@ impl Queue {
         {
             return socket::send(fd, only.rest());
         }
+        self.with_slices(|slices| socket::send_vectored(fd, slices))
+    }
+    /// What goes out at once.
+    #[inline]
+    pub(super) fn with_slices<T>(&self, f: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
         let mut slices = [IoSlice::new(&[]); socket::MOST_PIECES];
         let mut count = 0;
         for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
             *slice = IoSlice::new(piece.rest());
             count += 1;
         }
-        socket::send_vectored(fd, &slices[..count])
+        f(&slices[..count])
+    }
+    /// A copy of all that waits.
+    pub(super) fn copy(&self) -> Vec<u8> {
+        self.pieces.iter().flat_map(Piece::rest).copied().collect()
     }
     /// So many bytes have been sent. What is done with goes to the caller, who drops it.
-    fn sent(&mut self, mut count: usize) -> Vec<Piece> {
+    pub(super) fn sent(&mut self, mut count: usize) -> Vec<Piece> {
         self.size -= count;
         let mut done = 0;
         for piece in &mut self.pieces {
