@@ -19,6 +19,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     version::init()?;
     imports::init()?;
     kwnames::init()?;
+    ffi::running::init()?;
     function::init()?;
     ffi::ended::init()?;
     classes(module)?;

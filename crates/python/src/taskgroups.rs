@@ -336,16 +336,16 @@ fn create_task_kwargs(args: &Args) -> R<Obj> {
 }
 
 fn aenter(args: &Args) -> R<Obj> {
-    let coroutine = Coroutine::stepping("TaskGroup.__aenter__", |this, input| {
-        let group = this.locals[0].get_or_none();
-        let Some(own) = CLASS.instance(&group) else {
-            return Step::Return(group);
-        };
-        let entered = input.and_then(|_| own.enter());
-        Step::from(entered.map(|()| group))
-    });
-    coroutine.locals[0].set(args.this::<TaskGroup>()?.obj().clone());
-    coroutine.alloc()
+    fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
+        let entered = input.and_then(|_| {
+            let group = this.this::<TaskGroup>()?;
+            group.enter()?;
+            Ok(group.obj().clone())
+        });
+        Step::from(entered)
+    }
+    let this = args.this::<TaskGroup>()?.obj().clone();
+    Coroutine::of_method("TaskGroup.__aenter__", step, this).alloc()
 }
 
 fn init(args: &Args) -> R<Obj> {

@@ -249,29 +249,26 @@ const KIND: usize = 1;
 const VALUE: usize = 2;
 
 fn aenter(args: &Args) -> R<Obj> {
-    let coroutine = Coroutine::stepping("Timeout.__aenter__", |this, input| {
-        let timeout = this.locals[0].get_or_none();
-        let Some(own) = CLASS.instance(&timeout) else {
-            return Step::Return(timeout);
-        };
-        let entered = input.and_then(|_| own.enter(&running::require()?));
-        Step::from(entered.map(|()| timeout))
-    });
-    coroutine.locals[0].set(args.this::<Timeout>()?.obj().clone());
-    coroutine.alloc()
+    fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
+        let entered = input.and_then(|_| {
+            let timeout = this.this::<Timeout>()?;
+            timeout.enter(&running::require()?)?;
+            Ok(timeout.obj().clone())
+        });
+        Step::from(entered)
+    }
+    let this = args.this::<Timeout>()?.obj().clone();
+    Coroutine::of_method("Timeout.__aenter__", step, this).alloc()
 }
 
 fn aexit(args: &Args) -> R<Obj> {
-    let coroutine = Coroutine::stepping("Timeout.__aexit__", |this, input| {
-        let timeout = this.locals[0].get_or_none();
-        let Some(own) = CLASS.instance(&timeout) else {
-            return Step::Return(timeout);
-        };
+    fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
         let (kind, value) = (this.locals[KIND].take(), this.locals[VALUE].take());
-        let left = input.and_then(|_| own.exit(kind.as_ref(), value.as_ref()));
+        let left = input.and_then(|_| this.this::<Timeout>()?.exit(kind.as_ref(), value.as_ref()));
         Step::from(left.map(|()| Obj::none()))
-    });
-    coroutine.locals[0].set(args.this::<Timeout>()?.obj().clone());
+    }
+    let this = args.this::<Timeout>()?.obj().clone();
+    let coroutine = Coroutine::of_method("Timeout.__aexit__", step, this);
     coroutine.locals[KIND].put(args.opt(1).cloned());
     coroutine.locals[VALUE].put(args.opt(2).cloned());
     coroutine.alloc()

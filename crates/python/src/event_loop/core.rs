@@ -218,7 +218,7 @@ impl LoopCore {
 
     /// The step is over; hands on its result.
     #[inline]
-    pub(crate) fn leave_task(&self, task: &Own<Task>, result: R<()>) -> R<()> {
+    pub(crate) fn leave_task<T>(&self, task: &Own<Task>, result: R<T>) -> R<T> {
         drop(self.current.take());
         if self.published.replace(false) {
             return self.unpublish(task, result);
@@ -227,7 +227,7 @@ impl LoopCore {
     }
 
     #[cold]
-    fn unpublish(&self, task: &Own<Task>, result: R<()>) -> R<()> {
+    fn unpublish<T>(&self, task: &Own<Task>, result: R<T>) -> R<T> {
         let loop_ = task.as_future().require_loop()?;
         crate::tasks::registry::unpublish(&loop_, result)
     }

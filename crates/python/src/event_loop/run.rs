@@ -241,13 +241,13 @@ fn is_cancelled(timer: &Timer) -> bool {
 #[inline]
 fn run(loop_: &Obj, core: &Own<LoopCore>, entry: Entry) -> R<()> {
     match entry {
-        Entry::Step(task) => match step::in_context(&task, core, None) {
+        Entry::Step(task) => match step::on_our_loop(task, core) {
             Ok(()) => Ok(()),
-            Err(raised) => failed_step(loop_, &task, raised),
+            Err((task, raised)) => failed_step(loop_, &task, raised),
         },
-        Entry::Wake(task) => match step::wake(&task, core) {
+        Entry::Wake(task) => match step::wake(task, core) {
             Ok(()) => Ok(()),
-            Err(raised) => failed_step(loop_, &task, raised),
+            Err((task, raised)) => failed_step(loop_, &task, raised),
         },
         Entry::Callback {
             callback,

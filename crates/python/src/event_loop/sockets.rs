@@ -102,7 +102,7 @@ fn make<O: Operation>(name: &'static str, loop_: &Obj, sock: &Obj, argument: Obj
     coroutine.alloc()
 }
 
-fn step<O: Operation>(this: &Own<Coroutine>, input: R<Obj>) -> Step {
+fn step<O: Operation>(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     let result = match (input, this.stage.get()) {
         (Ok(_), START) => begin::<O>(this),
         (Ok(_), _) => resume::<O>(this),

@@ -66,6 +66,13 @@ impl Slot {
         unsafe { (*self.0.as_ptr()).is_none() }
     }
 
+    /// Are all of them empty?
+    #[inline(always)]
+    pub(super) fn are_empty<const N: usize>(slots: &[Slot; N]) -> bool {
+        // one look at all of them, without a branch for each
+        slots.iter().fold(true, |empty, slot| empty & slot.is_empty())
+    }
+
     /// Is this very object there?
     #[inline(always)]
     pub(crate) fn holds(&self, value: &Obj) -> bool {

@@ -175,9 +175,8 @@ impl<T: Class> ClassCell<T> {
                 && !cfg!(Py_GIL_DISABLED)
                 && let Some(ptr) = (*self.free.get()).pop()
             {
+                // (a dead instance has kept its reference to the type)
                 let ptr = ptr.as_ptr();
-                // the type's reference went with the dead instance
-                c::Py_INCREF(self.get().as_ptr());
                 init_head(ptr);
                 std::ptr::write(&raw mut (*ptr.cast::<Instance<T>>()).body, body);
                 return Ok(Own(NonNull::new_unchecked(ptr), PhantomData));
@@ -225,6 +224,36 @@ pub(super) unsafe fn init_head(ptr: *mut c::PyObject) {
             fn _Py_NewReference(op: *mut c::PyObject);
         }
         _Py_NewReference(ptr);
+    }
+}
+
+/// Is the garbage collector looking at it?
+///
+/// # Safety
+/// An object of a class with GC support.
+#[inline(always)]
+pub(super) unsafe fn is_tracked(ptr: *mut c::PyObject) -> bool {
+    // SAFETY: the caller's promise. The first word of the GC's header links it to others, or is null.
+    unsafe {
+        if cfg!(Py_GIL_DISABLED) {
+            c::PyObject_GC_IsTracked(ptr) != 0
+        } else {
+            ptr.cast::<usize>().sub(2).read() != 0
+        }
+    }
+}
+
+/// Hides it from the garbage collector, if it is not hidden.
+///
+/// # Safety
+/// An object of a class with GC support.
+#[inline(always)]
+pub(super) unsafe fn untrack(ptr: *mut c::PyObject) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if is_tracked(ptr) {
+            c::PyObject_GC_UnTrack(ptr.cast());
+        }
     }
 }
 
@@ -286,7 +315,7 @@ impl<T: Class> Own<T> {
     pub(crate) fn track(&self) {
         // SAFETY: complete, of a class with GC support.
         unsafe {
-            if c::PyObject_GC_IsTracked(self.0.as_ptr()) == 0 {
+            if !is_tracked(self.0.as_ptr()) {
                 c::PyObject_GC_Track(self.0.as_ptr().cast());
             }
         }
@@ -384,7 +413,7 @@ unsafe extern "C" fn dealloc<T: Class>(op: *mut c::PyObject) {
         if T::FINALIZE && (*instance).body.wants_finalize() && c::PyObject_CallFinalizerFromDealloc(op) < 0 {
             return;
         }
-        c::PyObject_GC_UnTrack(op.cast());
+        untrack(op);
         (*instance).body.leave();
         if let Some(offset) = T::WEAKREFS
             && !(*(&raw const (*instance).body)
@@ -402,7 +431,6 @@ unsafe extern "C" fn dealloc<T: Class>(op: *mut c::PyObject) {
             let free = &mut *T::class().free.get();
             if free.len() < T::FREELIST {
                 free.push(NonNull::new_unchecked(op));
-                c::Py_DECREF(class.cast());
                 return;
             }
         }
@@ -488,12 +516,12 @@ impl From<R<Obj>> for Step {
     }
 }
 
-unsafe extern "C" fn iternext<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(
+unsafe extern "C" fn iternext<T: Class, F: Fn(&Own<T>, &Obj) -> Step + Copy>(
     op: *mut c::PyObject,
 ) -> *mut c::PyObject {
     guard(std::ptr::null_mut(), || {
         // SAFETY: as in `unary`.
-        match zst::<F>()(unsafe { Own::view(&op) }, Obj::none()) {
+        match zst::<F>()(unsafe { Own::view(&op) }, super::object::NONE.get()) {
             Step::Yield(value) => value.into_ptr(),
             Step::Return(value) if value.is_none() => std::ptr::null_mut(),
             Step::Return(value) => {
@@ -505,7 +533,7 @@ unsafe extern "C" fn iternext<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(
     })
 }
 
-unsafe extern "C" fn send<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(
+unsafe extern "C" fn send<T: Class, F: Fn(&Own<T>, &Obj) -> Step + Copy>(
     op: *mut c::PyObject,
     value: *mut c::PyObject,
     result: *mut *mut c::PyObject,
@@ -514,7 +542,7 @@ unsafe extern "C" fn send<T: Class, F: Fn(&Own<T>, Obj) -> Step + Copy>(
     unsafe {
         *result = std::ptr::null_mut();
         guard(c::PySendResult::PYGEN_ERROR, || {
-            match zst::<F>()(Own::view(&op), Obj::borrowed_unchecked(value)) {
+            match zst::<F>()(Own::view(&op), Obj::view(&value)) {
                 Step::Yield(value) => {
                     *result = value.into_ptr();
                     c::PySendResult::PYGEN_NEXT
@@ -717,7 +745,7 @@ impl<T: Class> Slots<T> {
         self.slot(c::Py_tp_iternext, unary::<T, F> as *mut c_void);
     }
     /// `__next__` and the C-level send of an awaitable.
-    pub(crate) fn resume<F: Fn(&Own<T>, Obj) -> Step + Copy>(&mut self, _f: F) {
+    pub(crate) fn resume<F: Fn(&Own<T>, &Obj) -> Step + Copy>(&mut self, _f: F) {
         self.slot(c::Py_tp_iternext, iternext::<T, F> as *mut c_void);
         self.slot(c::Py_am_send, send::<T, F> as *mut c_void);
     }

@@ -1,5 +1,6 @@
 //! `contextvars`: entering and leaving a `Context` without a Python call.
 
+use super::Slot;
 use super::errors::R;
 use super::object::{Obj, check};
 use pyo3::ffi as c;
@@ -24,27 +25,40 @@ pub(crate) fn is_context(object: &Obj) -> bool {
     unsafe { c::PyContext_CheckExact(object.as_ptr()) != 0 }
 }
 
-/// Enters a context; RuntimeError if it is entered already.
-#[inline]
-pub(crate) fn enter(context: &Obj) -> R<()> {
-    // SAFETY: alive; a non-context raises TypeError.
-    check(unsafe { c::PyContext_Enter(context.as_ptr()) })
+/// A context that has been entered. The thread state has a reference to it until it is left.
+#[must_use]
+pub(crate) struct Entered(*mut c::PyObject);
+
+impl Entered {
+    /// Leaves it. An exception that is set stays set.
+    #[inline(always)]
+    pub(crate) fn exit(self) -> R<()> {
+        // SAFETY: the thread state keeps it alive until this call takes its reference away.
+        check(unsafe { c::PyContext_Exit(self.0) })
+    }
 }
 
-/// Leaves the context that `enter` entered. An exception that is set stays set.
-#[inline]
-pub(crate) fn exit(context: &Obj) -> R<()> {
-    // SAFETY: alive.
-    check(unsafe { c::PyContext_Exit(context.as_ptr()) })
+/// Enters the context that is in `slot`; RuntimeError if it is entered already. `None`: there is none.
+#[inline(always)]
+pub(crate) fn enter(slot: &Slot) -> R<Option<Entered>> {
+    // SAFETY: looked at for the call alone, which runs no code that could change the slot.
+    let Some(context) = (unsafe { slot.peek() }) else {
+        return Ok(None);
+    };
+    let ptr = context.as_ptr();
+    // SAFETY: alive; a non-context raises TypeError.
+    check(unsafe { c::PyContext_Enter(ptr) })?;
+    Ok(Some(Entered(ptr)))
 }
 
 /// Runs `f` inside `context`.
 #[inline]
 pub(crate) fn run<T>(context: &Obj, f: impl FnOnce() -> R<T>) -> R<T> {
-    enter(context)?;
+    // SAFETY: alive; a non-context raises TypeError.
+    check(unsafe { c::PyContext_Enter(context.as_ptr()) })?;
     let result = f();
     // Only a program that exits our context itself can make this fail.
-    match (result, exit(context)) {
+    match (result, Entered(context.as_ptr()).exit()) {
         (Ok(value), Ok(())) => Ok(value),
         (Err(raised), _) | (Ok(_), Err(raised)) => Err(raised),
     }

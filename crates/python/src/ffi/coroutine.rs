@@ -27,8 +27,8 @@ use std::task::{Context, Poll, Waker};
 /// How many objects a body can keep.
 pub(crate) const LOCALS: usize = 4;
 
-/// A body as a step function. `Err`: an exception was thrown in (and is set).
-pub(crate) type StepFn = fn(&Own<Coroutine>, R<Obj>) -> Step;
+/// A body as a step function. The input is what was sent in; `Err`: an exception was thrown in (and is set).
+pub(crate) type StepFn = fn(&Own<Coroutine>, R<&Obj>) -> Step;
 
 #[derive(Clone, Copy, PartialEq, Default)]
 enum Status {
@@ -45,7 +45,10 @@ pub(crate) struct Coroutine {
     weakrefs: WeakRefs,
     name: Cell<&'static str>,
     step: Cell<Option<StepFn>>,
-    /// Objects of the body. By convention 0 is `self`.
+    /// `self` of a method with a step function. Rule: it is there until the body has ended, for only
+    /// [`finish`](Coroutine::finish) takes it away.
+    this: Slot,
+    /// Objects of the body. Of an `async` one 0 is `self`.
     pub(crate) locals: [Slot; LOCALS],
     /// A number of the body (a delay, a count).
     pub(crate) number: Cell<f64>,
@@ -74,6 +77,14 @@ impl Coroutine {
         coroutine
     }
 
+    /// The coroutine of a method: its body finds the object by [`this`](Own::this).
+    #[inline(always)]
+    pub(crate) fn of_method(name: &'static str, step: StepFn, this: Obj) -> Coroutine {
+        let coroutine = Coroutine::stepping(name, step);
+        coroutine.this.set(this);
+        coroutine
+    }
+
     /// Puts it behind an object head.
     #[inline(always)]
     pub(crate) fn alloc(self) -> R<Obj> {
@@ -84,7 +95,7 @@ impl Coroutine {
     /// it. To be [tracked](Own::track) before it holds one.
     #[inline(always)]
     pub(crate) fn alloc_empty(self) -> R<Obj> {
-        debug_assert!(self.locals.iter().all(Slot::is_empty));
+        debug_assert!(self.this.is_empty() && self.locals.iter().all(Slot::is_empty));
         Ok(CLASS.alloc_untracked(self)?.into_obj())
     }
 
@@ -119,12 +130,31 @@ impl Coroutine {
     /// Drops everything that the body had.
     fn finish(&self) {
         self.status.set(Status::Closed);
-        for local in &self.locals {
-            local.put(None);
+        if !Slot::are_empty(&self.locals) {
+            for local in &self.locals {
+                local.put(None);
+            }
         }
-        // SAFETY: the status says that nothing runs; the box is taken out before it is dropped.
-        let machine = unsafe { (*self.machine.get()).take() };
-        drop(machine);
+        if self.machine().is_some() {
+            // SAFETY: the status says that nothing runs; the box is taken out before it is dropped.
+            let machine = unsafe { (*self.machine.get()).take() };
+            drop(machine);
+        }
+        self.this.put(None);
+    }
+}
+
+impl Own<Coroutine> {
+    /// `self` of a method, in its step function.
+    #[inline(always)]
+    pub(crate) fn this<T: Class>(&self) -> R<&Own<T>> {
+        // SAFETY: the step function runs, so the status keeps `finish` away until it has returned.
+        let this = unsafe { self.this.peek() };
+        let this = this.and_then(|this| match T::class().exact(this) {
+            Some(this) => Some(this),
+            None => T::class().instance(this),
+        });
+        this.ok_or_else(|| type_error("wrong self"))
     }
 }
 
@@ -258,11 +288,11 @@ impl Future for Suspend {
 }
 
 /// The step function of all `async` bodies.
-fn poll(this: &Own<Coroutine>, input: R<Obj>) -> Step {
+fn poll(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     let Some(machine) = this.machine() else {
         return Step::Raise(runtime_error("closed"));
     };
-    machine.inbox.set(Some(input));
+    machine.inbox.set(Some(input.cloned()));
     // SAFETY: the status `Running` keeps everybody else out of the body, and `finish` runs after it.
     let body = unsafe { &mut *machine.body.get() };
     match body.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -276,7 +306,7 @@ fn poll(this: &Own<Coroutine>, input: R<Obj>) -> Step {
 
 /// `send(value)`, with the checks of a real coroutine.
 #[inline]
-pub(super) fn resume(this: &Own<Coroutine>, value: Obj) -> Step {
+pub(super) fn resume(this: &Own<Coroutine>, value: &Obj) -> Step {
     match this.status.get() {
         Status::Suspended => {}
         Status::Created if value.is_none() => {}
@@ -295,7 +325,7 @@ fn refuse(status: Status) -> Step {
 }
 
 #[inline(always)]
-fn advance(this: &Own<Coroutine>, input: R<Obj>) -> Step {
+fn advance(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     this.status.set(Status::Running);
     let step = match this.step.get() {
         Some(step) => step(this, input),
@@ -352,7 +382,7 @@ fn to_result(step: Step) -> R<Obj> {
 }
 
 pub(super) fn method_send(args: &Args) -> R<Obj> {
-    to_result(resume(args.this()?, args.req(1)?.clone()))
+    to_result(resume(args.this()?, args.req(1)?))
 }
 
 pub(super) fn method_throw(args: &Args) -> R<Obj> {
@@ -450,6 +480,7 @@ impl Class for Coroutine {
         Ok(())
     }
     fn visit(&self, visitor: &mut Visitor) {
+        self.this.visit(visitor);
         for local in &self.locals {
             local.visit(visitor);
         }

@@ -21,7 +21,7 @@ pub(super) fn of(args: &Args) -> R<Obj> {
     Ok(CLASS.alloc(wrapper)?.into_obj())
 }
 
-fn step(this: &Own<CoroutineWrapper>, value: Obj) -> Step {
+fn step(this: &Own<CoroutineWrapper>, value: &Obj) -> Step {
     match this.coroutine.get() {
         Some(coroutine) => resume(&coroutine, value),
         None => Step::Return(Obj::none()),

@@ -26,7 +26,7 @@ pub(crate) use carrier::{end_with, init};
 #[cfg(Py_3_12)]
 mod carrier {
     use super::{Obj, R};
-    use crate::ffi::class::init_head;
+    use crate::ffi::class::{init_head, untrack};
     use crate::ffi::object::Static;
     use pyo3::ffi as c;
     use std::cell::UnsafeCell;
@@ -75,31 +75,54 @@ mod carrier {
         // SAFETY: called once, with the last reference gone. What it holds is dropped, which may run
         // code, before the memory is offered for use again.
         unsafe {
-            c::PyObject_GC_UnTrack(op.cast());
-            if let Some(clear) = (*c::PyExc_StopIteration.cast::<c::PyTypeObject>()).tp_clear {
+            untrack(op);
+            let fields = op.cast::<c::PyStopIterationObject>();
+            if is_unseen(fields) {
+                c::Py_XDECREF(std::mem::replace(&mut (*fields).value, null_mut()));
+            } else if let Some(clear) = (*c::PyExc_StopIteration.cast::<c::PyTypeObject>()).tp_clear {
                 clear(op);
             }
-            let class = c::Py_TYPE(op);
             let free = &mut *FREE.0.get();
             if free.len() < KEPT {
+                // (a dead instance keeps its reference to the type)
                 free.push(NonNull::new_unchecked(op));
-            } else if let Some(tp_free) = (*class).tp_free {
+                return;
+            }
+            let class = c::Py_TYPE(op);
+            c::Py_CLEAR(&mut (*fields).args);
+            if let Some(tp_free) = (*class).tp_free {
                 tp_free(op.cast());
             }
             c::Py_DECREF(class.cast());
         }
     }
 
+    /// Has nobody but the interpreter's `await` had it? Then it holds no more than [`end_with`] gave it.
+    ///
+    /// # Safety
+    /// An instance of `CLASS`.
+    #[inline(always)]
+    unsafe fn is_unseen(fields: *mut c::PyStopIterationObject) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*fields).args == NO_ARGS.as_ptr()
+                && (*fields).dict.is_null()
+                && (*fields).notes.is_null()
+                && (*fields).traceback.is_null()
+                && (*fields).context.is_null()
+                && (*fields).cause.is_null()
+        }
+    }
+
     /// Sets `StopIteration(value)`, for a `tp_iternext` that returns null.
     #[inline]
     pub(crate) fn end_with(value: Obj) {
-        // SAFETY: a dead instance of `CLASS` (all its fields null), or a new one; it is complete before it
+        // SAFETY: a dead instance of `CLASS` (all its fields null but perhaps `args`), or a new one; it is complete before it
         // is raised. It is not tracked: it is gone before a collection could come, but for a program that
         // catches it, and cannot be part of a cycle unless that program makes one.
         unsafe {
             let exception = match (*FREE.0.get()).pop() {
                 Some(dead) => {
-                    c::Py_INCREF(CLASS.as_ptr());
                     init_head(dead.as_ptr());
                     dead.as_ptr()
                 }
@@ -109,7 +132,9 @@ mod carrier {
                 },
             };
             let fields = exception.cast::<c::PyStopIterationObject>();
-            (*fields).args = NO_ARGS.get().clone().into_ptr();
+            if (*fields).args.is_null() {
+                (*fields).args = NO_ARGS.get().clone().into_ptr();
+            }
             (*fields).value = value.into_ptr();
             (&raw mut (*fields).suppress_context).cast::<u8>().write(0);
             c::PyErr_SetRaisedException(exception);

@@ -246,6 +246,7 @@ pub(super) unsafe extern "C" fn vectorcall(
 ///
 /// # Safety
 /// `kwnames` is null or a tuple of str whose values follow `args` in memory.
+#[inline(never)]
 unsafe fn bind_and_call(
     function: &FunctionObject,
     args: &[*mut c::PyObject],

@@ -14,6 +14,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod bound;
+pub(crate) mod builtin;
 pub(crate) mod bytes;
 pub(crate) mod cells;
 pub(crate) mod class;

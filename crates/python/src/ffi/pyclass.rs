@@ -51,7 +51,7 @@ impl PyClass {
                 untrack(&new);
                 return Ok(new);
             };
-            c::Py_INCREF(self.get().as_ptr());
+            // (a dead instance has kept its reference to the type)
             super::class::init_head(ptr.as_ptr());
             Ok(Obj::owned_unchecked(ptr.as_ptr()))
         }
@@ -274,15 +274,15 @@ impl Pool {
 /// Hides an object from the garbage collector, whose owner shows what it refers to in its place.
 #[inline]
 fn untrack(object: &Obj) {
-    // SAFETY: an object of a class with GC support; harmless if it is not tracked.
-    unsafe { c::PyObject_GC_UnTrack(object.as_ptr().cast()) }
+    // SAFETY: an object of a class with GC support.
+    unsafe { super::class::untrack(object.as_ptr()) }
 }
 
 /// Is the garbage collector looking at it?
 #[inline]
 pub(crate) fn is_tracked(object: &Obj) -> bool {
-    // SAFETY: alive.
-    unsafe { c::PyObject_GC_IsTracked(object.as_ptr()) != 0 }
+    // SAFETY: an object of a class with GC support.
+    unsafe { super::class::is_tracked(object.as_ptr()) }
 }
 
 /// Shows it to the garbage collector (again).
@@ -349,7 +349,7 @@ unsafe extern "C" fn pool_dealloc<P: Pooled>(op: *mut c::PyObject) {
     // SAFETY: called once, with the last reference gone, on an instance of the class or of one derived from
     // it (then by way of CPython's own deallocator, which has dealt with what the derived class added).
     unsafe {
-        c::PyObject_GC_UnTrack(op.cast());
+        super::class::untrack(op);
         // (all have the field: it comes with `asyncio.Handle`)
         let weakrefs: *mut *mut c::PyObject = op.byte_offset((*pool.class.get()).tp_weaklistoffset).cast();
         if !(*weakrefs).is_null() {
@@ -363,7 +363,9 @@ unsafe extern "C" fn pool_dealloc<P: Pooled>(op: *mut c::PyObject) {
         let free = &mut *pool.free.get();
         if class == pool.class.get() && free.len() < POOL_SIZE && !cfg!(Py_GIL_DISABLED) {
             free.push(NonNull::new_unchecked(op));
-        } else if let Some(tp_free) = (*class).tp_free {
+            return;
+        }
+        if let Some(tp_free) = (*class).tp_free {
             tp_free(op.cast());
         }
         c::Py_DECREF(class.cast());

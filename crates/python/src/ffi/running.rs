@@ -1,5 +1,6 @@
 //! The running loop and the current task, as CPython keeps them: ours and everybody else's agree.
 
+use super::builtin::Builtin;
 use super::errors::R;
 use super::object::Obj;
 use super::outside;
@@ -8,15 +9,23 @@ use crate::imports;
 /// `asyncio._get_running_loop()`
 #[inline]
 pub(crate) fn get() -> R<Option<Obj>> {
-    #[cfg(not(Py_3_14))]
+    #[cfg(not(Py_3_13))]
     if let Some(known) = last::known() {
         return Ok(Some(known));
     }
     if let Some(known) = outside::running() {
         return Ok(known);
     }
-    let found = imports::GET_RUNNING_LOOP.call0()?;
+    let found = GET.call()?;
     Ok(if found.is_none() { None } else { Some(found) })
+}
+
+/// `asyncio._get_running_loop`
+static GET: Builtin = Builtin::new();
+
+/// Finds the function. Called once.
+pub(crate) fn init() -> R<()> {
+    GET.fill(&imports::GET_RUNNING_LOOP)
 }
 
 /// `asyncio._set_running_loop(loop)`
@@ -25,18 +34,18 @@ pub(crate) fn set(running: Option<&Obj>) -> R<()> {
         Some(running) => imports::SET_RUNNING_LOOP.call(&[running])?,
         None => imports::SET_RUNNING_LOOP.call(&[&Obj::none()])?,
     };
-    #[cfg(not(Py_3_14))]
+    #[cfg(not(Py_3_13))]
     last::remember(running);
     Ok(())
 }
 
 /// The answer of `get()` without a call (which on 3.11 asks the kernel for the process id).
 ///
-/// Up to 3.13 the running loop is an entry of the thread state's dict: on 3.11 an object made by every
+/// Up to 3.12 the running loop is an entry of the thread state's dict: on 3.11 an object made by every
 /// `_set_running_loop()`, later the loop itself. While the entry is the one that our own `set()` left
 /// there, the loop is the one that it was given, whatever others do. We keep the entry alive, so that
 /// no other object can have its address; a fork makes the answer unknown.
-#[cfg(not(Py_3_14))]
+#[cfg(not(Py_3_13))]
 mod last {
     use super::super::object::Obj;
     use super::super::threads::fork_epoch;
@@ -127,7 +136,7 @@ pub(crate) fn enter_task(task: &super::Own<crate::tasks::Task>) -> R<()> {
 
 /// Takes it back, handing on the result of the step.
 #[inline]
-pub(crate) fn leave_task(task: &super::Own<crate::tasks::Task>, result: R<()>) -> R<()> {
+pub(crate) fn leave_task<T>(task: &super::Own<crate::tasks::Task>, result: R<T>) -> R<T> {
     if cfg!(Py_3_14) {
         let loop_ = task.as_future().require_loop()?;
         if !outside::leave(&loop_, task.obj()) {

@@ -9,9 +9,16 @@ use pyo3::ffi as c;
 #[inline(always)]
 pub(crate) fn send(coro: &Obj, value: &Obj) -> Step {
     let mut result = std::ptr::null_mut();
-    // SAFETY: both alive; `result` is a place for a new reference, filled unless there is an error.
+    // SAFETY: both alive; `result` is a place for a new reference, filled unless there is an error. The slot
+    // is called as `PyIter_Send` does.
     unsafe {
-        match c::PyIter_Send(coro.as_ptr(), value.as_ptr(), &mut result) {
+        let methods = (*c::Py_TYPE(coro.as_ptr())).tp_as_async;
+        let slot = (!methods.is_null()).then(|| (*methods).am_send).flatten();
+        let sent = match slot {
+            Some(am_send) => am_send(coro.as_ptr(), value.as_ptr(), &mut result),
+            None => c::PyIter_Send(coro.as_ptr(), value.as_ptr(), &mut result),
+        };
+        match sent {
             c::PySendResult::PYGEN_NEXT => Step::Yield(Obj::owned_unchecked(result)),
             c::PySendResult::PYGEN_RETURN => Step::Return(Obj::owned_unchecked(result)),
             c::PySendResult::PYGEN_ERROR => Step::Raise(Raised::set()),

@@ -35,7 +35,7 @@ pub(crate) fn resume_future(future: &Own<Future>) -> Step {
     Step::from(future.result())
 }
 
-fn resume(this: &Own<FutureIter>, _value: Obj) -> Step {
+fn resume(this: &Own<FutureIter>, _value: &Obj) -> Step {
     let Some(future) = this.future.get() else {
         return Step::Return(Obj::none());
     };
@@ -46,7 +46,7 @@ fn resume(this: &Own<FutureIter>, _value: Obj) -> Step {
 }
 
 fn send(args: &Args) -> R<Obj> {
-    match resume(args.this::<FutureIter>()?, Obj::none()) {
+    match resume(args.this::<FutureIter>()?, args.req(1)?) {
         Step::Yield(value) => Ok(value),
         Step::Return(value) => {
             crate::ffi::send::stop_iteration(value);

@@ -3,7 +3,7 @@
 //! `__aenter__` is `await self.acquire()` and gives None, `__aexit__` is `self.release()`. If a program
 //! has overridden neither, they are the primitive's own functions with nothing in between.
 
-use super::waiters::{SELF, owner};
+use super::waiters::SELF;
 use crate::ffi::coroutine::StepFn;
 use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Slots, Step};
 use crate::imports::names;
@@ -22,9 +22,7 @@ fn aenter<T: ContextManager>(args: &Args) -> R<Obj> {
     const NAME: &str = "_ContextManagerMixin.__aenter__";
     let this = args.this::<T>()?;
     if let Some(object) = T::plain(this) {
-        let coroutine = Coroutine::stepping(NAME, enter::<T>);
-        coroutine.locals[SELF].set(object);
-        return coroutine.alloc();
+        return Coroutine::of_method(NAME, enter::<T>, object).alloc();
     }
     Coroutine::boxed(NAME, &[this.obj()], |co| async move {
         let acquire = co.local(SELF).call_method(&names::ACQUIRE, &[])?;
@@ -34,7 +32,7 @@ fn aenter<T: ContextManager>(args: &Args) -> R<Obj> {
 }
 
 /// `await self.acquire()`, whose result nobody sees.
-fn enter<T: ContextManager>(co: &Own<Coroutine>, input: R<Obj>) -> Step {
+fn enter<T: ContextManager>(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
     match T::ACQUIRE(co, input) {
         Step::Return(_) => Step::Return(Obj::none()),
         other => other,
@@ -42,17 +40,16 @@ fn enter<T: ContextManager>(co: &Own<Coroutine>, input: R<Obj>) -> Step {
 }
 
 fn aexit<T: ContextManager>(args: &Args) -> R<Obj> {
-    let coroutine = Coroutine::stepping("_ContextManagerMixin.__aexit__", leave::<T>);
-    coroutine.locals[SELF].set(args.this::<T>()?.obj().clone());
-    coroutine.alloc()
+    let this = args.this::<T>()?.obj().clone();
+    Coroutine::of_method("_ContextManagerMixin.__aexit__", leave::<T>, this).alloc()
 }
 
-fn leave<T: ContextManager>(co: &Own<Coroutine>, input: R<Obj>) -> Step {
+fn leave<T: ContextManager>(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
     let release = || -> R<Obj> {
         input?;
-        let this = owner::<T>(co)?;
-        match T::plain(&this) {
-            Some(_) => T::release(&this)?,
+        let this = co.this::<T>()?;
+        match T::plain(this) {
+            Some(_) => T::release(this)?,
             None => drop(this.obj().call_method(&names::RELEASE, &[])?),
         }
         Ok(Obj::none())

@@ -5,7 +5,7 @@
 
 use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
-use super::waiters::{self, SELF, START, Waiters, owner};
+use super::waiters::{self, START, Waiters};
 use crate::ffi::object::TRUE;
 use crate::ffi::{Args, Class, ClassCell, Coroutine, Obj, Own, R, Slot, Slots, Step, Visitor, WeakRefs};
 use std::cell::Cell;
@@ -49,14 +49,12 @@ impl Event {
 
 /// `wait()` of `event`.
 pub(crate) fn wait(event: &Own<Event>) -> R<Obj> {
-    let coroutine = Coroutine::stepping("Event.wait", wait_step);
-    coroutine.locals[SELF].set(event.obj().clone());
-    coroutine.alloc()
+    Coroutine::of_method("Event.wait", wait_step, event.obj().clone()).alloc()
 }
 
 /// The body of `wait()`.
-fn wait_step(co: &Own<Coroutine>, input: R<Obj>) -> Step {
-    let this = match owner::<Event>(co) {
+fn wait_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
+    let this = match co.this::<Event>() {
         Ok(this) => this,
         Err(raised) => return Step::Raise(raised),
     };

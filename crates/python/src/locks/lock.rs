@@ -9,7 +9,7 @@
 use super::context_manager::{self, ContextManager};
 use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
-use super::waiters::{self, SELF, START, Waiters, owner};
+use super::waiters::{self, START, Waiters};
 use crate::ffi::coroutine::StepFn;
 use crate::ffi::errors::runtime_error;
 use crate::ffi::{Args, Class, ClassCell, Coroutine, Obj, Own, R, Slot, Slots, Step, Visitor, WeakRefs};
@@ -64,14 +64,12 @@ impl Own<Lock> {
 
 /// `acquire()` of `lock`.
 pub(crate) fn acquire(lock: &Own<Lock>) -> R<Obj> {
-    let coroutine = Coroutine::stepping("Lock.acquire", acquire_step);
-    coroutine.locals[SELF].set(lock.obj().clone());
-    coroutine.alloc()
+    Coroutine::of_method("Lock.acquire", acquire_step, lock.obj().clone()).alloc()
 }
 
 /// The body of `acquire()`.
-fn acquire_step(co: &Own<Coroutine>, input: R<Obj>) -> Step {
-    let this = match owner::<Lock>(co) {
+fn acquire_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
+    let this = match co.this::<Lock>() {
         Ok(this) => this,
         Err(raised) => return Step::Raise(raised),
     };

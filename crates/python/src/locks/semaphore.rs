@@ -10,7 +10,7 @@
 use super::context_manager::{self, ContextManager};
 use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
-use super::waiters::{self, SELF, START, Waiters, owner};
+use super::waiters::{self, START, Waiters};
 use crate::ffi::coroutine::StepFn;
 use crate::ffi::errors::value_error;
 use crate::ffi::object::TRUE;
@@ -103,14 +103,17 @@ impl Own<Semaphore> {
 
 /// `acquire()`
 fn acquire(args: &Args) -> R<Obj> {
-    let coroutine = Coroutine::stepping("Semaphore.acquire", acquire_step);
-    coroutine.locals[SELF].set(args.this::<Semaphore>()?.obj().clone());
-    coroutine.alloc()
+    Coroutine::of_method(
+        "Semaphore.acquire",
+        acquire_step,
+        args.this::<Semaphore>()?.obj().clone(),
+    )
+    .alloc()
 }
 
 /// The body of `acquire()`.
-fn acquire_step(co: &Own<Coroutine>, input: R<Obj>) -> Step {
-    let this = match owner::<Semaphore>(co) {
+fn acquire_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
+    let this = match co.this::<Semaphore>() {
         Ok(this) => this,
         Err(raised) => return Step::Raise(raised),
     };

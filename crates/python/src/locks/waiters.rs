@@ -174,18 +174,6 @@ pub(crate) fn wake(future: &Obj, value: &Obj) -> R<bool> {
     Ok(true)
 }
 
-/// The primitive whose body this is.
-#[inline(always)]
-pub(crate) fn owner<T: Class>(co: &Own<Coroutine>) -> R<Own<T>> {
-    match T::class().take_exact(co.locals[SELF].get_or_none()) {
-        Ok(this) => Ok(this),
-        Err(other) => T::class()
-            .instance(&other)
-            .cloned()
-            .ok_or_else(|| crate::ffi::errors::type_error("wrong self")),
-    }
-}
-
 /// Begins to wait for a future.
 #[inline]
 fn park(co: &Own<Coroutine>, future: Obj) -> Step {
@@ -211,7 +199,7 @@ fn park_foreign(co: &Own<Coroutine>, future: Obj) -> Step {
 
 /// The body is resumed while it waits: the wait goes on, or is over.
 #[inline]
-pub(crate) fn resume(co: &Own<Coroutine>, input: R<Obj>) -> Step {
+pub(crate) fn resume(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
     let awaited = co.locals[AWAITED].get_or_none();
     if let Some(future) = Future::class().exact(&awaited) {
         return match input {
@@ -220,7 +208,7 @@ pub(crate) fn resume(co: &Own<Coroutine>, input: R<Obj>) -> Step {
         };
     }
     match input {
-        Ok(value) => send::send(&awaited, &value),
+        Ok(value) => send::send(&awaited, value),
         Err(raised) => coroutine::delegate_throw(&awaited, raised),
     }
 }

@@ -7,7 +7,7 @@ use crate::ffi::{Args, Co, Coroutine, Obj, Own, R, Step};
 use crate::futures::callbacks::{cancel, is_cancelled};
 use crate::imports::names;
 use crate::locks::event;
-use crate::locks::waiters::{self, ARGUMENT, SELF, START, Waiters, owner};
+use crate::locks::waiters::{self, ARGUMENT, START, Waiters};
 
 /// One side of a queue: those who put, or those who get.
 trait Side {
@@ -71,18 +71,18 @@ impl Side for Getting {
 }
 
 /// The body of `put` and `get`.
-fn body<S: Side>(co: &Own<Coroutine>, input: R<Obj>) -> Step {
-    let queue = match owner::<Queue>(co) {
+fn body<S: Side>(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
+    let queue = match co.this::<Queue>() {
         Ok(queue) => queue,
         Err(raised) => return Step::Raise(raised),
     };
     let mut step = match co.stage.get() {
-        START => begin::<S>(&queue, co),
-        _ => again::<S>(&queue, co, waiters::resume(co, input)),
+        START => begin::<S>(queue, co),
+        _ => again::<S>(queue, co, waiters::resume(co, input)),
     };
     // a wait can be over at once only on a loop whose futures are made done
     while let Err(waited) = step {
-        step = again::<S>(&queue, co, waited);
+        step = again::<S>(queue, co, waited);
     }
     step.unwrap_or_else(|ended| ended)
 }
@@ -135,17 +135,15 @@ fn given_up<S: Side>(queue: &Own<Queue>, future: &Obj) -> R<()> {
 
 /// `put(item)`
 pub(super) fn put(args: &Args) -> R<Obj> {
-    let coroutine = Coroutine::stepping("Queue.put", body::<Putting>);
-    coroutine.locals[SELF].set(args.this::<Queue>()?.obj().clone());
+    let this = args.this::<Queue>()?.obj().clone();
+    let coroutine = Coroutine::of_method("Queue.put", body::<Putting>, this);
     coroutine.locals[ARGUMENT].set(args.req(1)?.clone());
     coroutine.alloc()
 }
 
 /// `get()`
 pub(super) fn get(args: &Args) -> R<Obj> {
-    let coroutine = Coroutine::stepping("Queue.get", body::<Getting>);
-    coroutine.locals[SELF].set(args.this::<Queue>()?.obj().clone());
-    coroutine.alloc()
+    Coroutine::of_method("Queue.get", body::<Getting>, args.this::<Queue>()?.obj().clone()).alloc()
 }
 
 /// `join()`

@@ -3,7 +3,7 @@
 //! In this order: SystemExit or KeyboardInterrupt, a cancellation of the parent that is not ours (unless
 //! tasks failed), an exception group of what failed.
 
-use super::{CLASS, TaskGroup};
+use super::TaskGroup;
 use crate::ffi::errors::{exc, raise_with_context};
 use crate::ffi::{Args, Coroutine, Obj, Own, R, Step, exceptions};
 use crate::futures::{callbacks, methods};
@@ -22,17 +22,17 @@ const ABSORBING: u8 = 2;
 
 /// `__aexit__(et, exc, tb)`
 pub(super) fn aexit(args: &Args) -> R<Obj> {
-    let coroutine = Coroutine::stepping("TaskGroup.__aexit__", step);
-    coroutine.locals[0].set(args.this::<TaskGroup>()?.obj().clone());
+    let this = args.this::<TaskGroup>()?.obj().clone();
+    let coroutine = Coroutine::of_method("TaskGroup.__aexit__", step, this);
     coroutine.locals[KIND].put(args.opt(1).cloned());
     coroutine.locals[BODY].put(args.opt(2).cloned());
     coroutine.alloc()
 }
 
-fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
-    let group = this.locals[0].get_or_none();
-    let Some(group) = CLASS.instance(&group) else {
-        return Step::Return(Obj::none());
+fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
+    let group = match this.this::<TaskGroup>() {
+        Ok(group) => group,
+        Err(raised) => return Step::Raise(raised),
     };
     match advance(this, group, input) {
         Ok(Step::Yield(value)) => Step::Yield(value),
@@ -48,7 +48,7 @@ fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
     }
 }
 
-fn advance(this: &Own<Coroutine>, group: &Own<TaskGroup>, input: R<Obj>) -> R<Step> {
+fn advance(this: &Own<Coroutine>, group: &Own<TaskGroup>, input: R<&Obj>) -> R<Step> {
     let mut waited = if this.stage.get() == START {
         input?;
         group.begin_exit(this.locals[KIND].get().as_ref(), this.locals[BODY].get().as_ref())?;

@@ -111,8 +111,7 @@ impl Own<AsCompleted> {
 
     /// `_wait_for_one(resolve)`, or with `NEXT` the whole of `__anext__`.
     fn one(&self, name: &'static str, stage: u8) -> R<Obj> {
-        let coroutine = Coroutine::stepping(name, step);
-        coroutine.locals[THIS].set(self.obj().clone());
+        let coroutine = Coroutine::of_method(name, step, self.obj().clone());
         coroutine.stage.set(stage);
         coroutine.alloc()
     }
@@ -173,9 +172,8 @@ fn time_is_up(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
     Ok(())
 }
 
-/// Locals of the step function.
-const THIS: usize = 0;
-const GETTER: usize = 1;
+/// Local of the step function.
+const GETTER: usize = 0;
 
 /// `__anext__`, which counts when it is awaited.
 const NEXT: u8 = 0;
@@ -184,10 +182,10 @@ const RESULT: u8 = 1;
 /// Added to these while it waits.
 const WAITING: u8 = 2;
 
-fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
-    let owner = this.locals[THIS].get_or_none();
-    let Some(owner) = CLASS.exact(&owner) else {
-        return Step::Return(Obj::none());
+fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
+    let owner = match this.this::<AsCompleted>() {
+        Ok(owner) => owner,
+        Err(raised) => return Step::Raise(raised),
     };
     let stage = this.stage.get();
     if stage & WAITING == 0 {

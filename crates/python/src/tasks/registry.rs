@@ -69,7 +69,7 @@ pub(crate) fn publish(_: &Obj, _: &Own<LoopCore>) -> R<()> {
 
 /// The step is over: the entry goes, unless somebody has replaced it.
 #[cold]
-pub(crate) fn unpublish(loop_: &Obj, result: R<()>) -> R<()> {
+pub(crate) fn unpublish<T>(loop_: &Obj, result: R<T>) -> R<T> {
     #[cfg(not(Py_3_14))]
     {
         let remove = || {
@@ -78,7 +78,7 @@ pub(crate) fn unpublish(loop_: &Obj, result: R<()>) -> R<()> {
                 .map(drop)
         };
         match result {
-            Ok(()) => remove(),
+            Ok(value) => remove().map(|()| value),
             Err(raised) => {
                 let exception = raised.take();
                 remove()?;

@@ -42,7 +42,7 @@ const WAITING: u8 = 2;
 const WAITING_FOREIGN: u8 = 3;
 const ODD_DELAY: u8 = 4;
 
-fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
+fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     match this.stage.get() {
         START => begin(this),
         ODD_DELAY => {
@@ -114,7 +114,7 @@ fn arm(this: &Own<Coroutine>, delay: f64) -> R<Step> {
     ))
 }
 
-fn resumed(this: &Own<Coroutine>, input: R<Obj>) -> Step {
+fn resumed(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     if this.stage.get() == WAITING {
         let future = this.locals[FUTURE].get_or_none();
         let Some(future) = Future::class().exact(&future) else {
@@ -130,7 +130,7 @@ fn resumed(this: &Own<Coroutine>, input: R<Obj>) -> Step {
     }
     let iter = this.locals[FUTURE].get_or_none();
     let step = match input {
-        Ok(value) => crate::ffi::send::send(&iter, &value),
+        Ok(value) => crate::ffi::send::send(&iter, value),
         Err(raised) => crate::ffi::coroutine::delegate_throw(&iter, raised),
     };
     match step {

@@ -146,7 +146,7 @@ fn start_eagerly(task: &Own<Task>, loop_: &Obj) -> R<()> {
     let previous = super::registry::swap_current(loop_, Some(task.obj()))?;
     task.enter_list();
     let task_context = task.context.get_or_none();
-    let result = context::run(&task_context, || step::run(task, None, None));
+    let result = context::run(&task_context, || step::run_and_go_on(task, loop_, None));
     let result = match result {
         Ok(()) => super::registry::swap_current(loop_, previous.as_ref()).map(drop),
         Err(raised) => {

@@ -10,7 +10,7 @@
 //! 3. KeyboardInterrupt and SystemExit end the task *and* go on to the loop.
 
 use super::task::Task;
-use crate::event_loop::core::{self, Entry};
+use crate::event_loop::core::{self, Entry, LoopCore};
 use crate::ffi::errors::{R, Raised, exc, raise, runtime_error};
 use crate::ffi::{Obj, Own, Step, context, send};
 use crate::futures::callbacks::{as_native, cancel};
@@ -18,25 +18,55 @@ use crate::futures::future::{Future, State, invalid_state};
 use crate::hook::Hook;
 use crate::imports::{self, names};
 
-/// A step on our own loop: enters the context, tells who is current, runs.
+/// What is to be done after a step.
+enum After {
+    /// Nothing: it waits, or it has ended.
+    Nothing,
+    /// It gave up its turn (a bare yield): its next step is due in the next turn.
+    Again,
+}
+
+/// A step on our own loop, in the task's context. `Err`: the task too, to be named in the report.
 #[inline]
-pub(crate) fn in_context(task: &Own<Task>, core: &core::LoopCore, exception: Option<Obj>) -> R<()> {
-    let Some(context) = task.context.get() else {
+pub(crate) fn on_our_loop(task: Own<Task>, core: &LoopCore) -> Result<(), (Own<Task>, Raised)> {
+    match in_context(&task, core, None) {
+        Ok(After::Nothing) => Ok(()),
+        Ok(After::Again) => {
+            core.push(Entry::Step(task));
+            Ok(())
+        }
+        Err(raised) => Err((task, raised)),
+    }
+}
+
+/// Enters the context, tells who is current, runs.
+#[inline(always)]
+fn in_context(task: &Own<Task>, core: &LoopCore, exception: Option<Obj>) -> R<After> {
+    let Some(entered) = context::enter(&task.context)? else {
         return Err(runtime_error("Task object is not initialized."));
     };
-    context::enter(&context)?;
-    let entered = core.enter_task(task);
-    let result = match entered {
+    let result = match core.enter_task(task) {
         Ok(()) => {
-            let result = run(task, Some(core), exception);
+            let result = match run(task, exception) {
+                Ok(After::Again) if !core.fast.get() => again_slowly(task),
+                result => result,
+            };
             core.leave_task(task, result)
         }
         Err(raised) => Err(raised),
     };
-    match (result, context::exit(&context)) {
-        (Ok(()), left) => left,
-        (Err(raised), _) => Err(raised),
+    match (result, entered.exit()) {
+        (Ok(after), Ok(())) => Ok(after),
+        (Err(raised), _) | (Ok(_), Err(raised)) => Err(raised),
     }
+}
+
+/// The loop has come to ask for the slow path while the step ran: its `call_soon` decides.
+#[cold]
+fn again_slowly(task: &Own<Task>) -> R<After> {
+    let loop_ = task.future.require_loop()?;
+    call_soon(task, &loop_, None)?;
+    Ok(After::Nothing)
 }
 
 /// The exception with which a waiter ended, if it did not end well. Marks it as retrieved.
@@ -52,15 +82,29 @@ fn failure(waiter: &Own<Future>) -> R<Option<Obj>> {
 
 /// The waiter is done: the next step, on our own loop.
 #[inline]
-pub(crate) fn wake(task: &Own<Task>, core: &core::LoopCore) -> R<()> {
-    let exception = match task.waiter.get() {
-        Some(waiter) => match as_native(&waiter) {
-            Some(waiter) => failure(waiter)?,
-            None => None,
-        },
-        None => None,
-    };
-    in_context(task, core, exception)
+pub(crate) fn wake(task: Own<Task>, core: &LoopCore) -> Result<(), (Own<Task>, Raised)> {
+    let exception = task.waiter.get().and_then(|waiter| {
+        let waiter = as_native(&waiter)?;
+        // (it has its result, nearly always)
+        (waiter.state.get() != State::Result).then(|| failure(waiter))
+    });
+    match exception {
+        None | Some(Ok(None)) => on_our_loop(task, core),
+        Some(exception) => throw(task, core, exception),
+    }
+}
+
+/// The next step, on our own loop, of a task whose waiter has ended with an exception.
+#[cold]
+fn throw(task: Own<Task>, core: &LoopCore, exception: R<Option<Obj>>) -> Result<(), (Own<Task>, Raised)> {
+    match exception.and_then(|exception| in_context(&task, core, exception)) {
+        Ok(After::Nothing) => Ok(()),
+        Ok(After::Again) => {
+            core.push(Entry::Step(task));
+            Ok(())
+        }
+        Err(raised) => Err((task, raised)),
+    }
 }
 
 /// A step of a task on a loop that is not ours (or is in debug mode): the context is entered already.
@@ -68,18 +112,26 @@ fn on_foreign_loop(task: &Own<Task>, exception: Option<Obj>) -> R<()> {
     let loop_ = task.as_future().require_loop()?;
     if let Some(core) = core::of(&loop_) {
         core.enter_task(task)?;
-        let result = run(task, None, exception);
+        let result = run_and_go_on(task, &loop_, exception);
         return core.leave_task(task, result);
     }
     imports::ENTER_TASK.call(&[&loop_, task.obj()])?;
-    let result = run(task, None, exception);
+    let result = run_and_go_on(task, &loop_, exception);
     leave_foreign(&loop_, task, result)
 }
 
+/// A step, and the next one arranged if it gave up its turn.
+pub(super) fn run_and_go_on(task: &Own<Task>, loop_: &Obj, exception: Option<Obj>) -> R<()> {
+    match run(task, exception)? {
+        After::Nothing => Ok(()),
+        After::Again => call_soon(task, loop_, None),
+    }
+}
+
 /// `_leave_task`, keeping the step's own exception if it has one.
-pub(crate) fn leave_foreign(loop_: &Obj, task: &Own<Task>, result: R<()>) -> R<()> {
+pub(crate) fn leave_foreign<T>(loop_: &Obj, task: &Own<Task>, result: R<T>) -> R<T> {
     match result {
-        Ok(()) => imports::LEAVE_TASK.call(&[loop_, task.obj()]).map(drop),
+        Ok(value) => imports::LEAVE_TASK.call(&[loop_, task.obj()]).map(|_| value),
         Err(raised) => {
             let exception = raised.take();
             match imports::LEAVE_TASK.call(&[loop_, task.obj()]) {
@@ -140,16 +192,12 @@ pub(crate) fn call_soon(task: &Own<Task>, loop_: &Obj, exception: Option<Obj>) -
     Ok(())
 }
 
-/// The step itself: inside the context, `task` being the current task. `core`: of the loop that runs it.
-#[inline]
-pub(crate) fn run(task: &Own<Task>, core: Option<&core::LoopCore>, exception: Option<Obj>) -> R<()> {
+/// The step itself: inside the context, `task` being the current task.
+#[inline(always)]
+fn run(task: &Own<Task>, exception: Option<Obj>) -> R<After> {
     let future = task.as_future();
     if future.is_done() {
-        let with = exception.map_or_else(|| Ok("None".to_owned()), |exception| exception.repr())?;
-        return Err(invalid_state(&format!(
-            "_step(): already done: {} {with}",
-            task.obj().repr()?
-        )));
+        return Err(already_done(task, exception)?);
     }
     let Some(coro) = task.coro.get() else {
         return Err(runtime_error("Task object is not initialized."));
@@ -165,28 +213,36 @@ pub(crate) fn run(task: &Own<Task>, core: Option<&core::LoopCore>, exception: Op
         Some(exception) => send::throw(&coro, &exception),
     };
     match step {
-        Step::Yield(value) if value.is_none() => match core.filter(|core| core.fast.get()) {
-            Some(core) => {
-                core.push(Entry::Step(task.clone()));
-                Ok(())
-            }
-            None => call_soon(task, &future.require_loop()?, None),
-        },
+        Step::Yield(value) if value.is_none() => return Ok(After::Again),
         Step::Yield(value) => yielded(task, value),
-        Step::Return(value) => {
-            task.leave_list();
-            if future.is_done() {
-                return Err(invalid_state("invalid state"));
-            }
-            if task.must_cancel.replace(false) {
-                // cancelled right before it ended
-                let message = future.extra_opt().and_then(|extra| extra.cancel_message.get());
-                return future.cancel_base(message.as_ref()).map(drop);
-            }
-            future.finish(value)
-        }
+        Step::Return(value) => ended(task, value),
         Step::Raise(raised) => ended_with(task, raised),
+    }?;
+    Ok(After::Nothing)
+}
+
+/// The coroutine has returned.
+fn ended(task: &Own<Task>, value: Obj) -> R<()> {
+    let future = task.as_future();
+    task.leave_list();
+    if future.is_done() {
+        return Err(invalid_state("invalid state"));
     }
+    if task.must_cancel.replace(false) {
+        // cancelled right before it ended
+        let message = future.extra_opt().and_then(|extra| extra.cancel_message.get());
+        return future.cancel_base(message.as_ref()).map(drop);
+    }
+    future.finish(value)
+}
+
+#[cold]
+fn already_done(task: &Own<Task>, exception: Option<Obj>) -> R<Raised> {
+    let with = exception.map_or_else(|| Ok("None".to_owned()), |exception| exception.repr())?;
+    Ok(invalid_state(&format!(
+        "_step(): already done: {} {with}",
+        task.obj().repr()?
+    )))
 }
 
 #[inline(always)]

@@ -38,7 +38,7 @@ pub(crate) fn first(tasks: &[Obj], seconds: Option<f64>) -> R<Obj> {
     coroutine.alloc()
 }
 
-fn step(this: &Own<Coroutine>, input: R<Obj>) -> Step {
+fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     let step = match this.stage.get() {
         START => start(this).unwrap_or_else(Step::Raise),
         _ => waiting::resume(this, input),

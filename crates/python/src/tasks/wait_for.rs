@@ -52,7 +52,7 @@ fn is_over(timeout: &Obj) -> R<bool> {
 
 // --- 3.12+ --------------------------------------------------------------------------------------
 
-fn within_timeout(this: &Own<Coroutine>, input: R<Obj>) -> Step {
+fn within_timeout(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     match this.stage.get() {
         START => match enter(this) {
             Ok(step) => leave(this, step),
@@ -106,7 +106,7 @@ fn leave(this: &Own<Coroutine>, step: Step) -> Step {
 
 // --- 3.11 ---------------------------------------------------------------------------------------
 
-fn racing(this: &Own<Coroutine>, input: R<Obj>) -> Step {
+fn racing(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     let stage = this.stage.get();
     let step = match stage {
         START => start(this).unwrap_or_else(Step::Raise),

@@ -31,12 +31,12 @@ pub(crate) fn begin(this: &Own<Coroutine>, object: Obj) -> Step {
 
 /// The next resumption of what [`begin`] began.
 #[inline]
-pub(crate) fn resume(this: &Own<Coroutine>, input: R<Obj>) -> Step {
+pub(crate) fn resume(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     let awaited = this.locals[AWAITING].get_or_none();
     match (as_native(&awaited), input) {
         (Some(future), Ok(_)) => iter::resume_future(future),
         (Some(_), Err(raised)) => Step::Raise(raised),
-        (None, Ok(value)) => send::send(&awaited, &value),
+        (None, Ok(value)) => send::send(&awaited, value),
         (None, Err(raised)) => delegate_throw(&awaited, raised),
     }
 }
