@@ -97,6 +97,15 @@ impl Deque {
         self.lent.get_or_none().call_method(&names::POPLEFT, &[])
     }
 
+    /// `popleft()`, or `None` when it is empty.
+    #[inline(always)]
+    pub(crate) fn pop_first(&self) -> R<Option<Obj>> {
+        if self.is_native() {
+            return Ok(self.native.pop_front());
+        }
+        popleft_if_any(&self.lent.get_or_none())
+    }
+
     /// `pop()`: the last item.
     #[inline(always)]
     pub(crate) fn pop(&self) -> R<Obj> {

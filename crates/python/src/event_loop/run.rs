@@ -15,7 +15,7 @@
 use super::core::{Entry, LoopCore, Timer};
 use super::{errors, handles, readers};
 use crate::ffi::errors::{R, Raised, exc, os_error, raise};
-use crate::ffi::{Class, Obj, Own, context, threads};
+use crate::ffi::{Class, Obj, Own, context, threads, unseen};
 use crate::hook::Hook;
 use crate::tasks::{alarm, step};
 use crate::transports::{self, Happening};
@@ -36,6 +36,7 @@ pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     loop {
         turn(loop_, core)?;
         if core.stopping.get() {
+            unseen::show_all();
             return Ok(());
         }
     }
@@ -44,6 +45,7 @@ pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 /// One turn.
 pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     threads::check_signals()?;
+    unseen::show_all();
     if core.ready.is_empty() && core.eager.is_empty() && !core.stopping.get() {
         sleep(loop_, core)?;
         fire_timers(core, core.time(loop_)?);

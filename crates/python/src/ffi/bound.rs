@@ -31,7 +31,7 @@ pub(super) fn bind(function: Obj, instance: Obj) -> R<Obj> {
     bound.vectorcall.set(Some(vectorcall));
     bound.function.set(function);
     bound.instance.set(instance);
-    Ok(CLASS.alloc(bound)?.into_obj())
+    Ok(CLASS.alloc_unseen(bound)?.into_obj())
 }
 
 /// `types.MethodType(function, instance)`
@@ -51,9 +51,6 @@ impl Own<Bound> {
     }
 }
 
-/// How many arguments `__aexit__` takes.
-const MOST: usize = 3;
-
 unsafe extern "C" fn vectorcall(
     callable: *mut c::PyObject,
     args: *const *mut c::PyObject,
@@ -66,14 +63,19 @@ unsafe extern "C" fn vectorcall(
         let this = Own::<Bound>::view(&callable);
         let given = nargsf & !c::PY_VECTORCALL_ARGUMENTS_OFFSET;
         if let (Some(function), Some(instance)) = (this.function.peek(), this.instance.peek())
-            && given <= MOST
             && kwnames.is_null()
         {
-            let mut all = [instance.as_ptr(), null_mut(), null_mut(), null_mut()];
-            for index in 0..given {
-                all[index + 1] = *args.add(index);
+            if given == 0 {
+                return function::vectorcall(function.as_ptr(), &instance.as_ptr(), 1, kwnames);
             }
-            return function::vectorcall(function.as_ptr(), all.as_ptr(), given + 1, kwnames);
+            if nargsf != given {
+                // the caller lends us the place before its arguments
+                let all = args.cast_mut().sub(1);
+                let before = all.replace(instance.as_ptr());
+                let result = function::vectorcall(function.as_ptr(), all, given + 1, kwnames);
+                all.write(before);
+                return result;
+            }
         }
         guard(null_mut(), || match this.method() {
             Ok(method) => c::PyObject_Vectorcall(method.as_ptr(), args, nargsf, kwnames),
@@ -142,6 +144,10 @@ impl Class for Bound {
             let method = args.this::<Bound>()?.method()?;
             method.call_method_str("__reduce__", &[])
         })
+    }
+    #[inline(always)]
+    fn may_be_unseen(&self) -> bool {
+        true
     }
     fn visit(&self, visitor: &mut Visitor) {
         self.function.visit(visitor);

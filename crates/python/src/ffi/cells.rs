@@ -186,12 +186,14 @@ impl<T> Fifo<T> {
         std::mem::take(self.deque())
     }
     /// Removes the first item for which `found` (which must not run Python code) says so.
-    pub(crate) fn remove_first(&self, found: impl FnMut(&T) -> bool) -> Option<T> {
-        match self.deque().iter().position(found)? {
-            // who waits longest leaves first
-            0 => self.deque().pop_front(),
-            index => self.deque().remove(index),
+    #[inline]
+    pub(crate) fn remove_first(&self, mut found: impl FnMut(&T) -> bool) -> Option<T> {
+        // who waits longest leaves first
+        if found(self.deque().front()?) {
+            return self.deque().pop_front();
         }
+        let index = self.deque().iter().position(found)?;
+        self.deque().remove(index)
     }
     /// Copies out item `index`.
     pub(crate) fn get(&self, index: usize) -> Option<T>

@@ -7,6 +7,7 @@ use super::cells::Slot;
 use super::errors::{R, Raised, Saved};
 use super::function::{self, Imp};
 use super::object::{Obj, Static};
+use super::unseen;
 use pyo3::ffi as c;
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
@@ -55,6 +56,11 @@ pub(crate) trait Class: Default + Sized + 'static {
     /// Is there nothing left in it to drop? Saves the walk through fields that are empty already.
     #[inline(always)]
     fn is_spent(&self) -> bool {
+        false
+    }
+    /// May it have been made by [`alloc_unseen`](ClassCell::alloc_unseen), and be hidden still?
+    #[inline(always)]
+    fn may_be_unseen(&self) -> bool {
         false
     }
     /// Before anything of it is dropped: take it out of lists of live objects. Must not run Python code.
@@ -191,6 +197,17 @@ impl<T: Class> ClassCell<T> {
         }
     }
 
+    /// A new instance of exactly this class that the GC does not see as long as it is young: `unseen.rs`.
+    /// Only for a class whose [`Class::may_be_unseen`] is true of it.
+    #[inline(always)]
+    pub(super) fn alloc_unseen(&'static self, body: T) -> R<Own<T>> {
+        debug_assert!(body.may_be_unseen());
+        let this = self.alloc_untracked(body)?;
+        // SAFETY: complete, and not tracked yet; `dealloc` takes it out.
+        unsafe { unseen::hide(this.0.as_ptr()) };
+        Ok(this)
+    }
+
     /// A new instance of `class`, which is this one or derived from it.
     pub(crate) fn alloc_for(&'static self, class: &Obj, body: T) -> R<Own<T>> {
         if class.is(self.get()) {
@@ -310,15 +327,12 @@ impl<T: Class> Own<T> {
         self.0 == other.0
     }
 
-    /// Shows an instance to the GC, if it is not yet: see [`alloc_untracked`](ClassCell::alloc_untracked).
+    /// Shows an instance to the GC, if it is not yet: see [`alloc_untracked`](ClassCell::alloc_untracked) and
+    /// [`alloc_unseen`](ClassCell::alloc_unseen).
     #[inline(always)]
     pub(crate) fn track(&self) {
         // SAFETY: complete, of a class with GC support.
-        unsafe {
-            if !is_tracked(self.0.as_ptr()) {
-                c::PyObject_GC_Track(self.0.as_ptr().cast());
-            }
-        }
+        unsafe { unseen::show(self.0.as_ptr()) }
     }
 
     /// Is its class exactly `T`'s?
@@ -413,7 +427,11 @@ unsafe extern "C" fn dealloc<T: Class>(op: *mut c::PyObject) {
         if T::FINALIZE && (*instance).body.wants_finalize() && c::PyObject_CallFinalizerFromDealloc(op) < 0 {
             return;
         }
-        untrack(op);
+        if (*instance).body.may_be_unseen() {
+            unseen::leave(op);
+        } else {
+            untrack(op);
+        }
         (*instance).body.leave();
         if let Some(offset) = T::WEAKREFS
             && !(*(&raw const (*instance).body)

@@ -55,6 +55,8 @@ pub(crate) struct Coroutine {
     /// Where a step function is.
     pub(crate) stage: Cell<u8>,
     status: Cell<Status>,
+    /// It was hidden from the garbage collector when it was made, and has not suspended since.
+    unseen: Cell<bool>,
     machine: UnsafeCell<Option<Box<Machine>>>,
 }
 
@@ -88,7 +90,8 @@ impl Coroutine {
     /// Puts it behind an object head.
     #[inline(always)]
     pub(crate) fn alloc(self) -> R<Obj> {
-        Ok(CLASS.alloc(self)?.into_obj())
+        self.unseen.set(true);
+        Ok(CLASS.alloc_unseen(self)?.into_obj())
     }
 
     /// As [`alloc`](Coroutine::alloc), for one that holds no object yet: the garbage collector need not see
@@ -128,19 +131,23 @@ impl Coroutine {
     }
 
     /// Drops everything that the body had.
+    #[inline(always)]
     fn finish(&self) {
         self.status.set(Status::Closed);
-        if !Slot::are_empty(&self.locals) {
-            for local in &self.locals {
-                local.put(None);
-            }
-        }
-        if self.machine().is_some() {
-            // SAFETY: the status says that nothing runs; the box is taken out before it is dropped.
-            let machine = unsafe { (*self.machine.get()).take() };
-            drop(machine);
+        if !Slot::are_empty(&self.locals) || self.machine().is_some() {
+            self.drop_locals();
         }
         self.this.put(None);
+    }
+
+    #[inline(never)]
+    fn drop_locals(&self) {
+        for local in &self.locals {
+            local.put(None);
+        }
+        // SAFETY: the status says that nothing runs; the box is taken out before it is dropped.
+        let machine = unsafe { (*self.machine.get()).take() };
+        drop(machine);
     }
 }
 
@@ -305,7 +312,7 @@ fn poll(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
 }
 
 /// `send(value)`, with the checks of a real coroutine.
-#[inline]
+#[inline(always)]
 pub(super) fn resume(this: &Own<Coroutine>, value: &Obj) -> Step {
     match this.status.get() {
         Status::Suspended => {}
@@ -326,14 +333,16 @@ fn refuse(status: Status) -> Step {
 
 #[inline(always)]
 fn advance(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
-    this.status.set(Status::Running);
-    let step = match this.step.get() {
-        Some(step) => step(this, input),
-        None => Step::Raise(runtime_error("uninitialised coroutine")),
+    let Some(step) = this.step.get() else {
+        return Step::Raise(runtime_error("uninitialised coroutine"));
     };
-    match step {
+    this.status.set(Status::Running);
+    match step(this, input) {
         Step::Yield(value) => {
             this.status.set(Status::Suspended);
+            if this.unseen.replace(false) {
+                this.track();
+            }
             Step::Yield(value)
         }
         Step::Return(value) => {
@@ -497,6 +506,10 @@ impl Class for Coroutine {
     #[inline(always)]
     fn wants_finalize(&self) -> bool {
         !matches!(self.status.get(), Status::Closed)
+    }
+    #[inline(always)]
+    fn may_be_unseen(&self) -> bool {
+        self.unseen.get()
     }
     /// What has ended has been emptied by [`Coroutine::finish`].
     #[inline(always)]

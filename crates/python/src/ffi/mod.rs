@@ -33,6 +33,7 @@ pub(crate) mod pysocket;
 pub(crate) mod running;
 pub(crate) mod send;
 pub(crate) mod threads;
+pub(crate) mod unseen;
 
 pub(crate) use cells::{Fifo, Inner, OwnSlot, Slot, Unowned, WeakRefs};
 pub(crate) use class::{Class, ClassCell, Extends, Own, Slots, Step, Visitor};

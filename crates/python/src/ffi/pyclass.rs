@@ -44,21 +44,18 @@ impl PyClass {
     /// that [`pooled`] has made, if there is one. It is hidden from the garbage collector: see [`track`].
     #[inline]
     pub(crate) fn alloc_pooled(&'static self, pool: &'static Pool) -> R<Obj> {
-        // SAFETY: the GIL is held; what is in the pool is a dead instance of this very class.
-        unsafe {
-            let Some(ptr) = (*pool.free.get()).pop() else {
+        match pool.revive() {
+            Some(revived) => Ok(revived),
+            None => {
                 let new = self.alloc()?;
                 untrack(&new);
-                return Ok(new);
-            };
-            // (a dead instance has kept its reference to the type)
-            super::class::init_head(ptr.as_ptr());
-            Ok(Obj::owned_unchecked(ptr.as_ptr()))
+                Ok(new)
+            }
         }
     }
     /// A new instance of exactly this class, all fields empty, `__init__` not called.
-    #[inline]
-    pub(crate) fn alloc(&'static self) -> R<Obj> {
+    #[cold]
+    fn alloc(&'static self) -> R<Obj> {
         // SAFETY: a heap type has a tp_alloc, which gives zeroed and tracked memory.
         unsafe { Obj::owned(c::PyType_GenericAlloc(self.get().as_ptr().cast(), 0)) }
     }
@@ -269,6 +266,18 @@ impl Pool {
             free: std::cell::UnsafeCell::new(Vec::new()),
         }
     }
+
+    /// A dead instance made a living one: all fields empty, hidden from the garbage collector.
+    #[inline]
+    fn revive(&self) -> Option<Obj> {
+        // SAFETY: the GIL is held; what is in the pool is a dead instance, which has kept its reference to
+        // the type.
+        unsafe {
+            let ptr = (*self.free.get()).pop()?.as_ptr();
+            super::class::init_head(ptr);
+            Some(Obj::owned_unchecked(ptr))
+        }
+    }
 }
 
 /// Hides an object from the garbage collector, whose owner shows what it refers to in its place.
@@ -322,26 +331,20 @@ pub(crate) fn pooled<P: Pooled>(class: &'static PyClass, fields: &[&Field]) {
     }
 }
 
-/// A program makes one itself: what it drops comes back to it, or the pool would only grow.
+/// For instances that a program makes: they end in the pool, so they come from there.
 unsafe extern "C" fn pool_alloc<P: Pooled>(
     class: *mut c::PyTypeObject,
     items: c::Py_ssize_t,
 ) -> *mut c::PyObject {
     let pool = P::pool();
-    // SAFETY: called with the class or one derived from it; what is in the pool is a dead instance of the class
-    // itself, all its fields empty, and not tracked.
-    unsafe {
-        if class != pool.class.get() {
-            return c::PyType_GenericAlloc(class, items);
-        }
-        let Some(ptr) = (*pool.free.get()).pop() else {
-            return c::PyType_GenericAlloc(class, items);
-        };
-        c::Py_INCREF(class.cast());
-        super::class::init_head(ptr.as_ptr());
-        c::PyObject_GC_Track(ptr.as_ptr().cast());
-        ptr.as_ptr()
+    if class == pool.class.get()
+        && let Some(revived) = pool.revive()
+    {
+        track(&revived);
+        return revived.into_ptr();
     }
+    // SAFETY: what the class had in its place before.
+    unsafe { c::PyType_GenericAlloc(class, items) }
 }
 
 unsafe extern "C" fn pool_dealloc<P: Pooled>(op: *mut c::PyObject) {

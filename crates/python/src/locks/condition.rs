@@ -267,6 +267,10 @@ impl ContextManager for Condition {
         this.plain_lock().map(Own::into_obj)
     }
     #[inline]
+    fn is_plain(this: &Own<Condition>) -> bool {
+        this.plain_lock().is_some()
+    }
+    #[inline]
     fn release(this: &Own<Condition>) -> R<()> {
         this.release()
     }

@@ -14,6 +14,8 @@ pub(crate) trait ContextManager: Class {
     const ACQUIRE: StepFn;
     /// The object that this body works on; `None` if a program may have overridden `acquire` or `release`.
     fn plain(this: &Own<Self>) -> Option<Obj>;
+    /// Has no program overridden `acquire` or `release`?
+    fn is_plain(this: &Own<Self>) -> bool;
     /// `release()` of an object that is plain.
     fn release(this: &Own<Self>) -> R<()>;
 }
@@ -48,9 +50,10 @@ fn leave<T: ContextManager>(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
     let release = || -> R<Obj> {
         input?;
         let this = co.this::<T>()?;
-        match T::plain(this) {
-            Some(_) => T::release(this)?,
-            None => drop(this.obj().call_method(&names::RELEASE, &[])?),
+        if T::is_plain(this) {
+            T::release(this)?;
+        } else {
+            this.obj().call_method(&names::RELEASE, &[])?;
         }
         Ok(Obj::none())
     };

@@ -117,6 +117,10 @@ impl ContextManager for Lock {
         this.is_plain().then(|| this.obj().clone())
     }
     #[inline]
+    fn is_plain(this: &Own<Lock>) -> bool {
+        this.is_plain()
+    }
+    #[inline]
     fn release(this: &Own<Lock>) -> R<()> {
         (**this).release()
     }

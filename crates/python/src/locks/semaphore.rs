@@ -156,6 +156,10 @@ impl ContextManager for Semaphore {
         this.is_plain().then(|| this.obj().clone())
     }
     #[inline]
+    fn is_plain(this: &Own<Semaphore>) -> bool {
+        this.is_plain()
+    }
+    #[inline]
     fn release(this: &Own<Semaphore>) -> R<()> {
         match BOUNDED.exact(this.obj()) {
             Some(bounded) => bounded.release(),

@@ -9,7 +9,7 @@
 
 use super::loop_bound::LoopBound;
 use crate::deque::Deque;
-use crate::ffi::object::TRUE;
+use crate::ffi::object::{NONE, TRUE};
 use crate::ffi::{Class, Coroutine, Obj, Own, R, Raised, Step, Visitor, coroutine, send};
 use crate::futures::callbacks::{is_cancelled, is_done};
 use crate::futures::{Future, iter};
@@ -109,8 +109,8 @@ impl Waiters {
     /// `Queue._wakeup_next`: takes them out until one can be woken.
     #[inline]
     pub(crate) fn pop_and_wake(&self) -> R<()> {
-        while !self.queue.is_empty()? {
-            if wake(&self.queue.popleft()?, &Obj::none())? {
+        while let Some(future) = self.queue.pop_first()? {
+            if wake(&future, &NONE)? {
                 break;
             }
         }
@@ -119,8 +119,8 @@ impl Waiters {
 
     /// Takes all of them out and wakes them.
     pub(crate) fn pop_and_wake_all(&self) -> R<()> {
-        while !self.queue.is_empty()? {
-            wake(&self.queue.popleft()?, &Obj::none())?;
+        while let Some(future) = self.queue.pop_first()? {
+            wake(&future, &NONE)?;
         }
         Ok(())
     }

@@ -45,21 +45,25 @@ const ODD_DELAY: u8 = 4;
 fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     match this.stage.get() {
         START => begin(this),
-        ODD_DELAY => {
-            let delay = this.locals[HANDLE].take().unwrap_or_else(Obj::none);
-            match odd_delay(&delay) {
-                Ok(seconds) => {
-                    this.number.set(seconds);
-                    begin(this)
-                }
-                Err(raised) => Step::Raise(raised),
-            }
-        }
+        ODD_DELAY => begin_oddly(this),
         YIELDED => match input {
             Ok(_) => Step::Return(this.locals[RESULT].take().unwrap_or_else(Obj::none)),
             Err(raised) => Step::Raise(raised),
         },
         _ => resumed(this, input),
+    }
+}
+
+/// The delay is not simply a number.
+#[cold]
+fn begin_oddly(this: &Own<Coroutine>) -> Step {
+    let delay = this.locals[HANDLE].take().unwrap_or_else(Obj::none);
+    match odd_delay(&delay) {
+        Ok(seconds) => {
+            this.number.set(seconds);
+            begin(this)
+        }
+        Err(raised) => Step::Raise(raised),
     }
 }
 
@@ -86,6 +90,7 @@ fn begin(this: &Own<Coroutine>) -> Step {
 }
 
 /// Puts the future and its timer in place.
+#[inline(never)]
 fn arm(this: &Own<Coroutine>, delay: f64) -> R<Step> {
     if delay.is_nan() && version::SINCE_313.get() {
         return Err(value_error("Invalid delay: NaN (not a number)"));
@@ -114,6 +119,7 @@ fn arm(this: &Own<Coroutine>, delay: f64) -> R<Step> {
     ))
 }
 
+#[inline(never)]
 fn resumed(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     if this.stage.get() == WAITING {
         let future = this.locals[FUTURE].get_or_none();
@@ -176,5 +182,5 @@ fn stop_timer(future: &Own<Future>) {
 
 /// `sleep(0)`, for our own coroutines.
 pub(crate) fn now() -> R<Obj> {
-    Coroutine::stepping("sleep", step).alloc()
+    Coroutine::stepping("sleep", step).alloc_empty()
 }
