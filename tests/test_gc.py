@@ -18,6 +18,7 @@ import textwrap
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -885,6 +886,75 @@ def test_creation_does_not_leak(aio, name):
         f"more blocks after each {made} objects: {blocks}"
     )
     assert min(memory) < made * 48, f"more bytes after each {made} objects: {memory}"
+
+
+# -- what is young is not shown to the collector yet -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("made", [1, 3, 20])
+def test_what_nobody_awaits_is_collected(aio, made):
+    """Awaitables and methods in rings with what they belong to, few of them or many."""
+
+    async def main() -> list[Any]:
+        references = []
+        for _ in range(made):
+            queue: Any = aio.Queue()
+            queue.put_nowait(queue.get())
+            queue.put_nowait(queue.put(queue))
+            lock: Any = aio.Lock()
+            lock.entering, lock.leaving = lock.__aenter__, lock.__aexit__
+            lock.awaitables = [lock.acquire(), lock.__aenter__(), aio.sleep(0, lock)]
+            references += [weakref.ref(queue), weakref.ref(lock)]
+        del queue, lock
+        await settle(aio)
+        gc.collect()
+        return [reference() for reference in references]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert not any(run(aio, main()))
+
+
+def test_a_collection_may_come_at_any_moment(aio):
+    """Between the making of an awaitable and its end, whatever else is made, awaited, closed or dropped meanwhile."""
+
+    async def main(aio: Any, random: Random) -> list[object]:
+        queue, lock = aio.Queue(), aio.Lock()
+        trace: list[object] = []
+        waiting: list[Any] = []
+        for number in range(2000):
+            match random.randrange(10):
+                case 0 | 1:
+                    queue.put_nowait(number)
+                    waiting.append(queue.get())
+                case 2:
+                    waiting.append(queue.put(number))
+                case 3:
+                    waiting.append(aio.sleep(0, number))
+                case 4:
+                    waiting.append(lock.__aexit__)
+                case 5:
+                    async with lock:
+                        trace.append(queue.qsize())
+                case 6:
+                    gc.collect(random.randrange(2))
+                case _ if waiting:
+                    one = waiting.pop(random.randrange(len(waiting)))
+                    if callable(one):
+                        trace.append(one == lock.__aexit__)
+                    elif random.randrange(2) and not queue.empty():
+                        trace.append(await one)
+                    else:
+                        one.close()
+                case _:
+                    await aio.sleep(0)
+        for one in waiting:
+            if not callable(one):
+                one.close()
+        return trace
+
+    for seed in range(3):
+        assert run(aio, main(aio, Random(seed))) == run(asyncio, main(asyncio, Random(seed)))
 
 
 # -- uninitialised instances -------------------------------------------------------------------------------------------------
