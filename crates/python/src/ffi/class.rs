@@ -79,6 +79,12 @@ pub(crate) trait Class: Default + Sized + 'static {
 /// `Self` is `repr(C)` and its first field is a `T`, and its type object has T's as its base.
 pub(crate) unsafe trait Extends<T: Class>: Class {}
 
+/// An awaitable, or the iterator of one.
+pub(crate) trait Resume: Class {
+    /// `send(value)`
+    fn resume(this: &Own<Self>, value: &Obj) -> Step;
+}
+
 /// The type object of `T`, and its dead instances.
 pub(crate) struct ClassCell<T> {
     object: Static,
@@ -534,14 +540,15 @@ impl From<R<Obj>> for Step {
     }
 }
 
-unsafe extern "C" fn iternext<T: Class, F: Fn(&Own<T>, &Obj) -> Step + Copy>(
-    op: *mut c::PyObject,
-) -> *mut c::PyObject {
+unsafe extern "C" fn iternext<T: Resume>(op: *mut c::PyObject) -> *mut c::PyObject {
     guard(std::ptr::null_mut(), || {
         // SAFETY: as in `unary`.
-        match zst::<F>()(unsafe { Own::view(&op) }, super::object::NONE.get()) {
+        match T::resume(unsafe { Own::view(&op) }, super::object::NONE.get()) {
             Step::Yield(value) => value.into_ptr(),
-            Step::Return(value) if value.is_none() => std::ptr::null_mut(),
+            Step::Return(value) if value.is_none() => {
+                value.drop_none();
+                std::ptr::null_mut()
+            }
             Step::Return(value) => {
                 super::ended::end_with(value);
                 std::ptr::null_mut()
@@ -551,7 +558,7 @@ unsafe extern "C" fn iternext<T: Class, F: Fn(&Own<T>, &Obj) -> Step + Copy>(
     })
 }
 
-unsafe extern "C" fn send<T: Class, F: Fn(&Own<T>, &Obj) -> Step + Copy>(
+unsafe extern "C" fn send<T: Resume>(
     op: *mut c::PyObject,
     value: *mut c::PyObject,
     result: *mut *mut c::PyObject,
@@ -560,7 +567,7 @@ unsafe extern "C" fn send<T: Class, F: Fn(&Own<T>, &Obj) -> Step + Copy>(
     unsafe {
         *result = std::ptr::null_mut();
         guard(c::PySendResult::PYGEN_ERROR, || {
-            match zst::<F>()(Own::view(&op), Obj::view(&value)) {
+            match T::resume(Own::view(&op), Obj::view(&value)) {
                 Step::Yield(value) => {
                     *result = value.into_ptr();
                     c::PySendResult::PYGEN_NEXT
@@ -763,9 +770,12 @@ impl<T: Class> Slots<T> {
         self.slot(c::Py_tp_iternext, unary::<T, F> as *mut c_void);
     }
     /// `__next__` and the C-level send of an awaitable.
-    pub(crate) fn resume<F: Fn(&Own<T>, &Obj) -> Step + Copy>(&mut self, _f: F) {
-        self.slot(c::Py_tp_iternext, iternext::<T, F> as *mut c_void);
-        self.slot(c::Py_am_send, send::<T, F> as *mut c_void);
+    pub(crate) fn resume(&mut self)
+    where
+        T: Resume,
+    {
+        self.slot(c::Py_tp_iternext, iternext::<T> as *mut c_void);
+        self.slot(c::Py_am_send, send::<T> as *mut c_void);
     }
     /// `__call__`, `"(self, *args)"`
     pub(crate) fn call(&mut self, sig: &str, imp: Imp) -> R<()> {

@@ -12,7 +12,7 @@
 //! To Python it behaves as a coroutine does: `send/throw/close`, `cr_*`, "was never awaited",
 //! "cannot reuse already awaited coroutine", StopIteration inside becomes RuntimeError.
 
-use super::class::{Class, ClassCell, Own, Slots, Step, Visitor};
+use super::class::{Class, ClassCell, Own, Resume, Slots, Step, Visitor};
 use super::errors::{R, Raised, exc, raise, runtime_error, type_error, value_error};
 use super::function::Args;
 use super::object::Obj;
@@ -311,15 +311,17 @@ fn poll(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     }
 }
 
-/// `send(value)`, with the checks of a real coroutine.
-#[inline(always)]
-pub(super) fn resume(this: &Own<Coroutine>, value: &Obj) -> Step {
-    match this.status.get() {
-        Status::Suspended => {}
-        Status::Created if value.is_none() => {}
-        status => return refuse(status),
+impl Resume for Coroutine {
+    /// With the checks of a real coroutine.
+    #[inline(always)]
+    fn resume(this: &Own<Coroutine>, value: &Obj) -> Step {
+        match this.status.get() {
+            Status::Suspended => {}
+            Status::Created if value.is_none() => {}
+            status => return refuse(status),
+        }
+        advance(this, Ok(value))
     }
-    advance(this, Ok(value))
 }
 
 #[cold]
@@ -391,7 +393,7 @@ fn to_result(step: Step) -> R<Obj> {
 }
 
 pub(super) fn method_send(args: &Args) -> R<Obj> {
-    to_result(resume(args.this()?, args.req(1)?))
+    to_result(Coroutine::resume(args.this()?, args.req(1)?))
 }
 
 pub(super) fn method_throw(args: &Args) -> R<Obj> {
@@ -469,7 +471,7 @@ impl Class for Coroutine {
         slots.no_new();
         slots.repr(repr);
         slots.await_(itself);
-        slots.resume(resume);
+        slots.resume();
         slots.hidden_method("__await__(self, /)", super::coroutine_wrapper::of)?;
         slots.method("send(self, value, /)", method_send)?;
         slots.method("throw(self, typ, val=None, tb=None, /)", method_throw)?;

@@ -4,7 +4,8 @@
 //! coroutine must not be iterable (`for x in asyncio.sleep(1)` is an error), and what `__await__`
 //! returns must be.
 
-use super::coroutine::{Coroutine, method_close, method_send, method_throw, resume};
+use super::class::Resume;
+use super::coroutine::{Coroutine, method_close, method_send, method_throw};
 use super::{Args, Class, ClassCell, Obj, Own, OwnSlot, R, Slots, Step, Visitor};
 use std::ffi::CStr;
 
@@ -21,10 +22,12 @@ pub(super) fn of(args: &Args) -> R<Obj> {
     Ok(CLASS.alloc(wrapper)?.into_obj())
 }
 
-fn step(this: &Own<CoroutineWrapper>, value: &Obj) -> Step {
-    match this.coroutine.get() {
-        Some(coroutine) => resume(&coroutine, value),
-        None => Step::Return(Obj::none()),
+impl Resume for CoroutineWrapper {
+    fn resume(this: &Own<CoroutineWrapper>, value: &Obj) -> Step {
+        match this.coroutine.get() {
+            Some(coroutine) => Coroutine::resume(&coroutine, value),
+            None => Step::Return(Obj::none()),
+        }
     }
 }
 
@@ -47,7 +50,7 @@ impl Class for CoroutineWrapper {
     fn slots(slots: &mut Slots<CoroutineWrapper>) -> R<()> {
         slots.no_new();
         slots.iter(|this: &Own<CoroutineWrapper>| Ok(this.obj().clone()));
-        slots.resume(step);
+        slots.resume();
         slots.method("send(self, value, /)", |args| forward(args, method_send))?;
         slots.method("throw(self, typ, val=None, tb=None, /)", |args| {
             forward(args, method_throw)

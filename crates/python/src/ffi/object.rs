@@ -434,14 +434,39 @@ impl Obj {
     #[inline(always)]
     pub(crate) fn none() -> Obj {
         // SAFETY: a static.
-        unsafe { Obj::borrowed_unchecked(c::Py_None()) }
+        unsafe { Obj::singleton(c::Py_None()) }
     }
 
     /// `True` or `False`
     #[inline(always)]
     pub(crate) fn bool(value: bool) -> Obj {
         // SAFETY: statics.
-        unsafe { Obj::borrowed_unchecked(if value { c::Py_True() } else { c::Py_False() }) }
+        unsafe { Obj::singleton(if value { c::Py_True() } else { c::Py_False() }) }
+    }
+
+    /// Immortal from 3.12 on: there is nothing to count.
+    ///
+    /// # Safety
+    /// None, True or False.
+    #[inline(always)]
+    unsafe fn singleton(ptr: *mut c::PyObject) -> Obj {
+        // SAFETY: alive as long as the interpreter.
+        unsafe {
+            if cfg!(Py_3_12) {
+                Obj::owned_unchecked(ptr)
+            } else {
+                Obj::borrowed_unchecked(ptr)
+            }
+        }
+    }
+
+    /// Drops what is known to be `None`.
+    #[inline(always)]
+    pub(crate) fn drop_none(self) {
+        debug_assert!(self.is_none());
+        if cfg!(Py_3_12) {
+            std::mem::forget(self);
+        }
     }
 
     /// An `int`.

@@ -1,6 +1,7 @@
 //! `await future`: the iterator that `Future.__await__` gives.
 
 use super::future::Future;
+use crate::ffi::class::Resume;
 use crate::ffi::errors::{raise, raise_new, runtime_error, type_error};
 use crate::ffi::exceptions;
 use crate::ffi::{Args, Class, ClassCell, Obj, Own, OwnSlot, R, Slots, Step, Visitor};
@@ -35,18 +36,20 @@ pub(crate) fn resume_future(future: &Own<Future>) -> Step {
     Step::from(future.result())
 }
 
-fn resume(this: &Own<FutureIter>, _value: &Obj) -> Step {
-    let Some(future) = this.future.get() else {
-        return Step::Return(Obj::none());
-    };
-    if future.is_done() {
-        this.future.put(None);
+impl Resume for FutureIter {
+    fn resume(this: &Own<FutureIter>, _value: &Obj) -> Step {
+        let Some(future) = this.future.get() else {
+            return Step::Return(Obj::none());
+        };
+        if future.is_done() {
+            this.future.put(None);
+        }
+        resume_future(&future)
     }
-    resume_future(&future)
 }
 
 fn send(args: &Args) -> R<Obj> {
-    match resume(args.this::<FutureIter>()?, args.req(1)?) {
+    match FutureIter::resume(args.this()?, args.req(1)?) {
         Step::Yield(value) => Ok(value),
         Step::Return(value) => {
             crate::ffi::send::stop_iteration(value);
@@ -129,7 +132,7 @@ impl Class for FutureIter {
     fn slots(slots: &mut Slots<FutureIter>) -> R<()> {
         slots.no_new();
         slots.iter(itself);
-        slots.resume(resume);
+        slots.resume();
         slots.method("send(self, value, /)", send)?;
         slots.method("throw(self, typ, val=None, tb=None, /)", throw)?;
         slots.method("close(self, /)", close)

@@ -213,7 +213,10 @@ fn run(task: &Own<Task>, exception: Option<Obj>) -> R<After> {
         Some(exception) => send::throw(&coro, &exception),
     };
     match step {
-        Step::Yield(value) if value.is_none() => return Ok(After::Again),
+        Step::Yield(value) if value.is_none() => {
+            value.drop_none();
+            return Ok(After::Again);
+        }
         Step::Yield(value) => yielded(task, value),
         Step::Return(value) => ended(task, value),
         Step::Raise(raised) => ended_with(task, raised),
