@@ -60,7 +60,7 @@ def save(**fields: Any) -> None:
     lines = []
     for key, value in document.items():
         text = json.dumps(value)
-        if key in ("rows", "network"):
+        if key in ("rows", "network", "outside"):
             text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
         lines.append(f' "{key}": {text}')
     path.parent.mkdir(exist_ok=True)

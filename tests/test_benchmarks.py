@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from benchmarks import memory, operations, plot, report, run
+from benchmarks import memory, operations, outside, plot, report, run
 from benchmarks.implementations import load
 from benchmarks.measure import Figure, measure, measure_contention, sample
 from benchmarks.operations import OPERATIONS
@@ -25,6 +25,13 @@ def test_operation(implementation, key):
     taken = sample(implementation, OPERATIONS[key], 100)
     assert taken.operations >= 100
     assert taken.nanoseconds > 0
+
+
+@pytest.mark.parametrize("key", outside.CASES)
+def test_outside(implementation, key, monkeypatch):
+    monkeypatch.setattr(outside, "WINDOW", 0.01)
+    with outside.answering() as peers:
+        assert outside.ask(implementation.name, key, peers) > 0
 
 
 @pytest.mark.parametrize("case", memory.CASES)

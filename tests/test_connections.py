@@ -8,12 +8,13 @@ import errno
 import gc
 import os
 import socket
+import sys
 import time
 from typing import Any
 
 import pytest
 
-from tests.support import STDLIB, newer, run
+from tests.support import STDLIB, newer, run, succeeds
 
 
 class Client(asyncio.Protocol):
@@ -343,3 +344,271 @@ def test_connection_made_raises(aio):
 
     run(aio, main())
     assert len(reports) == 1
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_the_socket_is_there_when_it_is_asked_for(aio, family):
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        host = "127.0.0.1" if family == socket.AF_INET else "::1"
+        server = await loop.create_server(Echo, host, 0)
+        address = server.sockets[0].getsockname()
+        transport, protocol = await loop.create_connection(Client, host, address[1])
+        sock = transport.get_extra_info("socket")
+        assert (sock.family, sock.type, sock.proto) == (family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        assert sock.gettimeout() == 0
+        assert not os.get_inheritable(sock.fileno())
+        assert transport.get_extra_info("peername") == sock.getpeername() == address
+        assert transport.get_extra_info("sockname") == sock.getsockname()
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        await converse(transport, protocol)
+        server.close()
+
+    run(aio, main())
+
+
+def test_cancelled_while_the_kernel_connects(aio):
+    """To a listener whose queue is full."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+            address, waiting, tasks = server.getsockname(), [], []
+            while len(waiting) < 50:
+                sock = socket.socket()
+                sock.setblocking(False)
+                waiting.append(sock)
+                sock.connect_ex(address)
+            before = descriptors()
+            tasks = [asyncio.ensure_future(loop.create_connection(Client, *address)) for _ in range(20)]
+            await asyncio.sleep(0.05)
+            stuck = [task for task in tasks if not task.done()]
+            assert stuck
+            for task in stuck:
+                task.cancel()
+            for task in stuck:
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            for task in tasks:
+                if task not in stuck:
+                    task.result()[0].abort()
+            await asyncio.sleep(0.01)
+            assert descriptors() == before
+            for sock in waiting:
+                sock.close()
+
+    run(aio, main())
+
+
+def test_losers_of_a_race_end_before_it(aio):
+    """They have been told, and have cleaned up after themselves, before whoever waits goes on."""
+    log: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with serving() as port:
+            connect = loop.sock_connect
+
+            async def sock_connect(sock: socket.socket, address: Any) -> None:
+                if address[1] != 1:
+                    return await connect(sock, address)
+                try:
+                    await loop.create_future()
+                finally:
+                    await asyncio.sleep(0.01)
+                    log.append("cleaned up")
+
+            loop.sock_connect = sock_connect
+            loop.getaddrinfo = resolving_to(("127.0.0.1", 1), ("127.0.0.1", 1), ("127.0.0.1", port))
+            transport, protocol = await loop.create_connection(Client, "name", 1, happy_eyeballs_delay=0.01)
+            assert log == ["cleaned up"] * 2
+            await converse(transport, protocol)
+
+    run(aio, main())
+
+
+def test_who_arrives_second_is_turned_away(aio):
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        sockets: list[socket.socket] = []
+        async with serving() as port:
+            until, connect = loop.create_future(), loop.sock_connect
+
+            async def sock_connect(sock: socket.socket, address: Any) -> None:
+                sockets.append(sock)
+                await connect(sock, address)
+                await asyncio.shield(until)
+
+            loop.sock_connect = sock_connect
+            loop.getaddrinfo = resolving_to(("127.0.0.1", port), ("127.0.0.1", port))
+            loop.call_later(0.1, until.set_result, None)
+            transport, protocol = await loop.create_connection(Client, "name", 1, happy_eyeballs_delay=0.01)
+            assert len(sockets) == 2
+            assert sum(sock.fileno() == -1 for sock in sockets) == 1
+            await converse(transport, protocol)
+
+    if STDLIB:
+        pytest.skip("asyncio asserts that there is but one")
+    run(aio, main())
+
+
+def test_a_race_that_nobody_finishes(aio):
+    """An error that is no OSError is not on record."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def sock_connect(sock: socket.socket, address: Any) -> None:
+            raise ZeroDivisionError
+
+        loop.sock_connect = sock_connect
+        loop.getaddrinfo = resolving_to(("127.0.0.1", 1), ("127.0.0.1", 1))
+        with pytest.raises(ZeroDivisionError):
+            await loop.create_connection(Client, "name", 1)
+        expected = TimeoutError if sys.version_info >= (3, 13, 6) else IndexError
+        with pytest.raises(expected):
+            await loop.create_connection(Client, "name", 1, happy_eyeballs_delay=0.01)
+
+    run(aio, main())
+
+
+def test_overridden_hooks_are_called(aio):
+    """In a derived loop: what makes the transport, what makes one attempt, and what connects the socket."""
+    log: list[str] = []
+
+    loop = aio.new_event_loop()
+    loop.close()
+
+    class Loop(type(loop)):
+        def _make_socket_transport(self, *args: Any, **kwargs: Any) -> Any:
+            log.append("transport")
+            return super()._make_socket_transport(*args, **kwargs)
+
+        async def _connect_sock(self, *args: Any, **kwargs: Any) -> Any:
+            log.append("attempt")
+            return await super()._connect_sock(*args, **kwargs)
+
+        async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+            log.append("connect")
+            await super().sock_connect(sock, address)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Echo, "127.0.0.1", 0)
+        transport, protocol = await loop.create_connection(Client, *server.sockets[0].getsockname())
+        assert log[:3] == ["attempt", "connect", "transport"]
+        await converse(transport, protocol)
+        server.close()
+
+    with aio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())
+
+
+def test_a_class_in_the_place_of_socket(aio, monkeypatch):
+    """``socket.socket`` is looked up when the connection is made."""
+
+    class Counted(socket.socket):
+        made = 0
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            type(self).made += 1
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with serving() as port:
+            with monkeypatch.context() as patch:
+                patch.setattr(socket, "socket", Counted)
+                transport, protocol = await loop.create_connection(Client, "127.0.0.1", port)
+            assert Counted.made
+            assert type(transport.get_extra_info("socket")._sock) is Counted
+            await converse(transport, protocol)
+
+    run(aio, main())
+
+
+def test_audit_hooks_see_the_socket():
+    source = """
+        import asyncio, socket, sys
+
+        events = []
+        hearing = False
+
+        def hear(event, arguments):
+            if hearing and event in ("socket.__new__", "socket.connect"):
+                events.append((event, arguments[0]) + arguments[1:])
+
+        async def main() -> None:
+            global hearing
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            address = server.sockets[0].getsockname()
+            transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+            transport.abort()
+            sys.addaudithook(hear)
+            hearing = True
+            transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+            hearing = False
+            sock = transport.get_extra_info("socket")._sock
+            mine = [event for event in events if event[1] is sock]
+            assert [event[0] for event in mine] == ["socket.__new__", "socket.connect"], events
+            assert mine[0][2:] == (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            assert mine[1][2:] == (address,)
+            transport.abort()
+            server.close()
+
+        aio.run(main())
+    """
+    succeeds(source)
+
+
+def test_hosts_of_a_server_are_looked_up_together(aio):
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        asked: list[str] = []
+        all_asked = asyncio.Event()
+
+        async def getaddrinfo(host: str, port: int, **hints: Any) -> list[Any]:
+            asked.append(host)
+            if len(asked) == 3:
+                all_asked.set()
+            await all_asked.wait()
+            if host == "c":
+                return []
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+
+        loop.getaddrinfo = getaddrinfo
+        with pytest.raises(OSError, match=r"getaddrinfo\('c'\) returned empty list"):
+            await loop.create_server(Echo, (host for host in "abc"), 0)
+        assert asked == ["a", "b", "c"]
+        server = await loop.create_server(Echo, ["d", "e"], 0)
+        assert len(server.sockets) == 1
+        server.close()
+
+    run(aio, main())
+
+
+@pytest.mark.skipif(STDLIB, reason="asyncio takes it for a connection")
+def test_a_unix_server_without_room(aio, tmp_path):
+    """Nothing has begun then, and nothing would be told of it."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        path = str(tmp_path / "full")
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path)
+            server.listen(0)
+            waiting = []
+            for _ in range(5):
+                sock = socket.socket(socket.AF_UNIX)
+                sock.setblocking(False)
+                sock.connect_ex(path)
+                waiting.append(sock)
+            before = descriptors()
+            with pytest.raises(BlockingIOError):
+                await loop.create_unix_connection(Client, path)
+            assert descriptors() == before
+            for sock in waiting:
+                sock.close()
+
+    run(aio, main())

@@ -648,6 +648,41 @@ def handle_in_loop(aio, loop, marker):
     return loop.call_later(3600, marker.callback, marker)
 
 
+def connecting(loop: Any, coroutine: Any, **methods: Any) -> Any:
+    """A coroutine that waits for one of these methods of the loop."""
+    for name, method in methods.items():
+        setattr(loop, name, method)
+    try:
+        coroutine.send(None)
+    finally:
+        for name in methods:
+            delattr(loop, name)
+    return coroutine
+
+
+async def addresses(*args: Any, **hints: Any) -> list[Any]:
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))]
+
+
+@case
+def connection_looked_up(aio, loop, marker):
+    coroutine = loop.create_connection(marker.callback, "name", 1)
+    return connecting(loop, coroutine, getaddrinfo=lambda *args, **hints: loop.create_future())
+
+
+@case
+def connection_begun(aio, loop, marker):
+    coroutine = loop.create_connection(marker.callback, "name", 1)
+    return connecting(loop, coroutine, getaddrinfo=addresses, sock_connect=lambda *args: loop.create_future())
+
+
+@case
+@pytest.mark.skipif(STDLIB, reason="asyncio makes a task of it, which the collector reports")
+def server_looked_up(aio, loop, marker):
+    coroutine = loop.create_server(marker.callback, "name", 1)
+    return connecting(loop, coroutine, getaddrinfo=lambda *args, **hints: loop.create_future())
+
+
 @held
 def loop_attribute(aio, loop, marker):
     return attributed(loop, marker)

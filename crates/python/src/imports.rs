@@ -90,6 +90,9 @@ imports! {
     BARRIER_STATE = "asyncio.locks"."_BarrierState";
     EXCEPTION_GROUP = "builtins"."ExceptionGroup";
     SOCKET = "socket"."socket";
+    AF_INET = "socket"."AF_INET";
+    AF_INET6 = "socket"."AF_INET6";
+    SOCK_STREAM = "socket"."SOCK_STREAM";
     ASYNCIO_SERVER = "asyncio.base_events"."Server";
     TRANSPORT = "asyncio.transports"."Transport";
     FLOW_CONTROL_MIXIN = "asyncio.transports"."_FlowControlMixin";
@@ -111,6 +114,9 @@ imports! {
 /// `async def _wrap_awaitable(awaitable): return await awaitable`: a coroutine of the interpreter's own,
 /// which is what programs test for after `ensure_future(awaitable)`.
 pub(crate) static WRAP_AWAITABLE: Static = Static::new();
+
+/// The module `socket`: what others may have replaced in it is looked up when it is needed.
+pub(crate) static SOCKET_MODULE: Static = Static::new();
 
 fn define_wrap_awaitable() -> R<()> {
     let source = Obj::str("async def _wrap_awaitable(awaitable):\n    return await awaitable\n")?;
@@ -157,7 +163,7 @@ pub(crate) mod names {
         FULL = "full"; EMPTY = "empty"; QSIZE = "qsize"; PUT_NOWAIT = "put_nowait"; GET_NOWAIT = "get_nowait"; FORMAT_ = "_format"; POP = "pop";
         ACCEPT = "accept"; CONNECT = "connect"; FAMILY = "family"; GETSOCKOPT = "getsockopt"; GETTIMEOUT = "gettimeout"; PROTO = "proto"; TYPE = "type";
         RECV = "recv"; RECV_INTO = "recv_into"; RECVFROM = "recvfrom"; RECVFROM_INTO = "recvfrom_into"; SENDTO = "sendto"; SETBLOCKING = "setblocking";
-        GETADDRINFO = "getaddrinfo"; GETNAMEINFO = "getnameinfo"; RUN_IN_EXECUTOR = "run_in_executor"; SHUTDOWN = "shutdown"; SEEK = "seek";
+        SOCKET = "socket"; DUNDER_INIT = "__init__"; GETADDRINFO = "getaddrinfo"; GETNAMEINFO = "getnameinfo"; RUN_IN_EXECUTOR = "run_in_executor"; SHUTDOWN = "shutdown"; SEEK = "seek";
         RUNNING_LOOP = "__asyncio_running_event_loop__";
         CONNECTION_MADE = "connection_made"; CONNECTION_LOST = "connection_lost"; DATA_RECEIVED = "data_received"; DATAGRAM_RECEIVED = "datagram_received"; ERROR_RECEIVED = "error_received"; EOF_RECEIVED = "eof_received";
         GET_BUFFER = "get_buffer"; BUFFER_UPDATED = "buffer_updated"; PAUSE_WRITING = "pause_writing"; RESUME_WRITING = "resume_writing";
@@ -169,5 +175,6 @@ pub(crate) mod names {
 pub(crate) fn init() -> R<()> {
     names::intern_all()?;
     import_all()?;
+    SOCKET_MODULE.fill(Obj::import("socket")?);
     define_wrap_awaitable()
 }

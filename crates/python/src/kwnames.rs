@@ -14,6 +14,9 @@ pub(crate) static NAME: Static = Static::new();
 /// `loop=, name=, context=`
 pub(crate) static NAME_CONTEXT: Static = Static::new();
 
+/// `family=, type=, proto=, flags=`
+pub(crate) static HINTS: Static = Static::new();
+
 /// Makes them.
 pub(crate) fn init() -> R<()> {
     let name = |text| Obj::interned(text);
@@ -22,5 +25,11 @@ pub(crate) fn init() -> R<()> {
     LOOP.fill(Obj::tuple(&[&name("loop")?])?);
     NAME.fill(Obj::tuple(&[&name("name")?])?);
     NAME_CONTEXT.fill(Obj::tuple(&[&name("name")?, &name("context")?])?);
+    HINTS.fill(Obj::tuple(&[
+        &name("family")?,
+        &name("type")?,
+        &name("proto")?,
+        &name("flags")?,
+    ])?);
     Ok(())
 }

@@ -13,8 +13,8 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix,
-    SocketFlags, SocketType, sockopt,
+    AddressFamily, Protocol, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny,
+    SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 
 use super::fd::with_borrowed;
@@ -145,6 +145,26 @@ pub fn send_to(fd: RawFd, data: &[u8], to: &SocketAddr) -> io::Result<usize> {
             rustix::net::sendto(fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, to)
         })?)
     })
+}
+
+/// `socket(2)`: non-blocking and close-on-exec. The numbers are Python's, and the kernel's.
+///
+/// # Errors
+/// What the kernel answers: EAFNOSUPPORT, EPROTONOSUPPORT, EMFILE.
+pub fn open(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    let (Ok(family), Ok(kind)) = (u16::try_from(family), u32::try_from(kind)) else {
+        return Err(Errno::INVAL.into());
+    };
+    let protocol = u32::try_from(protocol)
+        .ok()
+        .and_then(std::num::NonZeroU32::new)
+        .map(Protocol::from_raw);
+    Ok(rustix::net::socket_with(
+        AddressFamily::from_raw(family),
+        SocketType::from_raw(kind),
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        protocol,
+    )?)
 }
 
 /// `connect(2)`, which goes on in the background where it cannot be done at once.

@@ -12,10 +12,11 @@ use super::class::this;
 use super::core::LoopCore;
 use super::{executors, readers};
 use crate::ffi::errors::{type_error, value_error};
-use crate::ffi::object::{exact_number, is_exact_str};
+use crate::ffi::object::{ascii, exact_int, exact_number, is_exact_str};
 use crate::ffi::pyclass::Body;
 use crate::ffi::{Args, Co, Coroutine, Obj, Own, R};
 use crate::imports::{self, names};
+use crate::kwnames;
 use std::net::IpAddr;
 
 /// How many lookups are under way at a time.
@@ -42,10 +43,9 @@ pub(super) fn add(body: &mut Body) -> R<()> {
         |args| {
             let zero = Obj::int(0)?;
             let given = |index: usize| args.get(index).unwrap_or(&zero).clone();
-            let stream = Obj::import("socket")?.getattr_str("SOCK_STREAM")?;
             let hints = [
                 given(2),
-                args.get(3).cloned().unwrap_or(stream),
+                args.get(3).unwrap_or(&imports::SOCK_STREAM).clone(),
                 given(4),
                 given(5),
             ];
@@ -89,16 +89,11 @@ pub(super) fn resolve(loop_: &Obj, address: &Obj, hints: &[Obj]) -> R<Resolved> 
     if let Some(info) = ipaddr_info(host, port, family, kind, proto, scope)? {
         return Ok(Resolved::Already(info));
     }
-    let kwnames = ["family", "type", "proto", "flags"]
-        .map(Obj::interned)
-        .into_iter()
-        .collect::<R<Vec<_>>>()?;
-    let kwnames = Obj::tuple(&kwnames.iter().collect::<Vec<_>>())?;
     let arguments = [host, port, family, kind, proto, flags];
     Ok(Resolved::Later(loop_.call_method_kw(
         &names::GETADDRINFO,
         &arguments,
-        Some(&kwnames),
+        Some(&kwnames::HINTS),
     )?))
 }
 
@@ -132,7 +127,7 @@ pub(super) fn ipaddr_info(
     };
     let written = if address.is_ipv4() { IPV4 } else { IPV6 };
     let family = match family.to_i64()? {
-        ANY_FAMILY => socket_family(address)?,
+        ANY_FAMILY => socket_family(address),
         wanted if wanted == written => family.clone(),
         _ => return Ok(None),
     };
@@ -153,7 +148,7 @@ pub(super) fn ipaddr_info(
 
 /// A port that is no service's name: `None`, `''`, `b''` or what `int()` takes.
 fn port_number(port: &Obj) -> R<Option<Obj>> {
-    if exact_number(port).is_some_and(|number| number.fract() == 0.0) && crate::ffi::object::is_int(port) {
+    if exact_int(port).is_some() {
         return Ok(Some(port.clone()));
     }
     if port.is_none() || port.eq(&Obj::str("")?)? || port.is_empty_bytes() {
@@ -186,11 +181,19 @@ fn as_text(host: &Obj) -> R<Option<Obj>> {
 
 /// An address that is written out, without a zone (`fe80::1%eth0`).
 fn parse(host: &Obj) -> R<Option<IpAddr>> {
-    Ok(host.to_string()?.parse().ok())
+    match ascii(host) {
+        Some(host) => Ok(host.parse().ok()),
+        None => Ok(host.to_string()?.parse().ok()),
+    }
 }
 
-fn socket_family(address: IpAddr) -> R<Obj> {
-    Obj::import("socket")?.getattr_str(if address.is_ipv4() { "AF_INET" } else { "AF_INET6" })
+fn socket_family(address: IpAddr) -> Obj {
+    let family = if address.is_ipv4() {
+        &imports::AF_INET
+    } else {
+        &imports::AF_INET6
+    };
+    family.get().clone()
 }
 
 /// `await loop.getaddrinfo(host, port, *, family=0, type=0, proto=0, flags=0)`
@@ -277,7 +280,7 @@ fn answer(query: &[Obj]) -> R<Option<Obj>> {
         return Ok(None);
     };
     let socket = Obj::import("socket")?;
-    let written = socket_family(address)?;
+    let written = socket_family(address);
     if !matches!(family.to_i64()?, ANY_FAMILY) && !family.eq(&written)? {
         return Ok(None);
     }

@@ -14,6 +14,7 @@
 //! | `signals.rs` | add_signal_handler, and how a signal wakes the loop |
 //! | `executors.rs` | run_in_executor and the default executor |
 //! | `connections.rs` | connect_accepted_socket, create_connection, create_unix_connection |
+//! | `connecting.rs` | from addresses to a connected socket |
 //! | `servers.rs` | create_server, create_unix_server |
 //! | `datagrams.rs` | create_datagram_endpoint |
 //! | `dns.rs` | getaddrinfo, getnameinfo |
@@ -24,6 +25,7 @@
 //! | `missing.rs` | what later versions bring, with a clear error |
 
 pub(crate) mod class;
+mod connecting;
 mod connections;
 pub(crate) mod core;
 pub(crate) mod creation;

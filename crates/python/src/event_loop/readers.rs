@@ -203,26 +203,19 @@ pub(crate) fn add(core: &Own<LoopCore>, fd: i32, side: Side, handle: Obj) -> R<(
     replace(core, fd, side, Waiter::Handle(handle))
 }
 
-/// The next readiness of `fd`, which belongs to the socket `owner`, ends `future`.
-pub(super) fn wait(core: &Own<LoopCore>, fd: i32, side: Side, owner: &Obj, future: &Own<Future>) -> R<()> {
+/// The next readiness of `fd` ends `future`. It belongs to the socket `owner`, or to whoever calls.
+pub(super) fn wait(
+    core: &Own<LoopCore>,
+    fd: i32,
+    side: Side,
+    owner: Option<&Obj>,
+    future: &Own<Future>,
+) -> R<()> {
     after_fork(core)?;
     core.check_closed()?;
-    let interest = core
-        .reactor
-        .with(|reactor| reactor.as_ref().map(|reactor| reactor.interest(fd)));
-    let still_watched = interest.is_some_and(|interest| interest.contains(side.interest()))
-        && core.watches.with(|watches| {
-            let owned = |watch: &Watch| {
-                watch
-                    .owner
-                    .as_ref()
-                    .is_some_and(|reference| reference.weakly_refers_to(owner))
-            };
-            watches.get(fd as usize).is_some_and(owned)
-        });
-    if !still_watched {
-        let reference = match owner.weak_reference() {
-            Ok(reference) => Some(reference),
+    if !owner.is_some_and(|owner| is_watched_for(core, fd, side, owner)) {
+        let reference = match owner.map(Obj::weak_reference).transpose() {
+            Ok(reference) => reference,
             // something like a socket: the kernel is asked each time
             Err(raised) if raised.matches(exc::type_error()) => {
                 raised.ignore();
@@ -235,6 +228,23 @@ pub(super) fn wait(core: &Own<LoopCore>, fd: i32, side: Side, owner: &Obj, futur
         drop(old);
     }
     replace(core, fd, side, Waiter::Future(future.clone()))
+}
+
+/// Rule 2.
+fn is_watched_for(core: &LoopCore, fd: i32, side: Side, owner: &Obj) -> bool {
+    let interest = core
+        .reactor
+        .with(|reactor| reactor.as_ref().map(|reactor| reactor.interest(fd)));
+    interest.is_some_and(|interest| interest.contains(side.interest()))
+        && core.watches.with(|watches| {
+            let owned = |watch: &Watch| {
+                watch
+                    .owner
+                    .as_ref()
+                    .is_some_and(|reference| reference.weakly_refers_to(owner))
+            };
+            watches.get(fd as usize).is_some_and(owned)
+        })
 }
 
 /// Tells the kernel to watch one side of `fd`, too.

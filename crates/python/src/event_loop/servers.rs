@@ -12,7 +12,8 @@ use crate::ffi::pyclass::Body;
 use crate::ffi::{Args, Co, Coroutine, Obj, R, Raised};
 use crate::imports::{self, names};
 use crate::servers::server;
-use crate::{tasks, version};
+use crate::tasks::{self, gather};
+use crate::version;
 
 /// What this file adds to the class.
 pub(super) fn add(body: &mut Body) -> R<()> {
@@ -51,6 +52,12 @@ pub(super) const LOOP: usize = 0;
 const GIVEN: usize = 1;
 /// A list of the sockets that are to be closed if it fails.
 const SOCKETS: usize = 2;
+/// A list of `(family, type, proto, canonname, sockaddr)`.
+const INFOS: usize = 3;
+/// What is being made.
+const SERVER: usize = 4;
+/// An argument of `create_server`.
+const PORT: usize = 3;
 
 /// Argument `index`; `None` if it was not given or is `None`.
 pub(super) fn given(co: &Co, index: usize) -> Option<Obj> {
@@ -107,43 +114,38 @@ fn or_close<T>(co: &Co, result: R<T>) -> R<T> {
 pub(super) const FACTORY: usize = 1;
 
 async fn create_server(co: Co) -> R<Obj> {
-    let (host, port, sock, ssl) = (given(&co, 2), given(&co, 3), given(&co, 6), given(&co, 8));
-    check_tls(ssl.as_ref(), given(&co, 12), given(&co, 13))?;
+    if !prepare(&co)? {
+        look_up(&co).await?;
+        co.set(SOCKETS, Obj::list(&[])?);
+        let bound = bind_all(&co);
+        or_close(&co, bound)?;
+    }
+    serve(&co, 7, 14).await
+}
+
+/// Looks at the arguments. `true`: there is a socket, and it is in its place.
+fn prepare(co: &Co) -> R<bool> {
+    let (sock, ssl) = (given(co, 6), given(co, 8));
+    check_tls(ssl.as_ref(), given(co, 12), given(co, 13))?;
     if let Some(sock) = &sock {
         check_no_ssl(sock)?;
     }
-    if host.is_some() || port.is_some() {
+    if given(co, 2).is_some() || given(co, PORT).is_some() {
         if sock.is_some() {
             return Err(value_error(
                 "host/port and sock can not be specified at the same time",
             ));
         }
         no_tls_yet(ssl, "create_server")?;
-        let mut infos = Vec::new();
-        for host in hosts(host)? {
-            for info in look_up(&co, &host, port.as_ref()).await? {
-                // the same address twice is bound once
-                let mut known = false;
-                for other in &infos {
-                    known = known || info.eq(other)?;
-                }
-                if !known {
-                    infos.push(info);
-                }
-            }
-        }
-        co.set(SOCKETS, Obj::list(&[])?);
-        let bound = bind_all(&co, &infos);
-        or_close(&co, bound)?;
-    } else {
-        let Some(sock) = sock else {
-            return Err(value_error("Neither host/port nor sock were specified"));
-        };
-        check_kind(&sock)?;
-        no_tls_yet(ssl, "create_server")?;
-        co.set(SOCKETS, Obj::list(&[sock])?);
+        return Ok(false);
     }
-    serve(&co, given(&co, 7), given(&co, 14)).await
+    let Some(sock) = sock else {
+        return Err(value_error("Neither host/port nor sock were specified"));
+    };
+    check_kind(&sock)?;
+    no_tls_yet(ssl, "create_server")?;
+    co.set(SOCKETS, Obj::list(&[sock])?);
+    Ok(true)
 }
 
 fn check_kind(sock: &Obj) -> R<()> {
@@ -171,34 +173,68 @@ fn hosts(host: Option<Obj>) -> R<Vec<Obj>> {
     if is_one { Ok(vec![host]) } else { host.to_vec() }
 }
 
-/// `_create_server_getaddrinfo(host, port, family, flags)`
-async fn look_up(co: &Co, host: &Obj, port: Option<&Obj>) -> R<Vec<Obj>> {
-    let looking_up = {
-        let port = port.cloned().unwrap_or_else(Obj::none);
-        let hint = |index: usize, default: i64| given(co, index).map_or_else(|| Obj::int(default), Ok);
-        let hints = [
-            hint(4, libc::AF_UNSPEC.into())?,
-            Obj::import("socket")?.getattr_str("SOCK_STREAM")?,
-            Obj::int(0)?,
-            hint(5, libc::AI_PASSIVE.into())?,
-        ];
-        match dns::resolve(&co.local(LOOP), &Obj::tuple(&[host, &port])?, &hints)? {
-            Resolved::Already(info) => return Ok(vec![info]),
-            Resolved::Later(coroutine) => coroutine,
+/// The addresses of all hosts, into local [`INFOS`]. Several hosts are looked up at the same time.
+async fn look_up(co: &Co) -> R<()> {
+    let (looking_up, one) = match hosts(given(co, 2))?.as_slice() {
+        [host] => (look_up_one(co, host)?, true),
+        hosts => {
+            let all = hosts.iter().map(|host| look_up_one(co, host));
+            (gather::of(&all.collect::<R<Vec<_>>>()?, false)?, false)
         }
     };
-    let infos = co.wait(looking_up).await?.to_vec()?;
-    if infos.is_empty() {
-        let text = format!("getaddrinfo({}) returned empty list", host.repr()?);
-        return Err(raise(&exc::os_error().call(&[&Obj::str(&text)?])?));
+    let found = co.wait(looking_up).await?;
+    // the same address twice is bound once
+    let infos = Obj::list(&[])?;
+    for of_one in if one { vec![found] } else { found.to_vec()? } {
+        for info in of_one.to_vec()? {
+            if !infos.contains(&info)? {
+                infos.call_method(&names::APPEND, &[&info])?;
+            }
+        }
     }
-    Ok(infos)
+    co.set(INFOS, infos);
+    Ok(())
 }
 
-fn bind_all(co: &Co, infos: &[Obj]) -> R<()> {
+/// `_create_server_getaddrinfo(host, port, family, flags)`
+fn look_up_one(co: &Co, host: &Obj) -> R<Obj> {
+    let hint = |index: usize, default: i64| given(co, index).map_or_else(|| Obj::int(default), Ok);
+    let hints = [
+        hint(4, libc::AF_UNSPEC.into())?,
+        imports::SOCK_STREAM.clone(),
+        Obj::int(0)?,
+        hint(5, libc::AI_PASSIVE.into())?,
+    ];
+    let address = Obj::tuple(&[host, &given(co, PORT).unwrap_or_else(Obj::none)])?;
+    Coroutine::boxed(
+        "BaseEventLoop._create_server_getaddrinfo",
+        &[&co.local(LOOP), &address, &Obj::tuple_of(&hints)?],
+        |co: Co| async move {
+            let (address, hints) = (1, 2);
+            let looking_up =
+                match dns::resolve(&co.local(LOOP), &co.local(address), co.local(hints).tuple_items())? {
+                    Resolved::Already(info) => return Obj::list(&[info]),
+                    Resolved::Later(coroutine) => coroutine,
+                };
+            let infos = co.wait(looking_up).await?;
+            if infos.truth()? {
+                return Ok(infos);
+            }
+            let address = co.local(address);
+            let host = address
+                .tuple_items()
+                .first()
+                .map_or(Ok("None".into()), Obj::repr)?;
+            let text = Obj::str(&format!("getaddrinfo({host}) returned empty list"))?;
+            Err(raise(&exc::os_error().call(&[&text])?))
+        },
+    )
+}
+
+fn bind_all(co: &Co) -> R<()> {
     let (loop_, sockets) = (co.local(LOOP), co.local(SOCKETS));
-    let core = loop_core(&loop_)?;
-    for info in infos {
+    let (core, infos) = (loop_core(&loop_)?, co.local(INFOS).to_vec()?);
+    for info in &infos {
         bind(co, core, &sockets, info)?;
     }
     if sockets.len()? == 0 && version::BIND_SKIPS_UNAVAILABLE.get() {
@@ -314,21 +350,23 @@ fn warn(text: &str, args: &[&Obj], exception: Option<&Obj>) -> R<()> {
 }
 
 /// The server over the sockets in local [`SOCKETS`].
-async fn serve(co: &Co, backlog: Option<Obj>, start_serving: Option<Obj>) -> R<Obj> {
-    let made = {
+/// `backlog` and `start_serving` say which arguments these are.
+async fn serve(co: &Co, backlog: usize, start_serving: usize) -> R<Obj> {
+    {
         let sockets = co.local(SOCKETS).to_vec()?;
         for socket in &sockets {
             socket.call_method(&names::SETBLOCKING, &[&Obj::bool(false)])?;
         }
-        let backlog = backlog.map_or_else(|| Obj::int(100), Ok)?;
+        let backlog = given(co, backlog).map_or_else(|| Obj::int(100), Ok)?;
         let factory = given(co, FACTORY).unwrap_or_else(Obj::none);
-        server::make(&co.local(LOOP), &sockets, &factory, &Obj::none(), &backlog)?
-    };
-    if start_serving.map_or(Ok(true), |start| start.truth())? {
-        server::start(server::core_of(&made)?)?;
+        let made = server::make(&co.local(LOOP), &sockets, &factory, &Obj::none(), &backlog)?;
+        co.set(SERVER, made);
+    }
+    if given(co, start_serving).map_or(Ok(true), |start| start.truth())? {
+        server::start(server::core_of(&co.local(SERVER))?)?;
         co.wait(tasks::sleep::now()?).await?;
     }
-    let loop_ = co.local(LOOP);
+    let (loop_, made) = (co.local(LOOP), co.local(SERVER));
     if loop_core(&loop_)?.debug.get() {
         imports::LOGGER.call_method_str("info", &[&Obj::str("%r is serving")?, &made])?;
     }
@@ -338,8 +376,14 @@ async fn serve(co: &Co, backlog: Option<Obj>, start_serving: Option<Obj>) -> R<O
 // --- create_unix_server ---------------------------------------------------------------------------
 
 async fn create_unix_server(co: Co) -> R<Obj> {
-    let (path, sock, ssl) = (given(&co, 2), given(&co, 3), given(&co, 5));
-    check_tls(ssl.as_ref(), given(&co, 6), given(&co, 7))?;
+    prepare_unix(&co)?;
+    serve(&co, 4, 8).await
+}
+
+/// Puts the socket in its place.
+fn prepare_unix(co: &Co) -> R<()> {
+    let (path, sock, ssl) = (given(co, 2), given(co, 3), given(co, 5));
+    check_tls(ssl.as_ref(), given(co, 6), given(co, 7))?;
     let sock = match (path, sock) {
         (Some(_), Some(_)) => {
             return Err(value_error("path and sock can not be specified at the same time"));
@@ -371,7 +415,7 @@ async fn create_unix_server(co: Co) -> R<Obj> {
         remember_file(&co.local(LOOP), &sock)?;
     }
     co.set(SOCKETS, Obj::list(&[sock])?);
-    serve(&co, given(&co, 4), given(&co, 8)).await
+    Ok(())
 }
 
 /// Is it a name without a file?

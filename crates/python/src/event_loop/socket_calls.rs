@@ -11,6 +11,7 @@
 use super::core::MOST;
 use super::readers::Side;
 use super::sockets::{Call, Operation, unless_it_blocks};
+use crate::ffi::audit;
 use crate::ffi::bytes::{self, Buffer, Bytes};
 use crate::ffi::errors::{exc, os_error, raise, type_error};
 use crate::ffi::object::exact_int;
@@ -229,7 +230,7 @@ impl Operation for SendTo {
             && let Some(Address::Ip(to)) = written_out(socket.family, address)?
             && (Bytes::of(data).is_some() || Buffer::readable_or_none(data).is_some())
         {
-            pysocket::audit(c"socket.sendto", &call.sock, address)?;
+            audit::socket_event(c"socket.sendto", &call.sock, address)?;
             if let Some(sent) = bytes::with(data, |data| socket::send_to(socket.fd, data, &to)) {
                 return unless_blocked(sent)?
                     .map(|sent| Obj::int(sent as i64))
@@ -299,7 +300,7 @@ fn begin_to_connect(call: &Call) -> R<bool> {
     if let Some(socket) = call.plain(&pysocket::CONNECT)
         && let Some(to) = written_out(socket.family, &call.argument)?
     {
-        pysocket::audit(c"socket.connect", &call.sock, &call.argument)?;
+        audit::socket_event(c"socket.connect", &call.sock, &call.argument)?;
         return match socket::connect(socket.fd, &to) {
             Ok(()) => Ok(true),
             Err(error) if is_under_way(&error) => Ok(false),

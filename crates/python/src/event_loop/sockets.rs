@@ -235,12 +235,8 @@ pub(super) fn wait_for(loop_: &Obj, fd: i32, side: Side, sock: &Obj) -> R<Own<Fu
 /// The same for whoever owns the descriptor: a socket, or a transport.
 pub(super) fn wait_as_owner(loop_: &Obj, fd: i32, side: Side, owner: &Obj) -> R<Own<Future>> {
     let core = loop_core(loop_)?;
-    // readiness ends futures of ours: what else an overridden `create_future` makes cannot stand there
-    let future = match Future::class().take_exact(methods::create(loop_)?) {
-        Ok(future) => future,
-        Err(_) => methods::create_native(loop_, core)?,
-    };
-    readers::wait(core, fd, side, owner, &future)?;
+    let future = methods::create_ours(loop_, core)?;
+    readers::wait(core, fd, side, Some(owner), &future)?;
     Ok(future)
 }
 

@@ -24,8 +24,10 @@ use std::mem::offset_of;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// How many objects a body can keep.
+/// How many objects every body can keep.
 pub(crate) const LOCALS: usize = 4;
+/// How many more an `async` body can keep.
+const MORE_LOCALS: usize = 6;
 
 /// A body as a step function. The input is what was sent in; `Err`: an exception was thrown in (and is set).
 pub(crate) type StepFn = fn(&Own<Coroutine>, R<&Obj>) -> Step;
@@ -67,6 +69,8 @@ struct Machine {
     awaiting: Slot,
     inbox: Cell<Option<R<Obj>>>,
     outbox: Slot,
+    /// Objects from [`LOCALS`] on.
+    locals: [Slot; MORE_LOCALS],
 }
 
 impl Coroutine {
@@ -119,6 +123,7 @@ impl Coroutine {
             awaiting: Slot::default(),
             inbox: Cell::new(None),
             outbox: Slot::default(),
+            locals: Default::default(),
         };
         // SAFETY: nobody else has seen the object yet.
         unsafe { *object.machine.get() = Some(Box::new(machine)) };
@@ -177,12 +182,29 @@ impl Co {
 
     /// Object `index` of the body.
     pub(crate) fn local(&self, index: usize) -> Obj {
-        self.coroutine().locals[index].get_or_none()
+        self.place(index).map_or_else(Obj::none, Slot::get_or_none)
     }
 
     /// Puts object `index`.
     pub(crate) fn set(&self, index: usize, value: Obj) {
-        self.coroutine().locals[index].set(value);
+        if let Some(place) = self.place(index) {
+            place.set(value);
+        }
+    }
+
+    /// Takes object `index` out.
+    pub(crate) fn take(&self, index: usize) -> Option<Obj> {
+        self.place(index).and_then(Slot::take)
+    }
+
+    /// Nowhere, once the coroutine has been cleared.
+    fn place(&self, index: usize) -> Option<&Slot> {
+        debug_assert!(index < LOCALS + MORE_LOCALS);
+        let coroutine = self.coroutine();
+        match coroutine.locals.get(index) {
+            Some(place) => Some(place),
+            None => coroutine.machine()?.locals.get(index - LOCALS),
+        }
     }
 
     /// `self` of a method: local 0.
@@ -498,6 +520,9 @@ impl Class for Coroutine {
         if let Some(machine) = self.machine() {
             machine.awaiting.visit(visitor);
             machine.outbox.visit(visitor);
+            for local in &machine.locals {
+                local.visit(visitor);
+            }
         }
     }
     fn clear(&self) {

@@ -13,6 +13,7 @@
 //! | 3.15 | `am_send` again |
 #![allow(unsafe_code)]
 
+pub(crate) mod audit;
 pub(crate) mod bound;
 pub(crate) mod builtin;
 pub(crate) mod bytes;

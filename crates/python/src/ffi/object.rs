@@ -428,6 +428,17 @@ impl Obj {
         }
     }
 
+    /// The value of an `int` (or of a class derived from it) that fits. Runs no Python code.
+    pub(crate) fn to_i32(&self) -> Option<i32> {
+        if !is_int(self) {
+            return None;
+        }
+        let mut overflow = 0;
+        // SAFETY: alive, and an int.
+        let value = unsafe { c::PyLong_AsLongLongAndOverflow(self.as_ptr(), &mut overflow) };
+        (overflow == 0).then(|| i32::try_from(value).ok()).flatten()
+    }
+
     // --- making ---------------------------------------------------------------------------------
 
     /// `None`
@@ -568,6 +579,12 @@ impl Obj {
             }
             Ok(list)
         }
+    }
+
+    /// `self[index]`, of a sequence.
+    pub(crate) fn item(&self, index: usize) -> R<Obj> {
+        // SAFETY: alive; too large an index raises IndexError.
+        unsafe { Obj::owned(c::PySequence_GetItem(self.as_ptr(), index as isize)) }
     }
 
     /// `list(self)` as a Vec: any iterable.

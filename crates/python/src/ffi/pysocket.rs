@@ -4,10 +4,10 @@
 //! number is asked for each time it is used. `sock.fileno()` would be a method call.
 
 use super::errors::{R, runtime_error};
-use super::object::{Obj, Static, check};
+use super::object::{Obj, Static};
 use crate::imports::{self, names};
 use pyo3::ffi as c;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
 
 /// `_socket.socket`
@@ -39,17 +39,44 @@ impl Method {
             original: Static::new(),
         }
     }
+
+    /// Has nobody put something else into the class? (Instances of it have no attributes of their own.)
+    #[inline]
+    fn is_original(&self) -> bool {
+        unsafe extern "C" {
+            fn _PyType_Lookup(class: *mut c::PyTypeObject, name: *mut c::PyObject) -> *mut c::PyObject;
+        }
+        // SAFETY: a class and a name; the look-up gives a borrowed pointer, which is only compared.
+        unsafe {
+            let class = imports::SOCKET.as_ptr().cast();
+            self.original.filled() && _PyType_Lookup(class, self.name.as_ptr()) == self.original.as_ptr()
+        }
+    }
 }
 
 pub(crate) static ACCEPT: Method = Method::named(&names::ACCEPT);
 pub(crate) static CONNECT: Method = Method::named(&names::CONNECT);
 pub(crate) static GETSOCKOPT: Method = Method::named(&names::GETSOCKOPT);
+static INIT: Method = Method::named(&names::DUNDER_INIT);
+static SETBLOCKING: Method = Method::named(&names::SETBLOCKING);
 pub(crate) static RECV: Method = Method::named(&names::RECV);
 pub(crate) static RECV_INTO: Method = Method::named(&names::RECV_INTO);
 pub(crate) static RECVFROM: Method = Method::named(&names::RECVFROM);
 pub(crate) static RECVFROM_INTO: Method = Method::named(&names::RECVFROM_INTO);
 pub(crate) static SEND: Method = Method::named(&names::SEND);
 pub(crate) static SENDTO: Method = Method::named(&names::SENDTO);
+
+/// Would a program that makes a socket and connects it get a `socket.socket`, and nothing else happen than the system
+/// calls? Then nobody can tell whether the object is there before somebody asks for it.
+pub(crate) fn is_untouched() -> R<bool> {
+    Ok(imports::SOCKET_MODULE
+        .getattr(&names::SOCKET)?
+        .is(&imports::SOCKET)
+        && [&INIT, &SETBLOCKING, &CONNECT, &GETSOCKOPT]
+            .iter()
+            .all(|method| method.is_original())
+        && !super::audit::is_heard())
+}
 
 /// What a socket is, and its descriptor (-1 if it is closed).
 #[derive(Clone, Copy)]
@@ -65,18 +92,13 @@ impl Plain {
     /// came with. Then a system call does what the method does.
     #[inline]
     pub(crate) fn with(socket: &Obj, method: &Method) -> Option<Plain> {
-        unsafe extern "C" {
-            fn _PyType_Lookup(class: *mut c::PyTypeObject, name: *mut c::PyObject) -> *mut c::PyObject;
-        }
-        if !socket.is_exactly(&imports::SOCKET) {
+        if !socket.is_exactly(&imports::SOCKET) || !method.is_original() {
             return None;
         }
-        // SAFETY: alive, and of a class whose layout `init` has checked; instances of it have no attributes of their
-        // own. The look-up gives a borrowed pointer, which is only compared.
+        // SAFETY: alive, and of a class whose layout `init` has checked.
         unsafe {
             let head = &*socket.as_ptr().cast::<Head>();
-            let present = _PyType_Lookup(c::Py_TYPE(socket.as_ptr()), method.name.as_ptr());
-            if head.timeout != 0 || !method.original.filled() || present != method.original.as_ptr() {
+            if head.timeout != 0 {
                 return None;
             }
             Some(Plain {
@@ -117,6 +139,8 @@ pub(crate) fn init() -> R<()> {
         &ACCEPT,
         &CONNECT,
         &GETSOCKOPT,
+        &INIT,
+        &SETBLOCKING,
         &RECV,
         &RECV_INTO,
         &RECVFROM,
@@ -172,13 +196,4 @@ pub(crate) fn fd(socket: &Obj) -> Option<i32> {
         }
         Some((*socket.as_ptr().cast::<Head>()).fd)
     }
-}
-
-/// `sys.audit(event, socket, address)`
-pub(crate) fn audit(event: &CStr, socket: &Obj, address: &Obj) -> R<()> {
-    unsafe extern "C" {
-        fn PySys_Audit(event: *const c_char, format: *const c_char, ...) -> c_int;
-    }
-    // SAFETY: alive; the format takes two objects.
-    check(unsafe { PySys_Audit(event.as_ptr(), c"OO".as_ptr(), socket.as_ptr(), address.as_ptr()) })
 }

@@ -245,6 +245,15 @@ pub(crate) fn create(loop_: &Obj) -> R<Obj> {
     }
 }
 
+/// `loop_.create_future()`, for places where only futures of ours can stand: what else an overridden method makes is not
+/// used.
+pub(crate) fn create_ours(loop_: &Obj, core: &crate::event_loop::core::LoopCore) -> R<Own<Future>> {
+    match Future::class().take_exact(create(loop_)?) {
+        Ok(future) => Ok(future),
+        Err(_) => create_native(loop_, core),
+    }
+}
+
 /// What `create_future()` of our own loop does.
 pub(crate) fn create_native(loop_: &Obj, core: &crate::event_loop::core::LoopCore) -> R<Own<Future>> {
     if !core.debug.get() {

@@ -29,12 +29,12 @@ pub(crate) fn wait(args: &Args) -> R<Obj> {
     coroutine.alloc()
 }
 
-/// `wait(tasks, timeout=seconds, return_when=FIRST_COMPLETED)`, for our own coroutines.
-pub(crate) fn first(tasks: &[Obj], seconds: Option<f64>) -> R<Obj> {
+/// `wait(tasks, timeout=seconds, return_when=when)`, for our own coroutines.
+pub(crate) fn on(tasks: &[Obj], seconds: Option<f64>, when: &str) -> R<Obj> {
     let coroutine = Coroutine::stepping("wait", step);
     coroutine.locals[FS].set(Obj::list(tasks)?);
     coroutine.locals[TIMEOUT].put(seconds.map(Obj::float).transpose()?);
-    coroutine.locals[HOOK].set(Obj::interned("FIRST_COMPLETED")?);
+    coroutine.locals[HOOK].set(Obj::interned(when)?);
     coroutine.alloc()
 }
 

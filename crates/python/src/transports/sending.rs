@@ -12,6 +12,7 @@ use super::life;
 use crate::event_loop::core;
 use crate::event_loop::run::is_fatal;
 use crate::event_loop::sockets::unless_it_blocks;
+use crate::ffi::audit;
 use crate::ffi::bytes::{self, Bytes};
 use crate::ffi::errors::{R, Raised, exc, os_error, type_error, value_error};
 use crate::ffi::pysocket::{self, Plain};
@@ -171,7 +172,7 @@ fn attempt(this: &Own<Datagram>, data: &Obj, to: &Obj) -> R<bool> {
     if let Some(plain) = Plain::with(&sock, &pysocket::SENDTO)
         && let Some(address) = find(this, plain.family, to)?
     {
-        pysocket::audit(c"socket.sendto", &sock, to)?;
+        audit::socket_event(c"socket.sendto", &sock, to)?;
         // (whoever listens to that may have closed it)
         let fd = pysocket::fd(&sock).unwrap_or(-1);
         if let Some(sent) = bytes::with(data, |data| kernel::send_to(fd, data, &address)) {
