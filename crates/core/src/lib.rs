@@ -1,4 +1,4 @@
-//! The machinery of an event loop, without Python: clock, reactor, schedule.
+//! The machinery of an event loop, without Python: clock, reactor, schedule; and the states of TLS.
 //!
 //! Its asyncio names: `time.monotonic`, `selectors.EpollSelector`, and the `_ready` and `_scheduled` queues
 //! of `asyncio.base_events.BaseEventLoop`. What those queues hold is the caller's business, hence the type
@@ -49,6 +49,8 @@ pub mod sys;
 pub mod reactor;
 
 pub mod schedule;
+
+pub mod tls;
 
 pub use clock::{Clock, Monotonic, RESOLUTION, TestClock, timeout_until};
 pub use reactor::{Interest, Poller, Reactor, Readiness, Token};
