@@ -168,6 +168,8 @@ pub(crate) mod names {
         CONNECTION_MADE = "connection_made"; CONNECTION_LOST = "connection_lost"; DATA_RECEIVED = "data_received"; DATAGRAM_RECEIVED = "datagram_received"; ERROR_RECEIVED = "error_received"; EOF_RECEIVED = "eof_received";
         GET_BUFFER = "get_buffer"; BUFFER_UPDATED = "buffer_updated"; PAUSE_WRITING = "pause_writing"; RESUME_WRITING = "resume_writing";
         TRANSPORT = "transport"; PROTOCOL = "protocol"; STOP_SERVING = "_stop_serving"; WRITE = "write";
+        READ = "read"; PENDING = "pending"; WRAP_BIO = "wrap_bio"; FORCE_CLOSE = "_force_close"; ABORT = "abort"; IS_CLOSING = "is_closing";
+        PAUSE_READING = "pause_reading"; RESUME_READING = "resume_reading"; GET_EXTRA_INFO = "get_extra_info"; SET_PROTOCOL = "set_protocol"; START_TLS_COMPATIBLE = "_start_tls_compatible";
     }
 }
 

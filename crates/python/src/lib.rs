@@ -26,6 +26,7 @@ mod taskgroups;
 mod tasks;
 mod threads;
 mod timeouts;
+mod tls;
 mod transports;
 mod version;
 

@@ -8,7 +8,7 @@ use crate::hook::Hook;
 use crate::tasks::{Task, factory, gather};
 use crate::{
     docs, event_loop, ffi, futures, graph, imports, kwnames, later, locks, policy, queues, runners, servers,
-    takeover, taskgroups, tasks, threads, timeouts, transports, version,
+    takeover, taskgroups, tasks, threads, timeouts, tls, transports, version,
 };
 
 /// Fills the module. Called once.
@@ -39,6 +39,7 @@ fn classes(module: &Obj) -> R<()> {
     class::create::<event_loop::core::LoopCore>(None)?;
     event_loop::class::init()?;
     transports::init()?;
+    tls::init()?;
     servers::init()?;
     for (name, class) in [
         ("Future", Future::class().get()),
@@ -46,6 +47,7 @@ fn classes(module: &Obj) -> R<()> {
         ("EventLoop", event_loop::class::EVENT_LOOP.get()),
         ("Handle", event_loop::handles::class()),
         ("TimerHandle", event_loop::handles::timer_class()),
+        ("SSLProtocol", tls::protocol::SslProtocol::class().get()),
     ] {
         module.setattr_str(name, class)?;
     }

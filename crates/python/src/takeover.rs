@@ -28,6 +28,9 @@ const STAY: [&str; 4] = [
     "new_event_loop",
 ];
 
+/// In no `__all__`, but programs that upgrade a connection by themselves name it.
+const UNLISTED: [&str; 1] = ["SSLProtocol"];
+
 /// Is asyncio ours at present?
 pub(crate) fn installed() -> bool {
     INSTALLED.load(Ordering::Relaxed)
@@ -118,10 +121,11 @@ fn pairs(modules: &[Obj]) -> R<Vec<(Obj, Obj)>> {
 }
 
 /// `module.name`, if the module lists it as its own.
-fn public_original(module: &Obj, name: &str) -> R<Option<Obj>> {
-    let (namespace, name) = (module.getattr_str("__dict__")?, Obj::interned(name)?);
+fn public_original(module: &Obj, text: &str) -> R<Option<Obj>> {
+    let (namespace, name) = (module.getattr_str("__dict__")?, Obj::interned(text)?);
     match namespace.dict_get(&Obj::interned("__all__")?)? {
         Some(all) if all.contains(&name)? => namespace.dict_get(&name),
+        None if UNLISTED.contains(&text) => namespace.dict_get(&name),
         _ => Ok(None),
     }
 }

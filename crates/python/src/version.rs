@@ -91,4 +91,10 @@ table! {
     CLOSE_ERRORS_ARE_DROPPED = 0x030d06;
     /// Every callback of a connection runs in the one context that its server or its opener had.
     CONNECTION_CONTEXT = 0x030f00;
+    /// `SSLProtocol` aborts the transport below with `_force_close(exc)`; before: with `abort()`.
+    TLS_FORCE_CLOSES = 0x030d00;
+    /// A TLS transport is closing if the one below is.
+    TLS_IS_CLOSING_ASKS_BELOW = 0x030e00;
+    /// `ssl_shutdown_timeout` also counts for what the transport below has still to send.
+    TLS_SHUTDOWN_TIMER_STAYS = 0x030e00;
 }

@@ -6,7 +6,7 @@
 use super::class::this;
 use super::connecting::{self, EXCEPTIONS, INFOS, LOCAL_INFOS, Target, connect_sock};
 use super::dns::{self, Resolved};
-use super::servers::{self, FACTORY, LOOP, begin, given, is_true};
+use super::servers::{FACTORY, LOOP, begin, given, is_true};
 use super::sockets::{check_no_ssl, loop_core};
 use super::{core, readers};
 use crate::ffi::errors::{assertion_error, exc, raise, type_error, value_error};
@@ -14,6 +14,8 @@ use crate::ffi::pyclass::Body;
 use crate::ffi::{Class, Co, Obj, Own, R, Raised, context};
 use crate::futures::{Future, methods};
 use crate::imports::{self, names};
+use crate::tls::protocol::Settings;
+use crate::tls::{self, Below};
 use crate::transports::log_debug;
 use crate::transports::socket::{Socket, written_out};
 use crate::transports::stream::{self, Opening, Stream};
@@ -25,6 +27,7 @@ const HOST: usize = 2;
 const PORT: usize = 3;
 const SSL: usize = 4;
 const SOCK: usize = 8;
+const HOSTNAME: usize = 10;
 /// That of `create_unix_connection`.
 const UNIX_SSL: usize = 3;
 
@@ -130,19 +133,6 @@ pub(super) fn os_error(text: &str) -> Raised {
     }
 }
 
-fn no_tls_yet(co: &Co, method: &str) -> R<()> {
-    let ssl = given(co, SSL);
-    servers::no_tls_yet(if is_true(ssl.clone())? { ssl } else { None }, method)
-}
-
-fn no_unix_tls_yet(co: &Co) -> R<()> {
-    let ssl = given(co, UNIX_SSL);
-    servers::no_tls_yet(
-        if is_true(ssl.clone())? { ssl } else { None },
-        "create_unix_connection",
-    )
-}
-
 fn check_stream(sock: &Obj) -> R<()> {
     let stream = Obj::int(libc::SOCK_STREAM.into())?;
     if sock.getattr(&names::TYPE)?.eq(&stream)? {
@@ -163,7 +153,18 @@ async fn create_connection(co: Co) -> R<Obj> {
     } else {
         given_socket(&co)?
     };
-    let pair = over_socket(&co, socket).await?;
+    let tls = is_true(given(&co, SSL))?.then_some(Tls {
+        context: SSL,
+        // the host's, if there is no other
+        hostname: Some(if given(&co, HOSTNAME).is_some() {
+            HOSTNAME
+        } else {
+            HOST
+        }),
+        timeouts: [11, 12],
+        server_side: false,
+    });
+    let pair = over_socket(&co, socket, tls).await?;
     let loop_ = co.local(LOOP);
     if loop_core(&loop_)?.debug.get()
         && let [transport, protocol] = pair.tuple_items()
@@ -182,7 +183,7 @@ async fn create_connection(co: Co) -> R<Obj> {
 }
 
 fn check_arguments(co: &Co) -> R<()> {
-    let (hostname, ssl) = (given(co, 10), is_true(given(co, SSL))?);
+    let (hostname, ssl) = (given(co, HOSTNAME), is_true(given(co, SSL))?);
     check_tls_arguments(ssl, hostname.as_ref(), [given(co, 11), given(co, 12)])?;
     if ssl && hostname.is_none() && !is_true(given(co, HOST))? {
         return Err(value_error(
@@ -202,7 +203,6 @@ fn given_socket(co: &Co) -> R<Socket> {
         ));
     };
     check_stream(&sock)?;
-    no_tls_yet(co, "create_connection")?;
     taken_over(co, &sock)
 }
 
@@ -212,7 +212,6 @@ async fn connect_to_host(co: &Co) -> R<Socket> {
             "host/port and sock can not be specified at the same time",
         ));
     }
-    no_tls_yet(co, "create_connection")?;
     let address = {
         let (none, host, port) = (Obj::none(), given(co, HOST), given(co, PORT));
         Obj::tuple(&[host.as_ref().unwrap_or(&none), port.as_ref().unwrap_or(&none)])?
@@ -293,7 +292,13 @@ async fn create_unix_connection(co: Co) -> R<Obj> {
             None => connect_to_path(&co).await?,
         },
     };
-    over_socket(&co, socket).await
+    let tls = is_true(given(&co, UNIX_SSL))?.then_some(Tls {
+        context: UNIX_SSL,
+        hostname: Some(5),
+        timeouts: [6, 7],
+        server_side: false,
+    });
+    over_socket(&co, socket, tls).await
 }
 
 /// The socket, if it is given.
@@ -320,12 +325,10 @@ fn check_unix_arguments(co: &Co) -> R<Option<Obj>> {
                     sock.repr()?
                 )));
             }
-            no_unix_tls_yet(co)?;
             Ok(Some(sock))
         }
         (Some(path), None) => {
             co.set(PATH, Obj::import("os")?.call_method_str("fspath", &[&path])?);
-            no_unix_tls_yet(co)?;
             Ok(None)
         }
     }
@@ -375,7 +378,13 @@ async fn connect_to_path(co: &Co) -> R<Socket> {
 
 async fn connect_accepted_socket(co: Co) -> R<Obj> {
     let socket = accepted_socket(&co)?;
-    let pair = over_socket(&co, socket).await?;
+    let tls = is_true(given(&co, 3))?.then_some(Tls {
+        context: 3,
+        hostname: None,
+        timeouts: [4, 5],
+        server_side: true,
+    });
+    let pair = over_socket(&co, socket, tls).await?;
     let loop_ = co.local(LOOP);
     if loop_core(&loop_)?.debug.get()
         && let [transport, protocol] = pair.tuple_items()
@@ -398,7 +407,6 @@ fn accepted_socket(co: &Co) -> R<Socket> {
     };
     check_no_ssl(&sock)?;
     check_stream(&sock)?;
-    servers::no_tls_yet(given(co, 3).filter(|_| ssl), "connect_accepted_socket")?;
     taken_over(co, &sock)
 }
 
@@ -409,9 +417,18 @@ fn taken_over(co: &Co, sock: &Obj) -> R<Socket> {
     Ok(socket)
 }
 
+/// Which arguments say how TLS is to be spoken.
+#[derive(Clone, Copy)]
+struct Tls {
+    context: usize,
+    hostname: Option<usize>,
+    timeouts: [usize; 2],
+    server_side: bool,
+}
+
 /// `_create_connection_transport(sock, protocol_factory)`: the pair of transport and protocol. Local 1 has the factory.
-async fn over_socket(co: &Co, socket: Socket) -> R<Obj> {
-    let waiter = start(co, socket)?;
+async fn over_socket(co: &Co, socket: Socket, tls: Option<Tls>) -> R<Obj> {
+    let waiter = start(co, socket, tls)?;
     let waited = co.wait(waiter).await;
     let (transport, protocol) = (co.local(MADE), co.local(PROTOCOL));
     if let Err(raised) = waited {
@@ -423,9 +440,9 @@ async fn over_socket(co: &Co, socket: Socket) -> R<Obj> {
 }
 
 /// Puts the pair in its places. The future of `connection_made`; if there is none, the socket is closed.
-fn start(co: &Co, socket: Socket) -> R<Obj> {
+fn start(co: &Co, socket: Socket, tls: Option<Tls>) -> R<Obj> {
     let shown = socket.made_object();
-    begin_transport(co, socket).map_err(|raised| {
+    begin_transport(co, socket, tls).map_err(|raised| {
         let exception = raised.take();
         match shown.map_or(Ok(()), |sock| sock.call_method(&names::CLOSE, &[]).map(drop)) {
             Ok(()) => raise(&exception),
@@ -434,7 +451,7 @@ fn start(co: &Co, socket: Socket) -> R<Obj> {
     })
 }
 
-fn begin_transport(co: &Co, socket: Socket) -> R<Obj> {
+fn begin_transport(co: &Co, socket: Socket, tls: Option<Tls>) -> R<Obj> {
     let loop_ = co.local(LOOP);
     if let Some(sock) = socket.made_object() {
         sock.call_method(&names::SETBLOCKING, &[&Obj::bool(false)])?;
@@ -445,6 +462,9 @@ fn begin_transport(co: &Co, socket: Socket) -> R<Obj> {
         None
     };
     let protocol = given(co, FACTORY).unwrap_or_else(Obj::none).call0()?;
+    if let Some(tls) = tls {
+        return begin_tls(co, socket, tls, protocol, context);
+    }
     let Some(core) = core::fast(&loop_) else {
         return begin_transport_by_method(co, &socket, protocol, context);
     };
@@ -463,6 +483,39 @@ fn begin_transport(co: &Co, socket: Socket) -> R<Obj> {
     co.set(MADE, transport.into_obj());
     co.set(PROTOCOL, protocol);
     Ok(waiter.into_obj())
+}
+
+/// The same with a handshake, to the end of which the future belongs.
+fn begin_tls(co: &Co, socket: Socket, tls: Tls, protocol: Obj, context: Option<Obj>) -> R<Obj> {
+    let loop_ = co.local(LOOP);
+    let core = loop_core(&loop_)?;
+    readers::ensure_no_transport(core, socket.number())?;
+    let waiter = methods::create_ours(&loop_, core)?.into_obj();
+    // `ssl=True`: the default context
+    let is_bool = |ssl: &Obj| ssl.is_exactly(&Obj::bool(true).class());
+    let below = Below {
+        socket,
+        server: None,
+        context,
+        peer: None,
+    };
+    let transport = tls::open(
+        below,
+        &Settings {
+            loop_: &loop_,
+            app: &protocol,
+            context: given(co, tls.context).filter(|ssl| !is_bool(ssl)).as_ref(),
+            waiter: Some(waiter.clone()),
+            server_side: tls.server_side,
+            hostname: tls.hostname.and_then(|index| given(co, index)).as_ref(),
+            tell_made: true,
+            handshake_timeout: given(co, tls.timeouts[0]).as_ref(),
+            shutdown_timeout: given(co, tls.timeouts[1]).as_ref(),
+        },
+    )?;
+    co.set(MADE, transport.into_obj());
+    co.set(PROTOCOL, protocol);
+    Ok(waiter)
 }
 
 /// `_make_socket_transport` may be overridden.

@@ -13,6 +13,7 @@
 use super::class;
 use super::handles::Queued;
 use super::readers::Side;
+use crate::ffi::window::Window;
 use crate::ffi::{
     Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Unowned, Visitor, running, threads,
 };
@@ -98,6 +99,8 @@ pub(crate) struct LoopCore {
     pub(crate) eager: Fifo<Source>,
     /// Whom datagrams came from.
     pub(crate) peers: Peers,
+    /// What TLS reads into.
+    pub(crate) window: OwnSlot<Window>,
     /// Transports that send at the end of this callback: rule 1 of `transports/writing.rs`.
     pub(crate) held_back: Fifo<Own<Stream>>,
     pub(crate) current: OwnSlot<Task>,
@@ -341,6 +344,7 @@ impl Class for LoopCore {
             }
         });
         self.current.visit(visitor);
+        self.window.visit(visitor);
         for slot in self.slots_held() {
             slot.visit(visitor);
         }
@@ -353,6 +357,7 @@ impl Class for LoopCore {
         drop(self.eager.take());
         self.peers.clear();
         drop(self.current.take());
+        drop(self.window.take());
         for slot in self.slots_held() {
             slot.put(None);
         }

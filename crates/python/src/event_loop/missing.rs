@@ -25,9 +25,6 @@ macro_rules! missing {
 }
 
 missing! {
-    "BaseEventLoop"."start_tls"
-        "(self, transport, protocol, sslcontext, *, server_side=False, server_hostname=None, \
-          ssl_handshake_timeout=None, ssl_shutdown_timeout=None)",
     "BaseEventLoop"."subprocess_shell"
         "(self, protocol_factory, cmd, *, stdin=-1, stdout=-1, stderr=-1, universal_newlines=False, shell=True, \
           bufsize=0, encoding=None, errors=None, text=None, **kwargs)",

@@ -45,6 +45,7 @@ mod servers;
 mod signals;
 mod socket_calls;
 pub(crate) mod sockets;
+mod tls;
 
 use crate::ffi::pyclass::Body;
 use crate::ffi::{Obj, Own, R};
@@ -61,6 +62,7 @@ fn add_later_groups(body: &mut Body) -> R<()> {
     pipes::add(body)?;
     servers::add(body)?;
     datagrams::add(body)?;
+    tls::add(body)?;
     dns::add(body)?;
     sockets::add(body)?;
     sendfile::add(body)

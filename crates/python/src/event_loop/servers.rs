@@ -7,7 +7,7 @@ use super::core::LoopCore;
 use super::dns::{self, Resolved};
 use super::readers::{self, Side};
 use super::sockets::{check_no_ssl, loop_core};
-use crate::ffi::errors::{exc, not_implemented, raise, type_error, value_error};
+use crate::ffi::errors::{exc, raise, type_error, value_error};
 use crate::ffi::pyclass::Body;
 use crate::ffi::{Args, Co, Coroutine, Obj, R, Raised};
 use crate::imports::{self, names};
@@ -87,15 +87,6 @@ fn check_tls(ssl: Option<&Obj>, handshake: Option<Obj>, shutdown: Option<Obj>) -
     Ok(())
 }
 
-pub(super) fn no_tls_yet(ssl: Option<Obj>, method: &str) -> R<()> {
-    match ssl {
-        Some(_) => Err(not_implemented(&format!(
-            "aioxide does not implement TLS yet: loop.{method}(ssl=...)"
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// Runs `f`; if it fails, the sockets in local [`SOCKETS`] are closed.
 fn or_close<T>(co: &Co, result: R<T>) -> R<T> {
     let Err(raised) = result else { return result };
@@ -120,7 +111,7 @@ async fn create_server(co: Co) -> R<Obj> {
         let bound = bind_all(&co);
         or_close(&co, bound)?;
     }
-    serve(&co, 7, 14).await
+    serve(&co, 7, 14, [8, 12, 13]).await
 }
 
 /// Looks at the arguments. `true`: there is a socket, and it is in its place.
@@ -136,14 +127,12 @@ fn prepare(co: &Co) -> R<bool> {
                 "host/port and sock can not be specified at the same time",
             ));
         }
-        no_tls_yet(ssl, "create_server")?;
         return Ok(false);
     }
     let Some(sock) = sock else {
         return Err(value_error("Neither host/port nor sock were specified"));
     };
     check_kind(&sock)?;
-    no_tls_yet(ssl, "create_server")?;
     co.set(SOCKETS, Obj::list(&[sock])?);
     Ok(true)
 }
@@ -350,8 +339,8 @@ fn warn(text: &str, args: &[&Obj], exception: Option<&Obj>) -> R<()> {
 }
 
 /// The server over the sockets in local [`SOCKETS`].
-/// `backlog` and `start_serving` say which arguments these are.
-async fn serve(co: &Co, backlog: usize, start_serving: usize) -> R<Obj> {
+/// `backlog`, `start_serving` and `tls` (the context and its two timeouts) say which arguments these are.
+async fn serve(co: &Co, backlog: usize, start_serving: usize, tls: [usize; 3]) -> R<Obj> {
     {
         let sockets = co.local(SOCKETS).to_vec()?;
         for socket in &sockets {
@@ -359,7 +348,13 @@ async fn serve(co: &Co, backlog: usize, start_serving: usize) -> R<Obj> {
         }
         let backlog = given(co, backlog).map_or_else(|| Obj::int(100), Ok)?;
         let factory = given(co, FACTORY).unwrap_or_else(Obj::none);
-        let made = server::make(&co.local(LOOP), &sockets, &factory, &Obj::none(), &backlog)?;
+        let made = server::make(
+            &co.local(LOOP),
+            &sockets,
+            &factory,
+            &backlog,
+            tls.map(|index| given(co, index)),
+        )?;
         co.set(SERVER, made);
     }
     if given(co, start_serving).map_or(Ok(true), |start| start.truth())? {
@@ -377,7 +372,7 @@ async fn serve(co: &Co, backlog: usize, start_serving: usize) -> R<Obj> {
 
 async fn create_unix_server(co: Co) -> R<Obj> {
     prepare_unix(&co)?;
-    serve(&co, 4, 8).await
+    serve(&co, 4, 8, [5, 6, 7]).await
 }
 
 /// Puts the socket in its place.
@@ -388,10 +383,7 @@ fn prepare_unix(co: &Co) -> R<()> {
         (Some(_), Some(_)) => {
             return Err(value_error("path and sock can not be specified at the same time"));
         }
-        (Some(path), None) => {
-            no_tls_yet(ssl, "create_unix_server")?;
-            bind_path(&path)?
-        }
+        (Some(path), None) => bind_path(&path)?,
         (None, None) => return Err(value_error("path was not specified, and no sock specified")),
         (None, Some(sock)) => {
             let is = |name, number: i32| sock.getattr(name)?.eq(&Obj::int(number.into())?);
@@ -401,7 +393,6 @@ fn prepare_unix(co: &Co) -> R<()> {
                     sock.repr()?
                 )));
             }
-            no_tls_yet(ssl, "create_unix_server")?;
             sock
         }
     };

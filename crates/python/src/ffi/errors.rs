@@ -181,7 +181,8 @@ pub(crate) mod exc {
         timeout_error = PyExc_TimeoutError, resource_warning = PyExc_ResourceWarning, runtime_warning = PyExc_RuntimeWarning,
         deprecation_warning = PyExc_DeprecationWarning, assertion_error = PyExc_AssertionError,
         blocking_io_error = PyExc_BlockingIOError, broken_pipe_error = PyExc_BrokenPipeError, interrupted_error = PyExc_InterruptedError, os_error = PyExc_OSError,
-        index_error = PyExc_IndexError, connection_error = PyExc_ConnectionError,
+        index_error = PyExc_IndexError, import_error = PyExc_ImportError, connection_aborted_error = PyExc_ConnectionAbortedError,
+        connection_reset_error = PyExc_ConnectionResetError, connection_error = PyExc_ConnectionError,
         file_not_found_error = PyExc_FileNotFoundError, key_error = PyExc_KeyError, not_implemented_error = PyExc_NotImplementedError,
     }
 }

@@ -35,6 +35,7 @@ pub(crate) mod running;
 pub(crate) mod send;
 pub(crate) mod threads;
 pub(crate) mod unseen;
+pub(crate) mod window;
 
 pub(crate) use cells::{Fifo, Inner, OwnSlot, Slot, Unowned, WeakRefs};
 pub(crate) use class::{Class, ClassCell, Extends, Own, Slots, Step, Visitor};

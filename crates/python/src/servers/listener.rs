@@ -9,6 +9,7 @@
 //! 3. A factory that raises costs its connection, not the server. As in asyncio, debug mode reports it.
 
 use super::server::ServerCore;
+use super::tls;
 use crate::event_loop::core::{self, LoopCore};
 use crate::event_loop::readers::{self, Side};
 use crate::event_loop::run::is_fatal;
@@ -179,6 +180,11 @@ fn admit(
     let (connection, context) = (Socket::owned(connection), context::copy_of(context)?);
     if core.debug.get() {
         log_connection(server, &connection, &peer)?;
+    }
+    if let Some(tls) = server.tls.get()
+        && tls.truth()?
+    {
+        return tls::admit(server, loop_, connection, context, peer);
     }
     let shown = connection.made_object();
     let mut protocol = None;

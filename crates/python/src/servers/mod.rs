@@ -11,6 +11,7 @@
 mod clients;
 pub(crate) mod listener;
 pub(crate) mod server;
+mod tls;
 
 use crate::ffi::errors::R;
 use crate::ffi::{Obj, class};

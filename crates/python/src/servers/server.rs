@@ -28,8 +28,10 @@ pub(crate) struct ServerCore {
     pub(super) loop_: Slot,
     pub(super) factory: Slot,
     pub(super) backlog: Cell<i64>,
-    /// What `ssl=` was.
-    tls: Slot,
+    /// What `ssl=` was, and the timeouts.
+    pub(super) tls: Slot,
+    pub(super) handshake_timeout: Slot,
+    pub(super) shutdown_timeout: Slot,
     /// The context of its connections (3.15).
     pub(super) context: Slot,
     /// A list; `None`: it is closed.
@@ -59,7 +61,9 @@ pub(super) fn init() -> R<()> {
             core.loop_.set(args.req(1)?.clone());
             core.sockets.set(args.req(2)?.clone());
             core.factory.set(args.req(3)?.clone());
-            core.tls.set(args.req(4)?.clone());
+            core.tls.put(args.opt(4).cloned());
+            core.handshake_timeout.put(args.opt(6).cloned());
+            core.shutdown_timeout.put(args.opt(7).cloned());
             core.backlog.set(args.req(5)?.to_i64()?);
             core.waiters.set(Obj::list(&[])?);
             core.context.set(context::copy()?);
@@ -106,7 +110,7 @@ pub(super) fn init() -> R<()> {
         }
         Ok(Obj::none())
     })?;
-    let read: [(&'static str, crate::ffi::function::Imp); 7] = [
+    let read: [(&'static str, crate::ffi::function::Imp); 10] = [
         ("_loop", |args| Ok(this(args)?.1.loop_.get_or_none())),
         ("_sockets", |args| Ok(this(args)?.1.sockets.get_or_none())),
         ("_waiters", |args| Ok(this(args)?.1.waiters.get_or_none())),
@@ -117,6 +121,13 @@ pub(super) fn init() -> R<()> {
         ("_clients", |args| {
             let all = this(args)?.1.clients.with(|clients| clients.all());
             imports::WEAK_SET.call(&[&Obj::list(&all)?])
+        }),
+        ("_ssl_context", |args| Ok(this(args)?.1.tls.get_or_none())),
+        ("_ssl_handshake_timeout", |args| {
+            Ok(this(args)?.1.handshake_timeout.get_or_none())
+        }),
+        ("_ssl_shutdown_timeout", |args| {
+            Ok(this(args)?.1.shutdown_timeout.get_or_none())
         }),
         ("_active_count", |args| {
             Obj::int(this(args)?.1.clients.with(|clients| clients.len()) as i64)
@@ -141,12 +152,19 @@ fn this<'a>(args: &'a Args) -> R<(&'a Obj, &'a Own<ServerCore>)> {
     Err(type_error("a Server is required"))
 }
 
-/// A server over these sockets.
-pub(crate) fn make(loop_: &Obj, sockets: &[Obj], factory: &Obj, tls: &Obj, backlog: &Obj) -> R<Obj> {
-    let none = Obj::none();
+/// A server over these sockets. `tls`: context, timeout of the handshake, timeout of the shutdown.
+pub(crate) fn make(
+    loop_: &Obj,
+    sockets: &[Obj],
+    factory: &Obj,
+    backlog: &Obj,
+    tls: [Option<Obj>; 3],
+) -> R<Obj> {
+    let [context, handshake, shutdown] = tls.map(|argument| argument.unwrap_or_else(Obj::none));
+    let sockets = Obj::list(sockets)?;
     SERVER
         .get()
-        .call(&[loop_, &Obj::list(sockets)?, factory, tls, backlog, &none, &none])
+        .call(&[loop_, &sockets, factory, &context, backlog, &handshake, &shutdown])
 }
 
 /// `server.sockets`
@@ -374,11 +392,13 @@ impl Class for ServerCore {
 }
 
 impl ServerCore {
-    fn slots_held(&self) -> [&Slot; 7] {
+    fn slots_held(&self) -> [&Slot; 9] {
         [
             &self.loop_,
             &self.factory,
             &self.tls,
+            &self.handshake_timeout,
+            &self.shutdown_timeout,
             &self.context,
             &self.sockets,
             &self.forever,

@@ -59,24 +59,29 @@ impl Flow {
 
     /// `_set_write_buffer_limits(high=None, low=None)`
     pub(crate) fn set_limits(&self, args: &Args) -> R<()> {
-        let (high, low) = (args.opt(1), args.opt(2));
-        let number = |limit: Option<&Obj>| limit.map(Obj::to_i64).transpose();
-        let (high, low) = (number(high)?, number(low)?);
-        let high = match (high, low) {
-            (Some(high), _) => high,
-            (None, None) => HIGH,
-            (None, Some(low)) => low.saturating_mul(4),
-        };
-        let low = low.unwrap_or(high.div_euclid(4));
-        if !(high >= low && low >= 0) {
-            return Err(value_error(&format!(
-                "high ({high}) must be >= low ({low}) must be >= 0"
-            )));
-        }
+        let (high, low) = limits(args, HIGH)?;
         self.high.set(high);
         self.low.set(low);
         Ok(())
     }
+}
+
+/// The marks `high=None, low=None` (arguments 1 and 2): `(high, low)`.
+pub(crate) fn limits(args: &Args, default: i64) -> R<(i64, i64)> {
+    let number = |index| args.opt(index).map(Obj::to_i64).transpose();
+    let (high, low) = (number(1)?, number(2)?);
+    let high = match (high, low) {
+        (Some(high), _) => high,
+        (None, None) => default,
+        (None, Some(low)) => low.saturating_mul(4),
+    };
+    let low = low.unwrap_or(high.div_euclid(4));
+    if !(high >= low && low >= 0) {
+        return Err(value_error(&format!(
+            "high ({high}) must be >= low ({low}) must be >= 0"
+        )));
+    }
+    Ok((high, low))
 }
 
 /// `_maybe_pause_protocol()`

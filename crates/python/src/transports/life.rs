@@ -157,6 +157,11 @@ impl Life {
         });
         Ok(life)
     }
+    /// Has nobody given it methods of its own?
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.dict.is_empty()
+    }
     /// The descriptor, for whoever sends in its place; `None` if the connection is lost.
     pub(crate) fn descriptor(&self) -> Option<i32> {
         (self.conn_lost.get() == 0 && !self.socket.is_gone()).then(|| self.socket.fd())

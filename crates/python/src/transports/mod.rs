@@ -107,7 +107,7 @@ impl Source {
 
 /// `{'message', 'exception', 'transport', 'protocol'}` to the exception handler.
 #[cold]
-fn report(loop_: &Obj, message: &str, exception: &Obj, transport: &Obj, protocol: &Obj) -> R<()> {
+pub(crate) fn report(loop_: &Obj, message: &str, exception: &Obj, transport: &Obj, protocol: &Obj) -> R<()> {
     let context = Obj::dict()?;
     context.dict_set(&names::MESSAGE, &Obj::str(message)?)?;
     context.dict_set(&names::EXCEPTION, exception)?;

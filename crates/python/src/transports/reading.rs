@@ -12,6 +12,8 @@ use crate::ffi::bytes::{self, Buffer};
 use crate::ffi::errors::{R, os_error, runtime_error};
 use crate::ffi::{Obj, Own, Raised};
 use crate::imports::names;
+use crate::tls::protocol::{self, SslProtocol};
+use crate::tls::reading::{give_back, received as received_tls, take_window};
 use aioxide_core::socket;
 use std::cell::Cell;
 use std::io;
@@ -31,7 +33,10 @@ pub(super) fn received(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) ->
         return Ok(());
     };
     if this.buffered.get() {
-        return into_buffer(this, &protocol);
+        return match protocol::direct(&protocol) {
+            Some(tls) => into_tls(this, core, tls),
+            None => into_buffer(this, &protocol),
+        };
     }
     let data = match take_in::<Receive>(core, this.socket.fd(), &this.last_read)? {
         Ok(Some(data)) => data,
@@ -122,6 +127,30 @@ fn into_buffer(this: &Own<Stream>, protocol: &Obj) -> R<()> {
     buffer = Obj::int(count as i64)?;
     match protocol.call_method(&names::BUFFER_UPDATED, &[&buffer]) {
         Ok(_) => Ok(()),
+        Err(raised) => failed(
+            this,
+            raised,
+            "Fatal error: protocol.buffer_updated() call failed.",
+        ),
+    }
+}
+
+/// The same for a protocol of ours, without a Python call.
+fn into_tls(this: &Own<Stream>, core: &LoopCore, tls: &Own<SslProtocol>) -> R<()> {
+    let window = take_window(Some(core))?;
+    let count = match window.with_mut(|place| socket::receive(this.socket.fd(), place)) {
+        Ok(0) => {
+            give_back(Some(core), window);
+            return end(this, &this.loop_.get_or_none(), tls.obj());
+        }
+        Ok(count) => count,
+        Err(error) => {
+            give_back(Some(core), window);
+            return read_error(this, &error);
+        }
+    };
+    match received_tls(tls, Some(core), window, 0..count) {
+        Ok(()) => Ok(()),
         Err(raised) => failed(
             this,
             raised,

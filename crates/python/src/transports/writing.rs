@@ -31,6 +31,8 @@ const ENOUGH: usize = 64 * 1024;
 /// asyncio warns from this write on after the connection was lost.
 const LOG_THRESHOLD: u32 = 5;
 const FATAL: &str = "Fatal write error on socket transport";
+const AFTER_EOF: &str = "Cannot call write() after write_eof()";
+const IN_SENDFILE: &str = "unable to write; sendfile is in progress";
 
 /// Something to send, from `start` on.
 pub(super) struct Piece {
@@ -155,59 +157,65 @@ fn write(args: &Args) -> R<Obj> {
             data.class().getattr_str("__name__")?.to_string()?
         )));
     }
-    check(
-        this,
-        "Cannot call write() after write_eof()",
-        "unable to write; sendfile is in progress",
-    )?;
-    let Some(bytes) = Bytes::of(data) else {
-        return write_view(this, data);
-    };
+    check(this, AFTER_EOF, IN_SENDFILE)?;
+    match Bytes::of(data) {
+        Some(bytes) => write_bytes(this, bytes)?,
+        None => write_view(this, data)?,
+    }
+    Ok(Obj::none())
+}
+
+/// `bytes`
+#[inline]
+fn write_bytes(this: &Own<Stream>, bytes: Bytes) -> R<()> {
     if bytes.as_slice().is_empty() || is_lost(this)? {
-        return Ok(Obj::none());
+        return Ok(());
     }
     let Some(hold_back) = holds_back(this) else {
-        return Ok(Obj::none());
+        return Ok(());
     };
     let mut start = 0;
     if is_idle(this) && !hold_back {
         match try_to_send(this, bytes.as_slice())? {
-            Some(sent) if sent == bytes.as_slice().len() => return Ok(Obj::none()),
+            Some(sent) if sent == bytes.as_slice().len() => return Ok(()),
             Some(sent) => start = sent,
-            None => return Ok(Obj::none()),
+            None => return Ok(()),
         }
     }
-    keep(this, bytes, start, hold_back)?;
-    Ok(Obj::none())
+    keep(this, bytes, start, hold_back)
+}
+
+impl Own<Stream> {
+    /// `write(bytes)`
+    pub(crate) fn write_bytes(&self, bytes: Bytes) -> R<()> {
+        check(self, AFTER_EOF, IN_SENDFILE)?;
+        write_bytes(self, bytes)
+    }
 }
 
 /// A `bytearray` or a `memoryview`.
-fn write_view(this: &Own<Stream>, data: &Obj) -> R<Obj> {
+fn write_view(this: &Own<Stream>, data: &Obj) -> R<()> {
     if data.len()? == 0 || is_lost(this)? {
-        return Ok(Obj::none());
+        return Ok(());
     }
     let Some(hold_back) = holds_back(this) else {
-        return Ok(Obj::none());
+        return Ok(());
     };
     let view = match Buffer::readable(data) {
         Ok(view) => view,
-        Err(raised) => {
-            stream::fatal_error(this, raised.take(), FATAL)?;
-            return Ok(Obj::none());
-        }
+        Err(raised) => return stream::fatal_error(this, raised.take(), FATAL),
     };
     let mut start = 0;
     if is_idle(this) && !hold_back {
         match view.with(|data| try_to_send(this, data))? {
-            Some(sent) if sent == view.len() => return Ok(Obj::none()),
+            Some(sent) if sent == view.len() => return Ok(()),
             Some(sent) => start = sent,
-            None => return Ok(Obj::none()),
+            None => return Ok(()),
         }
     }
     let copy = view.with(|data| Bytes::copy(&data[start..]))?;
     drop(view);
-    keep(this, copy, 0, hold_back)?;
-    Ok(Obj::none())
+    keep(this, copy, 0, hold_back)
 }
 
 /// `writelines(list_of_data)`: all of it, in one system call if the kernel has the room.

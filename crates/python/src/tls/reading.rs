@@ -1,0 +1,301 @@
+//! What comes in: bytes from below are decrypted, and delivered to the protocol above.
+//!
+//! Bytes are decrypted into a window of the loop's, and a protocol gets `bytes` of the size that has come: an
+//! idle connection has no buffer.
+//!
+//! Rules
+//! 1. Everything that can be decrypted is delivered in one call, as asyncio does.
+//! 2. What was decrypted before a record that is no good is delivered before the failure is reported.
+//! 3. The engine is asked once more than it has data only where there may be some.
+
+use super::protocol::{SslProtocol, call_soon, direct, fatal_error};
+use super::{handshake, shutdown, writing};
+use crate::event_loop::core::{self, LoopCore};
+use crate::ffi::errors::{R, exc, raise};
+use crate::ffi::window::Window;
+use crate::ffi::{Obj, Own, bytes, exceptions};
+use crate::hook::Hook;
+use crate::imports::names;
+use aioxide_core::tls::{Feed, Pressure, State};
+use std::ops::Range;
+
+/// asyncio's `max_size`.
+const MOST: usize = 256 * 1024;
+/// What a transport that is not ours gets to read into.
+const BUFFER: usize = 64 * 1024;
+
+/// A window to read into, the loop's if it has one to spare.
+pub(crate) fn take_window(core: Option<&LoopCore>) -> R<Own<Window>> {
+    match core.and_then(|core| core.window.take()) {
+        Some(window) => Ok(window),
+        None => Window::new(MOST),
+    }
+}
+
+/// Gives it back.
+pub(crate) fn give_back(core: Option<&LoopCore>, window: Own<Window>) {
+    if let Some(core) = core {
+        core.window.put(Some(window));
+    }
+}
+
+/// Bytes have come from below, and lie in this part of a window of the loop's.
+pub(crate) fn received(
+    this: &Own<SslProtocol>,
+    core: Option<&LoopCore>,
+    window: Own<Window>,
+    part: Range<usize>,
+) -> R<()> {
+    let fed = this.engine.feed(window.open(part));
+    give_back(core, window);
+    fed?;
+    advance(this)
+}
+
+/// Bytes that have come before the handshake began.
+pub(crate) fn take_over(this: &SslProtocol, data: &Obj) -> R<()> {
+    this.engine.feed(data)
+}
+
+/// Bytes have come from below.
+fn advance(this: &Own<SslProtocol>) -> R<()> {
+    match this.machine.with(|machine| machine.received()) {
+        Feed::Nothing => Ok(()),
+        Feed::Handshake => handshake::advance(this),
+        Feed::Read => read(this),
+        Feed::Flush => shutdown::flush(this),
+        Feed::Shutdown => shutdown::advance(this),
+    }
+}
+
+/// `get_buffer(n)`
+pub(super) fn get_buffer(this: &Own<SslProtocol>, _hint: &Obj) -> R<Obj> {
+    if let Some(buffer) = this.buffer.get() {
+        return Ok(buffer);
+    }
+    let memory = Obj::import("builtins")?.call_method_str("bytearray", &[&Obj::int(BUFFER as i64)?])?;
+    let buffer = memory.memoryview()?;
+    this.buffer.set(buffer.clone());
+    Ok(buffer)
+}
+
+/// `buffer_updated(nbytes)`
+pub(super) fn buffer_updated(this: &Own<SslProtocol>, count: &Obj) -> R<()> {
+    let count = usize::try_from(count.to_i64()?).unwrap_or(0);
+    let buffer = get_buffer(this, count_hint())?;
+    this.engine.feed(&buffer.slice(0, count)?)?;
+    advance(this)
+}
+
+fn count_hint() -> &'static Obj {
+    &crate::ffi::object::ZERO
+}
+
+/// `_do_read()`
+pub(super) fn read(this: &Own<SslProtocol>) -> R<()> {
+    if !this.machine.with(|machine| machine.may_read()) {
+        return Ok(());
+    }
+    match read_and_answer(this) {
+        Err(raised) if raised.matches(exc::exception()) => {
+            fatal_error(this, &raised.take(), "Fatal error on SSL protocol")
+        }
+        result => result,
+    }
+}
+
+fn read_and_answer(this: &Own<SslProtocol>) -> R<()> {
+    if !this.machine.with(|machine| machine.reading_paused) {
+        deliver(this)?;
+        if this.backlog.is_empty() {
+            // what the engine itself has to say
+            if this.engine.outgoing_size()? > 0 {
+                writing::hand_down(this)?;
+            }
+        } else {
+            writing::advance(this)?;
+        }
+    }
+    control(this)
+}
+
+/// How the reading ended.
+enum Ending {
+    /// There is nothing more at the moment.
+    Dry,
+    /// The buffer is full.
+    Full,
+    /// The peer has closed.
+    Closed,
+    /// With this exception.
+    Failed(Obj),
+}
+
+/// Decrypts into `buffer(so much was read)` as much as there is, up to `room`.
+fn fill(this: &SslProtocol, room: usize, buffer: impl Fn(usize) -> R<Obj>) -> (usize, Ending) {
+    let mut filled = 0;
+    let mut step = || -> R<Option<Ending>> {
+        match this.engine.read(room - filled, &buffer(filled)?)? {
+            None => Ok(Some(Ending::Dry)),
+            Some(0) => Ok(Some(Ending::Closed)),
+            Some(count) => {
+                filled += count;
+                if filled >= room {
+                    return Ok(Some(Ending::Full));
+                }
+                // rule 3: a record is read whole, so what else there is lies in the BIO
+                Ok((this.engine.incoming_size()? == 0).then_some(Ending::Dry))
+            }
+        }
+    };
+    let ending = loop {
+        match step() {
+            Ok(None) => {}
+            Ok(Some(ending)) => break ending,
+            Err(raised) => break Ending::Failed(raised.take()),
+        }
+    };
+    (filled, ending)
+}
+
+/// What there is, to the protocol above.
+fn deliver(this: &Own<SslProtocol>) -> R<()> {
+    let Some(app) = this.app.get() else {
+        return Ok(());
+    };
+    let (delivered, ending) = if !this.buffered.get() {
+        as_bytes(this, &app)?
+    } else if let Some(above) = direct(&app) {
+        into_tls(this, above)?
+    } else {
+        into_buffer(this, &app)?
+    };
+    if let Ending::Failed(exception) = ending {
+        // rule 2
+        if let Err(raised) = delivered {
+            let other = raised.take();
+            exceptions::set_context(&other, Some(exception));
+            return Err(raise(&other));
+        }
+        return Err(raise(&exception));
+    }
+    delivered?;
+    match ending {
+        Ending::Closed => {
+            shutdown::tell_end(this)?;
+            shutdown::start(this)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `_do_read__copied()`
+fn as_bytes(this: &Own<SslProtocol>, app: &Obj) -> R<(R<()>, Ending)> {
+    let loop_ = this.loop_.get_or_none();
+    let core = core::of(&loop_).map(|core| &**core);
+    let window = take_window(core)?;
+    let mut chunks = Vec::new();
+    let ending = loop {
+        let size = window.size();
+        let (filled, ending) = fill(this, size, |filled| Ok(window.open(filled..size).clone()));
+        if filled > 0 {
+            chunks.push(window.with_mut(|place| bytes::new(&place[..filled]))?);
+        }
+        if !matches!(ending, Ending::Full) {
+            break ending;
+        }
+    };
+    give_back(core, window);
+    let data = match chunks.as_slice() {
+        [] => return Ok((Ok(()), ending)),
+        [one] => one.clone(),
+        many => Obj::empty_bytes()?.call_method_str("join", &[&Obj::list(many)?])?,
+    };
+    drop(chunks);
+    Ok((app.call_method(&names::DATA_RECEIVED, &[&data]).map(drop), ending))
+}
+
+/// `_do_read__buffered()`
+fn into_buffer(this: &Own<SslProtocol>, app: &Obj) -> R<(R<()>, Ending)> {
+    let hint = Obj::int(this.engine.incoming_size()? as i64)?;
+    let buffer = app.call_method(&names::GET_BUFFER, &[&hint])?;
+    let room = buffer.len()?;
+    let (filled, ending) = fill(this, room, |filled| {
+        if filled == 0 {
+            return Ok(buffer.clone());
+        }
+        buffer.memoryview()?.slice(filled, room)
+    });
+    drop(buffer);
+    let mut delivered = Ok(());
+    if matches!(ending, Ending::Full) {
+        call_soon(this, &this.obj().getattr_str("_do_read")?, None)?;
+    }
+    if filled > 0 {
+        let count = Obj::int(filled as i64)?;
+        delivered = app.call_method(&names::BUFFER_UPDATED, &[&count]).map(drop);
+    }
+    Ok((delivered, ending))
+}
+
+/// TLS in TLS.
+fn into_tls(this: &Own<SslProtocol>, above: &Own<SslProtocol>) -> R<(R<()>, Ending)> {
+    let loop_ = this.loop_.get_or_none();
+    let core = core::of(&loop_).map(|core| &**core);
+    let window = take_window(core)?;
+    let size = window.size();
+    let (filled, ending) = fill(this, size, |filled| Ok(window.open(filled..size).clone()));
+    if matches!(ending, Ending::Full) {
+        call_soon(this, &this.obj().getattr_str("_do_read")?, None)?;
+    }
+    if filled == 0 {
+        give_back(core, window);
+        return Ok((Ok(()), ending));
+    }
+    Ok((received(above, core, window, 0..filled), ending))
+}
+
+/// `_control_ssl_reading()`: the transport below pauses while too much waits to be decrypted.
+pub(super) fn control(this: &Own<SslProtocol>) -> R<()> {
+    let size = this.engine.incoming_size()?;
+    let Some(transport) = this.transport.get() else {
+        return Ok(());
+    };
+    match this.machine.with(|machine| machine.incoming.measure(size)) {
+        Pressure::Fine => Ok(()),
+        Pressure::Stop => transport.call_method(&names::PAUSE_READING, &[]).map(drop),
+        Pressure::Resume => transport.call_method(&names::RESUME_READING, &[]).map(drop),
+    }
+}
+
+/// `_resume_reading()`
+pub(super) fn resume(this: &Own<SslProtocol>) -> R<()> {
+    if !this
+        .machine
+        .with(|machine| std::mem::replace(&mut machine.reading_paused, false))
+    {
+        return Ok(());
+    }
+    let resume = Hook::new(
+        "SSLProtocol._resume_reading.<locals>.resume",
+        |hook, _| {
+            let this = hook.a.get_or_none();
+            match crate::ffi::Class::class().instance(&this) {
+                Some(this) => resumed(this),
+                None => Ok(()),
+            }
+        },
+        Some(this.obj().clone()),
+        None,
+    )?;
+    call_soon(this, resume.obj(), None)
+}
+
+fn resumed(this: &Own<SslProtocol>) -> R<()> {
+    match this.machine.with(|machine| machine.state()) {
+        State::Wrapped => read(this),
+        State::Flushing => shutdown::flush(this),
+        State::Shutdown => shutdown::advance(this),
+        State::Unwrapped | State::Handshake => Ok(()),
+    }
+}

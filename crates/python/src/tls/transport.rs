@@ -1,0 +1,239 @@
+//! `_SSLProtocolTransport`: what the protocol above gets for a transport.
+
+use super::protocol::{self, SslProtocol, abort};
+use super::{reading, shutdown, writing};
+use crate::ffi::bytes;
+use crate::ffi::errors::{R, exc, not_implemented, type_error};
+use crate::ffi::{Args, Class, ClassCell, Obj, Own, OwnSlot, Slot, Slots, Visitor, WeakRefs};
+use crate::imports::{self, names};
+use crate::transports::flow;
+use crate::version;
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::mem::offset_of;
+
+/// The object. Its first field is where `asyncio.BaseTransport` has its `_extra`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct SslTransport {
+    extra: Slot,
+    dict: Slot,
+    weakrefs: WeakRefs,
+    loop_: Slot,
+    protocol: OwnSlot<SslProtocol>,
+    pub(super) closed: Cell<bool>,
+}
+
+/// The transport of `protocol`.
+pub(super) fn make(loop_: &Obj, protocol: &Own<SslProtocol>) -> R<Own<SslTransport>> {
+    let transport = SslTransport::default();
+    transport.loop_.set(loop_.clone());
+    transport.protocol.put(Some(protocol.clone()));
+    SslTransport::class().alloc(transport)
+}
+
+impl SslTransport {
+    /// The protocol, if nobody has given the transport methods of its own.
+    #[inline]
+    pub(super) fn direct(&self) -> Option<Own<SslProtocol>> {
+        if !self.dict.is_empty() {
+            return None;
+        }
+        self.protocol.get()
+    }
+}
+
+/// `self`, and the protocol.
+fn parts<'a>(args: &'a Args) -> R<(&'a Own<SslTransport>, Own<SslProtocol>)> {
+    let this = args.this::<SslTransport>()?;
+    match this.protocol.get() {
+        Some(protocol) => Ok((this, protocol)),
+        None => Err(type_error("the transport has no protocol")),
+    }
+}
+
+fn method_write(args: &Args) -> R<Obj> {
+    let ((_, protocol), data) = (parts(args)?, args.req(1)?);
+    if !bytes::is_data(data) {
+        return Err(type_error(&format!(
+            "data: expecting a bytes-like instance, got {}",
+            data.class_name()
+        )));
+    }
+    if data.len()? > 0 {
+        writing::write(&protocol, &[data])?;
+    }
+    Ok(Obj::none())
+}
+
+fn method_writelines(args: &Args) -> R<Obj> {
+    let ((_, protocol), list) = (parts(args)?, args.req(1)?.to_vec()?);
+    let list: Vec<&Obj> = list.iter().collect();
+    // as in asyncio, what has no length is the caller's error, anything else that cannot be sent a fatal one
+    for data in &list {
+        data.len()?;
+    }
+    writing::write(&protocol, &list)?;
+    Ok(Obj::none())
+}
+
+fn method_close(args: &Args) -> R<Obj> {
+    let (this, protocol) = parts(args)?;
+    if !this.closed.replace(true) {
+        shutdown::start(&protocol)?;
+    }
+    Ok(Obj::none())
+}
+
+fn force_close(args: &Args, exception: Option<&Obj>) -> R<Obj> {
+    let (this, protocol) = parts(args)?;
+    this.closed.set(true);
+    abort(&protocol, exception)?;
+    Ok(Obj::none())
+}
+
+fn is_closing(args: &Args) -> R<Obj> {
+    let (this, protocol) = parts(args)?;
+    if this.closed.get() || !version::TLS_IS_CLOSING_ASKS_BELOW.get() {
+        return Ok(Obj::bool(this.closed.get()));
+    }
+    match protocol.transport.get() {
+        Some(transport) => transport.call_method(&names::IS_CLOSING, &[]),
+        None => Ok(Obj::bool(false)),
+    }
+}
+
+fn set_write_buffer_limits(args: &Args) -> R<Obj> {
+    let (_, protocol) = parts(args)?;
+    let (high, low) = flow::limits(args, 512 * 1024)?;
+    protocol.machine.with(|machine| machine.outgoing.set(high, low));
+    writing::control(&protocol)?;
+    Ok(Obj::none())
+}
+
+fn set_read_buffer_limits(args: &Args) -> R<Obj> {
+    let (_, protocol) = parts(args)?;
+    let (high, low) = flow::limits(args, 256 * 1024)?;
+    protocol.machine.with(|machine| machine.incoming.set(high, low));
+    reading::control(&protocol)?;
+    Ok(Obj::none())
+}
+
+/// `(low, high)`
+fn shown((high, low): (i64, i64)) -> R<Obj> {
+    Obj::tuple(&[&Obj::int(low)?, &Obj::int(high)?])
+}
+
+static CLASS: ClassCell<SslTransport> = ClassCell::new();
+
+impl Class for SslTransport {
+    const NAME: &'static CStr = c"asyncio.sslproto._SSLProtocolTransport";
+    const SUBCLASSABLE: bool = false;
+    const DICT: Option<usize> = Some(offset_of!(SslTransport, dict));
+    const WEAKREFS: Option<usize> = Some(offset_of!(SslTransport, weakrefs));
+    const FINALIZE: bool = true;
+
+    fn class() -> &'static ClassCell<SslTransport> {
+        &CLASS
+    }
+    fn slots(slots: &mut Slots<SslTransport>) -> R<()> {
+        slots.no_new();
+        slots.method("write(self, data)", method_write)?;
+        slots.method("writelines(self, list_of_data)", method_writelines)?;
+        slots.method("write_eof(self)", |_| Err(not_implemented("")))?;
+        slots.method("can_write_eof(self)", |_| Ok(Obj::bool(false)))?;
+        slots.method("close(self)", method_close)?;
+        slots.method("abort(self)", |args| force_close(args, None))?;
+        slots.method("_force_close(self, exc)", |args| force_close(args, args.opt(1)))?;
+        slots.method("is_closing(self)", is_closing)?;
+        slots.method("get_extra_info(self, name, default=None)", |args| {
+            let (_, protocol) = parts(args)?;
+            protocol::extra_info(&protocol, args.req(1)?, args.get(2))
+        })?;
+        slots.method("set_protocol(self, protocol)", |args| {
+            let (_, protocol) = parts(args)?;
+            protocol::set_app(&protocol, args.req(1)?)?;
+            Ok(Obj::none())
+        })?;
+        slots.method("get_protocol(self)", |args| Ok(parts(args)?.1.app.get_or_none()))?;
+        slots.method("is_reading(self)", |args| {
+            let (_, protocol) = parts(args)?;
+            Ok(Obj::bool(
+                !protocol.machine.with(|machine| machine.reading_paused),
+            ))
+        })?;
+        slots.method("pause_reading(self)", |args| {
+            let (_, protocol) = parts(args)?;
+            protocol.machine.with(|machine| machine.reading_paused = true);
+            Ok(Obj::none())
+        })?;
+        slots.method("resume_reading(self)", |args| {
+            reading::resume(&parts(args)?.1)?;
+            Ok(Obj::none())
+        })?;
+        slots.method(
+            "set_write_buffer_limits(self, high=None, low=None)",
+            set_write_buffer_limits,
+        )?;
+        slots.method("get_write_buffer_limits(self)", |args| {
+            shown(parts(args)?.1.machine.with(|machine| machine.outgoing.marks()))
+        })?;
+        slots.method("get_write_buffer_size(self)", |args| {
+            Obj::int(writing::waiting(&parts(args)?.1)? as i64)
+        })?;
+        slots.method(
+            "set_read_buffer_limits(self, high=None, low=None)",
+            set_read_buffer_limits,
+        )?;
+        slots.method("get_read_buffer_limits(self)", |args| {
+            shown(parts(args)?.1.machine.with(|machine| machine.incoming.marks()))
+        })?;
+        slots.method("get_read_buffer_size(self)", |args| {
+            Obj::int(parts(args)?.1.engine.incoming_size()? as i64)
+        })?;
+        slots.method("_test__append_write_backlog(self, data)", |args| {
+            writing::keep(&parts(args)?.1, args.req(1)?)?;
+            Ok(Obj::none())
+        })?;
+        slots.attribute("_start_tls_compatible", Obj::bool(true));
+        slots.attribute(
+            "_sendfile_compatible",
+            imports::SENDFILE_MODE.getattr_str("FALLBACK")?,
+        );
+        slots.get(c"_loop", |this| Ok(this.loop_.get_or_none()));
+        slots.get(c"_ssl_protocol", |this| {
+            Ok(this.protocol.get().map_or_else(Obj::none, Own::into_obj))
+        });
+        slots.get(c"_closed", |this| Ok(Obj::bool(this.closed.get())));
+        slots.get(c"_protocol_paused", |this| {
+            let paused =
+                |protocol: Own<SslProtocol>| protocol.machine.with(|machine| machine.outgoing.is_shut());
+            Ok(Obj::bool(this.protocol.get().is_some_and(paused)))
+        });
+        Ok(())
+    }
+    fn visit(&self, visitor: &mut Visitor) {
+        self.extra.visit(visitor);
+        self.loop_.visit(visitor);
+        self.protocol.visit(visitor);
+    }
+    fn clear(&self) {
+        self.extra.put(None);
+        self.loop_.put(None);
+        drop(self.protocol.take());
+    }
+    fn wants_finalize(&self) -> bool {
+        !self.closed.get()
+    }
+    /// "unclosed transport …"
+    fn finalize(this: &Own<SslTransport>) {
+        if this.closed.replace(true) {
+            return;
+        }
+        let warned = Obj::str("unclosed transport <asyncio._SSLProtocolTransport object>")
+            .and_then(|text| imports::WARN.call(&[&text, exc::resource_warning()]));
+        if let Err(raised) = warned {
+            raised.unraisable(this.obj());
+        }
+    }
+}
