@@ -13,6 +13,7 @@ import io
 import itertools
 import os
 import socket
+import ssl
 import sys
 import textwrap
 import warnings
@@ -813,6 +814,76 @@ def open_loop(aio, loop, marker):
     return attributed(other, marker)
 
 
+# -- TLS -------------------------------------------------------------------------------------------------------------------
+
+#: one for all: what a context costs is the standard library's business
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+CONTEXT.check_hostname = False
+CONTEXT.verify_mode = ssl.CERT_NONE
+
+
+class Below(asyncio.Transport):
+    def __init__(self, marker: Any = None) -> None:
+        super().__init__()
+        self.marker = marker
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    abort = close
+
+    def _force_close(self, exc: Any) -> None:
+        pass
+
+
+def tls(aio, loop, app, waiter=None, context=CONTEXT):
+    return aio.sslproto.SSLProtocol(loop, app, context, waiter)
+
+
+@case
+def ssl_protocol_above(aio, loop, marker):
+    return tls(aio, loop, marker)
+
+
+@case
+def ssl_protocol_below(aio, loop, marker):
+    protocol = tls(aio, loop, asyncio.Protocol())
+    protocol.connection_made(Below(marker))
+    protocol._handshake_timeout_handle.cancel()  # which the loop holds
+    return protocol
+
+
+@case
+def ssl_protocol_attribute(aio, loop, marker):
+    return attributed(tls(aio, loop, asyncio.Protocol()), marker)
+
+
+@case
+def ssl_protocol_waiter(aio, loop, marker):
+    return tls(aio, loop, asyncio.Protocol(), attributed(loop.create_future(), marker))
+
+
+@case
+def ssl_protocol_buffer(aio, loop, marker):
+    protocol = tls(aio, loop, marker)
+    protocol.get_buffer(-1)
+    protocol._app_transport._test__append_write_backlog(b"x")
+    return protocol
+
+
+@case
+def ssl_transport(aio, loop, marker):
+    return tls(aio, loop, marker)._app_transport
+
+
+@case
+def ssl_transport_attribute(aio, loop, marker):
+    return attributed(tls(aio, loop, asyncio.Protocol())._app_transport, marker)
+
+
 # -- the tests -------------------------------------------------------------------------------------------------------------
 
 
@@ -1001,7 +1072,7 @@ CLASSES = sorted(
 )
 
 PRELUDE = """
-import faulthandler, gc, sys, warnings, weakref
+import faulthandler, gc, ssl, sys, warnings, weakref
 faulthandler.enable()
 faulthandler.dump_traceback_later(30, exit=True)
 warnings.simplefilter("ignore")
@@ -1087,6 +1158,7 @@ def test_internal_objects_uninitialised(aio):
         loop = aio.get_running_loop()
         lock, event, queue = aio.Lock(), aio.Event(), aio.Queue()
         future = loop.create_future()
+        tls = aio.sslproto.SSLProtocol(loop, None, ssl.create_default_context(), None, server_hostname="x")
         things = [
             aio.sleep(0), aio.sleep(1), lock.acquire(), lock.__aenter__(), event.wait(), queue.get(), queue.put(1),
             queue.join(), aio.Semaphore().acquire(), aio.Barrier(2).wait(), aio.Condition().wait(), aio.gather(future),
@@ -1094,7 +1166,7 @@ def test_internal_objects_uninitialised(aio):
             iter(future), aio.timeout(1), aio.timeout(1).__aenter__(), aio.TaskGroup(), aio.TaskGroup().__aenter__(),
             aio.to_thread(print), loop.call_soon(print), loop.call_later(1, print), aio.current_task(), loop,
             loop.shutdown_asyncgens(), loop.sock_recv, aio.current_task().get_coro(), future.__await__(),
-            next(iter(aio.as_completed([future]))), loop.run_in_executor,
+            next(iter(aio.as_completed([future]))), loop.run_in_executor, tls, tls._app_transport,
         ]
         for thing in things:
             kinds.add(type(thing))

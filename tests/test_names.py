@@ -67,7 +67,7 @@ NOT_YET_NATIVE_FUNCTIONS = {name for name in NOT_YET_NATIVE if name.islower()}
 
 NOT_YET_NATIVE_METHODS = names(
     """
-    start_tls subprocess_exec subprocess_shell
+    subprocess_exec subprocess_shell
     """
 )
 

@@ -25,6 +25,8 @@ CLAIMED_FILES = (
     "test_pep492",
     "test_queues",
     "test_runners",
+    "test_ssl",
+    "test_sslproto",
     "test_taskgroups",
     "test_tasks",
     "test_threads",

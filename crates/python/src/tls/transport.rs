@@ -8,6 +8,7 @@ use crate::ffi::{Args, Class, ClassCell, Obj, Own, OwnSlot, Slot, Slots, Visitor
 use crate::imports::{self, names};
 use crate::transports::flow;
 use crate::version;
+use aioxide_core::tls::Machine;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::mem::offset_of;
@@ -44,12 +45,20 @@ impl SslTransport {
 }
 
 /// `self`, and the protocol.
-fn parts<'a>(args: &'a Args) -> R<(&'a Own<SslTransport>, Own<SslProtocol>)> {
+///
+/// A second `close()` lets go of it, as in asyncio: then a transport that its protocol above keeps does not keep the
+/// connection's memory. Where asyncio raises AttributeError from then on, ours is a closed transport.
+fn parts<'a>(args: &'a Args) -> R<(&'a Own<SslTransport>, Option<Own<SslProtocol>>)> {
     let this = args.this::<SslTransport>()?;
-    match this.protocol.get() {
-        Some(protocol) => Ok((this, protocol)),
-        None => Err(type_error("the transport has no protocol")),
-    }
+    Ok((this, this.protocol.get()))
+}
+
+/// Asks the protocol's machine; without one a new one.
+fn ask<T>(args: &Args, f: impl FnOnce(&mut Machine) -> T) -> R<T> {
+    Ok(match parts(args)?.1 {
+        Some(protocol) => protocol.machine.with(f),
+        None => f(&mut Machine::default()),
+    })
 }
 
 fn method_write(args: &Args) -> R<Obj> {
@@ -60,7 +69,9 @@ fn method_write(args: &Args) -> R<Obj> {
             data.class_name()
         )));
     }
-    if data.len()? > 0 {
+    if let Some(protocol) = protocol
+        && data.len()? > 0
+    {
         writing::write(&protocol, &[data])?;
     }
     Ok(Obj::none())
@@ -73,13 +84,17 @@ fn method_writelines(args: &Args) -> R<Obj> {
     for data in &list {
         data.len()?;
     }
-    writing::write(&protocol, &list)?;
+    if let Some(protocol) = protocol {
+        writing::write(&protocol, &list)?;
+    }
     Ok(Obj::none())
 }
 
 fn method_close(args: &Args) -> R<Obj> {
     let (this, protocol) = parts(args)?;
-    if !this.closed.replace(true) {
+    if this.closed.replace(true) {
+        this.protocol.put(None);
+    } else if let Some(protocol) = protocol {
         shutdown::start(&protocol)?;
     }
     Ok(Obj::none())
@@ -88,7 +103,9 @@ fn method_close(args: &Args) -> R<Obj> {
 fn force_close(args: &Args, exception: Option<&Obj>) -> R<Obj> {
     let (this, protocol) = parts(args)?;
     this.closed.set(true);
-    abort(&protocol, exception)?;
+    if let Some(protocol) = protocol {
+        abort(&protocol, exception)?;
+    }
     Ok(Obj::none())
 }
 
@@ -97,25 +114,35 @@ fn is_closing(args: &Args) -> R<Obj> {
     if this.closed.get() || !version::TLS_IS_CLOSING_ASKS_BELOW.get() {
         return Ok(Obj::bool(this.closed.get()));
     }
-    match protocol.transport.get() {
+    match protocol.and_then(|protocol| protocol.transport.get()) {
         Some(transport) => transport.call_method(&names::IS_CLOSING, &[]),
         None => Ok(Obj::bool(false)),
     }
 }
 
+fn get_extra_info(args: &Args) -> R<Obj> {
+    let (name, default) = (args.req(1)?, args.get(2));
+    match parts(args)?.1 {
+        Some(protocol) => protocol::extra_info(&protocol, name, default),
+        None => Ok(default.cloned().unwrap_or_else(Obj::none)),
+    }
+}
+
 fn set_write_buffer_limits(args: &Args) -> R<Obj> {
-    let (_, protocol) = parts(args)?;
     let (high, low) = flow::limits(args, 512 * 1024)?;
-    protocol.machine.with(|machine| machine.outgoing.set(high, low));
-    writing::control(&protocol)?;
+    if let Some(protocol) = parts(args)?.1 {
+        protocol.machine.with(|machine| machine.outgoing.set(high, low));
+        writing::control(&protocol)?;
+    }
     Ok(Obj::none())
 }
 
 fn set_read_buffer_limits(args: &Args) -> R<Obj> {
-    let (_, protocol) = parts(args)?;
     let (high, low) = flow::limits(args, 256 * 1024)?;
-    protocol.machine.with(|machine| machine.incoming.set(high, low));
-    reading::control(&protocol)?;
+    if let Some(protocol) = parts(args)?.1 {
+        protocol.machine.with(|machine| machine.incoming.set(high, low));
+        reading::control(&protocol)?;
+    }
     Ok(Obj::none())
 }
 
@@ -146,29 +173,28 @@ impl Class for SslTransport {
         slots.method("abort(self)", |args| force_close(args, None))?;
         slots.method("_force_close(self, exc)", |args| force_close(args, args.opt(1)))?;
         slots.method("is_closing(self)", is_closing)?;
-        slots.method("get_extra_info(self, name, default=None)", |args| {
-            let (_, protocol) = parts(args)?;
-            protocol::extra_info(&protocol, args.req(1)?, args.get(2))
-        })?;
+        slots.method("get_extra_info(self, name, default=None)", get_extra_info)?;
         slots.method("set_protocol(self, protocol)", |args| {
-            let (_, protocol) = parts(args)?;
-            protocol::set_app(&protocol, args.req(1)?)?;
+            if let Some(protocol) = parts(args)?.1 {
+                protocol::set_app(&protocol, args.req(1)?)?;
+            }
             Ok(Obj::none())
         })?;
-        slots.method("get_protocol(self)", |args| Ok(parts(args)?.1.app.get_or_none()))?;
+        slots.method("get_protocol(self)", |args| {
+            let app = parts(args)?.1.and_then(|protocol| protocol.app.get());
+            Ok(app.unwrap_or_else(Obj::none))
+        })?;
         slots.method("is_reading(self)", |args| {
-            let (_, protocol) = parts(args)?;
-            Ok(Obj::bool(
-                !protocol.machine.with(|machine| machine.reading_paused),
-            ))
+            Ok(Obj::bool(!ask(args, |machine| machine.reading_paused)?))
         })?;
         slots.method("pause_reading(self)", |args| {
-            let (_, protocol) = parts(args)?;
-            protocol.machine.with(|machine| machine.reading_paused = true);
+            ask(args, |machine| machine.reading_paused = true)?;
             Ok(Obj::none())
         })?;
         slots.method("resume_reading(self)", |args| {
-            reading::resume(&parts(args)?.1)?;
+            if let Some(protocol) = parts(args)?.1 {
+                reading::resume(&protocol)?;
+            }
             Ok(Obj::none())
         })?;
         slots.method(
@@ -176,23 +202,31 @@ impl Class for SslTransport {
             set_write_buffer_limits,
         )?;
         slots.method("get_write_buffer_limits(self)", |args| {
-            shown(parts(args)?.1.machine.with(|machine| machine.outgoing.marks()))
+            shown(ask(args, |machine| machine.outgoing.marks())?)
         })?;
         slots.method("get_write_buffer_size(self)", |args| {
-            Obj::int(writing::waiting(&parts(args)?.1)? as i64)
+            let size = parts(args)?
+                .1
+                .map_or(Ok(0), |protocol| writing::waiting(&protocol))?;
+            Obj::int(size as i64)
         })?;
         slots.method(
             "set_read_buffer_limits(self, high=None, low=None)",
             set_read_buffer_limits,
         )?;
         slots.method("get_read_buffer_limits(self)", |args| {
-            shown(parts(args)?.1.machine.with(|machine| machine.incoming.marks()))
+            shown(ask(args, |machine| machine.incoming.marks())?)
         })?;
         slots.method("get_read_buffer_size(self)", |args| {
-            Obj::int(parts(args)?.1.engine.incoming_size()? as i64)
+            let size = parts(args)?
+                .1
+                .map_or(Ok(0), |protocol| protocol.engine.incoming_size())?;
+            Obj::int(size as i64)
         })?;
         slots.method("_test__append_write_backlog(self, data)", |args| {
-            writing::keep(&parts(args)?.1, args.req(1)?)?;
+            if let Some(protocol) = parts(args)?.1 {
+                writing::keep(&protocol, args.req(1)?)?;
+            }
             Ok(Obj::none())
         })?;
         slots.attribute("_start_tls_compatible", Obj::bool(true));
