@@ -334,20 +334,6 @@ def test_options(aio):
     run(aio, main())
 
 
-def test_tls_is_not_there_yet(aio):
-    import ssl
-
-    async def main() -> None:
-        with pytest.raises(NotImplementedError, match="aioxide does not implement TLS yet"):
-            await asyncio.get_running_loop().create_server(
-                Echo, "127.0.0.1", 0, ssl=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            )
-
-    if STDLIB:
-        pytest.skip("asyncio has it")
-    run(aio, main())
-
-
 # -- Unix ------------------------------------------------------------------------------------------------------------------
 
 
