@@ -55,8 +55,8 @@ pub(crate) enum Timer {
     Handle(Queued),
     /// The future of a `sleep()`.
     Sleep(Own<Future>),
-    /// A hook; it counts as cancelled when its `number` is no longer the one given here.
-    Hook(Own<crate::hook::Hook>, usize),
+    /// The hook of an [alarm](crate::tasks::alarm).
+    Hook(Own<crate::hook::Hook>),
 }
 
 /// Who is told that a descriptor is ready.
@@ -325,7 +325,7 @@ impl Class for LoopCore {
                 match timer {
                     Timer::Handle(handle) => handle.visit(visitor),
                     Timer::Sleep(future) => visitor.own(future),
-                    Timer::Hook(hook, _) => visitor.own(hook),
+                    Timer::Hook(hook) => visitor.own(hook),
                 }
             }
         });

@@ -187,7 +187,7 @@ fn fire_timers(core: &LoopCore, now: f64) {
                 future.timed.set(false);
                 core.push(Entry::Slept(future));
             }
-            Timer::Hook(hook, _) => {
+            Timer::Hook(hook) => {
                 alarm::unset(&hook);
                 core.push(Entry::Callback {
                     callback: hook.into_obj(),
@@ -235,7 +235,7 @@ fn is_cancelled(timer: &Timer) -> bool {
     match timer {
         Timer::Handle(handle) => handles::is_cancelled(handle.get()),
         Timer::Sleep(future) => future.is_done(),
-        Timer::Hook(hook, number) => hook.number.get() != *number,
+        Timer::Hook(hook) => !alarm::is_set(hook),
     }
 }
 

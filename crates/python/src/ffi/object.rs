@@ -87,6 +87,12 @@ impl Obj {
         self.0 == other.0
     }
 
+    /// `id(self)`
+    #[inline(always)]
+    pub(crate) fn identity(&self) -> Identity {
+        Identity(self.as_ptr().addr())
+    }
+
     /// `self is None`
     #[inline(always)]
     pub(crate) fn is_none(&self) -> bool {
@@ -735,6 +741,35 @@ impl Obj {
         let name = Obj::str(name)?;
         // SAFETY: a str.
         unsafe { Obj::owned(c::PyImport_Import(name.as_ptr())) }
+    }
+}
+
+/// `id(object)`, as a key for as long as the object lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity(usize);
+
+impl std::hash::Hash for Identity {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_usize(self.0);
+    }
+}
+
+/// A hasher for [`Identity`]: nobody chooses addresses to make them collide.
+#[derive(Default)]
+pub(crate) struct IdentityHasher(u64);
+
+impl std::hash::Hasher for IdentityHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_usize((*byte).into());
+        }
+    }
+    fn write_usize(&mut self, number: usize) {
+        // Fibonacci hashing: the low bits of an address are all zero, the top ones all the same
+        self.0 = (self.0 ^ number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
     }
 }
 

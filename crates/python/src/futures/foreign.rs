@@ -6,6 +6,7 @@ use crate::ffi::errors::{assertion_error, type_error, value_error};
 use crate::ffi::{Args, Obj, Own, R, Raised, running};
 use crate::hook::Hook;
 use crate::imports::{self, names};
+use crate::tasks::task::is_plain_coroutine;
 use crate::version;
 
 /// `asyncio.isfuture(obj)`
@@ -18,6 +19,10 @@ pub(crate) fn isfuture(args: &Args) -> R<Obj> {
 pub(crate) fn is_future(object: &Obj) -> R<bool> {
     if as_native(object).is_some() {
         return Ok(true);
+    }
+    // what is asked about most, and no future
+    if is_plain_coroutine(object) {
+        return Ok(false);
     }
     // `hasattr(obj.__class__, …)`: a Mock's class says what it mocks
     let class = object.getattr(&names::CLASS)?;

@@ -54,7 +54,12 @@ pub(crate) fn later(loop_: &Obj, delay: &Obj, hook: Own<Hook>) -> R<Obj> {
 fn set(loop_: &Obj, core: &Own<core::LoopCore>, seconds: f64, hook: &Own<Hook>) {
     hook.number.set(SET);
     hook.b.set(loop_.clone());
-    core.push_timer(seconds, Timer::Hook(hook.clone(), SET));
+    core.push_timer(seconds, Timer::Hook(hook.clone()));
+}
+
+/// Is it in the timers, and has not been taken back?
+pub(crate) fn is_set(hook: &Hook) -> bool {
+    hook.number.get() == SET
 }
 
 /// The timers have let go of it: it waits in the ready queue.

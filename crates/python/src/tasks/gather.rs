@@ -1,6 +1,8 @@
 //! `asyncio.gather(*coros_or_futures, return_exceptions=False)`.
 
 use super::spawn;
+use super::task::is_plain_coroutine;
+use crate::ffi::object::{Identity, IdentityHasher};
 use crate::ffi::{Args, Class, ClassCell, Obj, Own, R, Slot, Slots, Visitor, running};
 use crate::futures::callbacks::{self, Outcome, as_native};
 use crate::futures::{Future, State, foreign, methods};
@@ -8,7 +10,10 @@ use crate::hook::Hook;
 use crate::imports::{self, names};
 use crate::{graph, version};
 use std::cell::Cell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::CStr;
+use std::hash::BuildHasherDefault;
 
 /// `_GatheringFuture`: done when all children are; cancelling it cancels them.
 #[repr(C)]
@@ -72,20 +77,15 @@ pub(crate) fn of(awaitables: &[Obj], return_exceptions: bool) -> R<Obj> {
     {
         hook.b.put(graph::waiter(&running)?);
     }
-    let seen = if awaitables.len() > 1 {
-        Some(Obj::dict()?)
-    } else {
-        None
-    };
+    let mut seen = Seen::new(awaitables)?;
     let mut children = Vec::with_capacity(awaitables.len());
     let mut done = Vec::new();
     let mut loop_: Option<Obj> = None;
     let mut different = 0;
     for awaitable in awaitables {
-        if let Some(seen) = &seen
-            && let Some(known) = seen.dict_get(awaitable)?
-        {
-            children.push(known);
+        if let Some(index) = seen.put(awaitable, children.len())? {
+            let known: &Obj = &children[index];
+            children.push(known.clone());
             continue;
         }
         let child = spawn::ensure(awaitable, loop_.as_ref())?;
@@ -100,9 +100,6 @@ pub(crate) fn of(awaitables: &[Obj], return_exceptions: bool) -> R<Obj> {
             }
         }
         different += 1;
-        if let Some(seen) = &seen {
-            seen.dict_set(awaitable, &child)?;
-        }
         if version::SINCE_312.get() && callbacks::is_done(&child)? {
             done.push(child.clone());
         } else {
@@ -122,6 +119,54 @@ pub(crate) fn of(awaitables: &[Obj], return_exceptions: bool) -> R<Obj> {
         child_done(&hook, Some(child))?;
     }
     Ok(outer.into_obj())
+}
+
+/// `arg_to_fut`: at which index an awaitable was seen first. One that is given twice is one child.
+enum Seen {
+    /// There is only one.
+    Nothing,
+    /// All equal nothing but themselves.
+    ByIdentity(HashMap<Identity, usize, BuildHasherDefault<IdentityHasher>>),
+    /// By their `==` and `hash()`.
+    ByEquality(Obj),
+}
+
+impl Seen {
+    fn new(awaitables: &[Obj]) -> R<Seen> {
+        let plain = |object: &Obj| is_plain_coroutine(object) || as_native(object).is_some();
+        Ok(if awaitables.len() < 2 {
+            Seen::Nothing
+        } else if awaitables.iter().all(plain) {
+            Seen::ByIdentity(HashMap::with_capacity_and_hasher(
+                awaitables.len(),
+                BuildHasherDefault::default(),
+            ))
+        } else {
+            Seen::ByEquality(Obj::dict()?)
+        })
+    }
+
+    /// Notes an awaitable with its index, or gives the index with which it was noted before.
+    #[inline]
+    fn put(&mut self, awaitable: &Obj, index: usize) -> R<Option<usize>> {
+        match self {
+            Seen::Nothing => Ok(None),
+            Seen::ByIdentity(seen) => Ok(match seen.entry(awaitable.identity()) {
+                Entry::Occupied(known) => Some(*known.get()),
+                Entry::Vacant(place) => {
+                    place.insert(index);
+                    None
+                }
+            }),
+            Seen::ByEquality(seen) => match seen.dict_get(awaitable)? {
+                Some(known) => Ok(Some(known.to_i64()? as usize)),
+                None => {
+                    seen.dict_set(awaitable, &Obj::int(index as i64)?)?;
+                    Ok(None)
+                }
+            },
+        }
+    }
 }
 
 /// `_done_callback(fut)`

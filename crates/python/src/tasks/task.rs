@@ -226,10 +226,16 @@ fn cancel_waiter(waiter: &Obj, message: Option<&Obj>) -> R<bool> {
         .truth()
 }
 
+/// Is it exactly a coroutine, the interpreter's or ours?
+#[inline(always)]
+pub(crate) fn is_plain_coroutine(object: &Obj) -> bool {
+    crate::ffi::send::is_coroutine(object) || crate::ffi::Coroutine::class().is_exact(object)
+}
+
 /// Is it something that a task can drive: `asyncio.iscoroutine`, the common case first.
 #[inline]
 pub(crate) fn check_coroutine(coro: &Obj) -> R<bool> {
-    if crate::ffi::send::is_coroutine(coro) || crate::ffi::Coroutine::class().is_exact(coro) {
+    if is_plain_coroutine(coro) {
         return Ok(true);
     }
     imports::ISCOROUTINE.call(&[coro])?.truth()
