@@ -26,9 +26,10 @@ def names(text: str) -> set[str]:
 NATIVE = names(
     """
     Barrier BoundedSemaphore Condition Event EventLoop Future Handle LifoQueue Lock PriorityQueue Queue Runner Server
-    SelectorEventLoop Semaphore Task TaskGroup Timeout TimerHandle as_completed create_eager_task_factory create_task
-    eager_task_factory ensure_future gather new_event_loop run run_coroutine_threadsafe shield sleep timeout timeout_at
-    to_thread wait wait_for wrap_future
+    SelectorEventLoop Semaphore StreamReader StreamReaderProtocol StreamWriter Task TaskGroup Timeout TimerHandle
+    as_completed create_eager_task_factory create_task eager_task_factory ensure_future gather new_event_loop
+    open_connection open_unix_connection run run_coroutine_threadsafe shield sleep start_server start_unix_server timeout
+    timeout_at to_thread wait wait_for wrap_future
     """
 )
 
@@ -55,11 +56,10 @@ EITHER = names(
     """
 )
 
-# Ours, to become native: streams, servers, subprocesses. Until then using them raises NotImplementedError.
+# Ours, to become native: subprocesses. Until then using them raises NotImplementedError.
 NOT_YET_NATIVE = names(
     """
-    StreamReader StreamReaderProtocol StreamWriter create_subprocess_exec create_subprocess_shell open_connection
-    open_unix_connection start_server start_unix_server
+    create_subprocess_exec create_subprocess_shell
     """
 )
 
@@ -134,6 +134,7 @@ NEWER_METHOD_SIGNATURE = {
     "EventLoop.create_server": "keep_alive, since 3.13",
     "EventLoop.create_task": "what else the task factory takes; since 3.14 asyncio's does not name name and context",
     "EventLoop.create_unix_server": "cleanup_socket, since 3.13",
+    "StreamWriter.start_tls": "ssl_shutdown_timeout, since 3.12",
 }
 # And where accepts() is not enough, because what is new may be given by position: our signature.
 SIGNATURE_BEFORE = {

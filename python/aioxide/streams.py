@@ -1,9 +1,10 @@
-"""asyncio.streams: reading and writing without callbacks. Not there yet: using them says so."""
+"""asyncio.streams: reading and writing without callbacks. What is not named here is asyncio's own."""
 
 from asyncio import streams as _asyncio
 from functools import partial as _partial
 
 from ._core import (
+    FlowControlMixin,
     StreamReader,
     StreamReaderProtocol,
     StreamWriter,

@@ -1,7 +1,7 @@
-//! The machinery of an event loop, without Python: clock, reactor, schedule; and the states of TLS.
+//! The machinery of an event loop, without Python: clock, reactor, schedule, buffer; and the states of TLS.
 //!
-//! Its asyncio names: `time.monotonic`, `selectors.EpollSelector`, and the `_ready` and `_scheduled` queues
-//! of `asyncio.base_events.BaseEventLoop`. What those queues hold is the caller's business, hence the type
+//! Its asyncio names: `time.monotonic`, `selectors.EpollSelector`, the `_ready` and `_scheduled` queues
+//! of `asyncio.base_events.BaseEventLoop`, and the `_buffer` of `asyncio.StreamReader`. What those queues hold is the caller's business, hence the type
 //! parameters.
 //!
 //! The modules stand in the order in which data flows:
@@ -43,6 +43,7 @@
 //!
 //! The crate never names Python, never starts a thread, never reads the environment and never logs.
 
+pub mod buffer;
 pub mod clock;
 pub mod sys;
 
@@ -52,6 +53,7 @@ pub mod schedule;
 
 pub mod tls;
 
+pub use buffer::{Buffer, Search, Verdict};
 pub use clock::{Clock, Monotonic, RESOLUTION, TestClock, timeout_until};
 pub use reactor::{Interest, Poller, Reactor, Readiness, Token};
 pub use schedule::{Ready, Timers};

@@ -109,6 +109,12 @@ imports! {
     SET_WAKEUP_FD = "signal"."set_wakeup_fd";
     SENDFILE_NOT_AVAILABLE = "asyncio.exceptions"."SendfileNotAvailableError";
     MAIN_THREAD = "threading"."main_thread";
+    STREAM_READER = "asyncio.streams"."StreamReader";
+    STREAM_READER_PROTOCOL = "asyncio.streams"."StreamReaderProtocol";
+    STREAM_WRITER = "asyncio.streams"."StreamWriter";
+    STREAM_FLOW_CONTROL = "asyncio.streams"."FlowControlMixin";
+    INCOMPLETE_READ_ERROR = "asyncio.exceptions"."IncompleteReadError";
+    LIMIT_OVERRUN_ERROR = "asyncio.exceptions"."LimitOverrunError";
 }
 
 /// `async def _wrap_awaitable(awaitable): return await awaitable`: a coroutine of the interpreter's own,
@@ -170,6 +176,11 @@ pub(crate) mod names {
         TRANSPORT = "transport"; PROTOCOL = "protocol"; STOP_SERVING = "_stop_serving"; WRITE = "write";
         READ = "read"; PENDING = "pending"; WRAP_BIO = "wrap_bio"; FORCE_CLOSE = "_force_close"; ABORT = "abort"; IS_CLOSING = "is_closing";
         PAUSE_READING = "pause_reading"; RESUME_READING = "resume_reading"; GET_EXTRA_INFO = "get_extra_info"; SET_PROTOCOL = "set_protocol"; START_TLS_COMPATIBLE = "_start_tls_compatible";
+        READLINE = "readline"; READUNTIL = "readuntil"; FEED_DATA = "feed_data"; FEED_EOF = "feed_eof"; SET_TRANSPORT = "set_transport";
+        WAIT_FOR_DATA_ = "_wait_for_data"; MAYBE_RESUME_TRANSPORT_ = "_maybe_resume_transport"; WAKEUP_WAITER_ = "_wakeup_waiter";
+        STREAM_READER_ = "_stream_reader"; REPLACE_TRANSPORT_ = "_replace_transport"; REPLACE_WRITER_ = "_replace_writer";
+        WRITELINES = "writelines"; WRITE_EOF = "write_eof"; CAN_WRITE_EOF = "can_write_eof"; DRAIN = "drain"; DRAIN_HELPER_ = "_drain_helper";
+        GET_CLOSE_WAITER_ = "_get_close_waiter"; EXTEND = "extend"; CLEAR = "clear"; SSLCONTEXT = "sslcontext"; START_TLS = "start_tls";
     }
 }
 

@@ -1,6 +1,6 @@
 //! What later versions bring: the names are there, using them says what is missing.
 //!
-//! Streams and subprocesses. Nothing here falls back to asyncio. `install()` leaves asyncio's
+//! Subprocesses. Nothing here falls back to asyncio. `install()` leaves asyncio's
 //! own in place: on a loop of ours they end in the loop's own "not yet" (`event_loop/missing.rs`), on
 //! another loop they work.
 
@@ -42,16 +42,9 @@ macro_rules! later {
 
 later! {
     functions:
-    "asyncio.streams"."open_connection" "(host=None, port=None, *, limit=65536, **kwds)",
-    "asyncio.streams"."start_server" "(client_connected_cb, host=None, port=None, *, limit=65536, **kwds)",
-    "asyncio.streams"."open_unix_connection" "(path=None, *, limit=65536, **kwds)",
-    "asyncio.streams"."start_unix_server" "(client_connected_cb, path=None, *, limit=65536, **kwds)",
     "asyncio.subprocess"."create_subprocess_shell" "(cmd, stdin=None, stdout=None, stderr=None, limit=65536, **kwds)",
     "asyncio.subprocess"."create_subprocess_exec" "(program, *args, stdin=None, stdout=None, stderr=None, limit=65536, **kwds)",
     classes:
-    "asyncio.streams"."StreamReader",
-    "asyncio.streams"."StreamReaderProtocol",
-    "asyncio.streams"."StreamWriter",
     "asyncio.subprocess"."Process",
 }
 

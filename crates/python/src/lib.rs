@@ -21,6 +21,7 @@ mod policy;
 mod queues;
 mod runners;
 mod servers;
+mod streams;
 mod takeover;
 mod taskgroups;
 mod tasks;

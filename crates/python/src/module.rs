@@ -8,7 +8,7 @@ use crate::hook::Hook;
 use crate::tasks::{Task, factory, gather};
 use crate::{
     docs, event_loop, ffi, futures, graph, imports, kwnames, later, locks, policy, queues, runners, servers,
-    takeover, taskgroups, tasks, threads, timeouts, tls, transports, version,
+    streams, takeover, taskgroups, tasks, threads, timeouts, tls, transports, version,
 };
 
 /// Fills the module. Called once.
@@ -41,6 +41,7 @@ fn classes(module: &Obj) -> R<()> {
     transports::init()?;
     tls::init()?;
     servers::init()?;
+    streams::init()?;
     for (name, class) in [
         ("Future", Future::class().get()),
         ("Task", Task::class().get()),
@@ -77,6 +78,7 @@ fn functions(module: &Obj) -> R<()> {
     threads::register(module)?;
     runners::register(module)?;
     servers::register(module)?;
+    streams::register(module)?;
     graph::register(module)?;
     policy::register(module)?;
     later::register(module)?;

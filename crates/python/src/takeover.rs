@@ -28,8 +28,9 @@ const STAY: [&str; 4] = [
     "new_event_loop",
 ];
 
-/// In no `__all__`, but programs that upgrade a connection by themselves name it.
-const UNLISTED: [&str; 1] = ["SSLProtocol"];
+/// In no `__all__`, but programs that upgrade a connection by themselves, or write to a pipe
+/// (`connect_write_pipe(asyncio.streams.FlowControlMixin, …)`), name them.
+const UNLISTED: [&str; 2] = ["SSLProtocol", "FlowControlMixin"];
 
 /// Is asyncio ours at present?
 pub(crate) fn installed() -> bool {
@@ -120,12 +121,12 @@ fn pairs(modules: &[Obj]) -> R<Vec<(Obj, Obj)>> {
     Ok(pairs)
 }
 
-/// `module.name`, if the module lists it as its own.
+/// `module.name`, if the module lists it as its own (or nobody does).
 fn public_original(module: &Obj, text: &str) -> R<Option<Obj>> {
     let (namespace, name) = (module.getattr_str("__dict__")?, Obj::interned(text)?);
     match namespace.dict_get(&Obj::interned("__all__")?)? {
         Some(all) if all.contains(&name)? => namespace.dict_get(&name),
-        None if UNLISTED.contains(&text) => namespace.dict_get(&name),
+        _ if UNLISTED.contains(&text) => namespace.dict_get(&name),
         _ => Ok(None),
     }
 }

@@ -88,6 +88,23 @@ pub fn receive_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<u
     })
 }
 
+/// `recv(2)` to the end of `bytes`, into the room that it has there.
+///
+/// # Errors
+/// As for [`receive`].
+#[inline]
+pub fn receive_onto(fd: RawFd, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    with_borrowed(fd, |fd| {
+        loop {
+            match rustix::net::recv(fd, rustix::buffer::spare_capacity(bytes), RecvFlags::DONTWAIT) {
+                Ok((taken, _)) => return Ok(taken),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    })
+}
+
 /// `send(2)`: how much of it the kernel took.
 ///
 /// # Errors

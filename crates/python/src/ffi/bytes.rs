@@ -70,6 +70,21 @@ impl Bytes {
     pub(crate) fn copy(data: &[u8]) -> R<Bytes> {
         new(data).map(Bytes)
     }
+    /// `object`, if it is exactly one: then dropping it runs no code.
+    #[inline]
+    pub(crate) fn of_exact(object: Obj) -> Result<Bytes, Obj> {
+        // SAFETY: alive.
+        if unsafe { c::PyBytes_CheckExact(object.as_ptr()) } != 0 {
+            Ok(Bytes(object))
+        } else {
+            Err(object)
+        }
+    }
+    /// The object.
+    #[inline]
+    pub(crate) fn into_obj(self) -> Obj {
+        self.0
+    }
     /// What is in it.
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
@@ -91,6 +106,36 @@ pub(crate) fn with<T>(object: &Obj, f: impl FnOnce(&[u8]) -> T) -> Option<T> {
         return Some(f(bytes.as_slice()));
     }
     Buffer::readable_or_none(object).map(|buffer| buffer.with(f))
+}
+
+impl AsRef<[u8]> for Bytes {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+/// `bytearray(data)`
+pub(crate) fn array(data: &[u8]) -> R<Obj> {
+    // SAFETY: copies that many bytes.
+    unsafe {
+        Obj::owned(c::PyByteArray_FromStringAndSize(
+            data.as_ptr().cast(),
+            data.len() as isize,
+        ))
+    }
+}
+
+/// `type(object) is bytearray`
+pub(crate) fn is_exact_array(object: &Obj) -> bool {
+    // SAFETY: alive.
+    unsafe { c::PyByteArray_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// `del object[:count]`
+pub(crate) fn delete_front(object: &Obj, count: usize) -> R<()> {
+    // SAFETY: alive.
+    check(unsafe { c::PySequence_DelSlice(object.as_ptr(), 0, count as isize) })
 }
 
 /// A view of somebody's buffer, which can change its contents but not its size while we have it.

@@ -9,6 +9,7 @@ use super::function::{self, Imp};
 use super::object::{Obj, Static};
 use super::unseen;
 use pyo3::ffi as c;
+use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::offset_of;
@@ -585,15 +586,46 @@ unsafe extern "C" fn send<T: Resume>(
 /// Sets an attribute; `None`: deletes it.
 type Setter<T> = fn(&Own<T>, Option<&Obj>) -> R<()>;
 
-struct Attribute<T: Class> {
-    get: fn(&Own<T>) -> R<Obj>,
-    set: Option<Setter<T>>,
+enum Attribute<T: Class> {
+    /// By functions.
+    Computed(fn(&Own<T>) -> R<Obj>, Option<Setter<T>>),
+    /// A field that holds any object; empty, it reads as `None`.
+    Object(&'static CStr, fn(&T) -> &Slot),
+    /// A field that is true or false.
+    Flag(&'static CStr, fn(&T) -> &Cell<bool>),
+}
+
+impl<T: Class> Attribute<T> {
+    fn get(&self, this: &Own<T>) -> R<Obj> {
+        match self {
+            Attribute::Computed(get, _) => get(this),
+            Attribute::Object(_, field) => Ok(field(this).get_or_none()),
+            Attribute::Flag(_, field) => Ok(Obj::bool(field(this).get())),
+        }
+    }
+    fn set(&self, this: &Own<T>, value: Option<&Obj>) -> R<()> {
+        match (self, value) {
+            (Attribute::Computed(_, Some(set)), value) => set(this, value),
+            (Attribute::Object(_, field), Some(value)) => {
+                field(this).put(value.non_none().cloned());
+                Ok(())
+            }
+            (Attribute::Flag(_, field), Some(value)) => {
+                field(this).set(value.truth()?);
+                Ok(())
+            }
+            (Attribute::Object(name, _) | Attribute::Flag(name, _), None) => {
+                Err(super::errors::attribute_error(&name.to_string_lossy()))
+            }
+            (Attribute::Computed(_, None), _) => Err(super::errors::attribute_error("read-only")),
+        }
+    }
 }
 
 unsafe extern "C" fn getter<T: Class>(op: *mut c::PyObject, closure: *mut c_void) -> *mut c::PyObject {
     // SAFETY: the closure is the leaked `Attribute<T>` of this getset, and the descriptor checked the class.
     guard(std::ptr::null_mut(), || unsafe {
-        to_ptr(((*closure.cast::<Attribute<T>>()).get)(Own::view(&op)))
+        to_ptr((*closure.cast::<Attribute<T>>()).get(Own::view(&op)))
     })
 }
 
@@ -604,16 +636,14 @@ unsafe extern "C" fn setter<T: Class>(
 ) -> c_int {
     // SAFETY: as in `getter`; a null value means deletion.
     guard(-1, || unsafe {
-        let set = (*closure.cast::<Attribute<T>>()).set;
         let value = if value.is_null() {
             None
         } else {
             Some(Obj::view(&value))
         };
-        match set {
-            Some(set) => set(Own::view(&op), value).map_or(-1, |()| 0),
-            None => -1,
-        }
+        (*closure.cast::<Attribute<T>>())
+            .set(Own::view(&op), value)
+            .map_or(-1, |()| 0)
     })
 }
 
@@ -725,7 +755,7 @@ impl<T: Class> Slots<T> {
 
     /// A read-only attribute.
     pub(crate) fn get(&mut self, name: &'static CStr, get: fn(&Own<T>) -> R<Obj>) {
-        self.getset(name, get, None);
+        self.getset(name, Attribute::Computed(get, None), false);
     }
 
     /// An attribute; `set` gets `None` when it is deleted.
@@ -735,15 +765,25 @@ impl<T: Class> Slots<T> {
         get: fn(&Own<T>) -> R<Obj>,
         set: fn(&Own<T>, Option<&Obj>) -> R<()>,
     ) {
-        self.getset(name, get, Some(set));
+        self.getset(name, Attribute::Computed(get, Some(set)), true);
     }
 
-    fn getset(&mut self, name: &'static CStr, get: fn(&Own<T>) -> R<Obj>, set: Option<Setter<T>>) {
-        let attribute = Box::leak(Box::new(Attribute::<T> { get, set }));
+    /// An attribute that is a field: any object. `None` and empty are the same.
+    pub(crate) fn object(&mut self, name: &'static CStr, field: fn(&T) -> &Slot) {
+        self.getset(name, Attribute::Object(name, field), true);
+    }
+
+    /// An attribute that is a field: true or false.
+    pub(crate) fn flag(&mut self, name: &'static CStr, field: fn(&T) -> &Cell<bool>) {
+        self.getset(name, Attribute::Flag(name, field), true);
+    }
+
+    fn getset(&mut self, name: &'static CStr, attribute: Attribute<T>, settable: bool) {
+        let attribute = Box::leak(Box::new(attribute));
         self.getset.push(c::PyGetSetDef {
             name: name.as_ptr(),
             get: Some(getter::<T>),
-            set: set.is_some().then_some(setter::<T> as c::setter),
+            set: settable.then_some(setter::<T> as c::setter),
             doc: std::ptr::null(),
             closure: (&raw mut *attribute).cast(),
         });

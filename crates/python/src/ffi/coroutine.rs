@@ -91,6 +91,11 @@ impl Coroutine {
         coroutine
     }
 
+    /// Goes on by another step function.
+    pub(crate) fn become_step(&self, step: StepFn) {
+        self.step.set(Some(step));
+    }
+
     /// Puts it behind an object head.
     #[inline(always)]
     pub(crate) fn alloc(self) -> R<Obj> {

@@ -554,6 +554,12 @@ impl Obj {
         }
     }
 
+    /// `isinstance(self, tuple)`
+    pub(crate) fn is_tuple(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { c::PyTuple_Check(self.as_ptr()) != 0 }
+    }
+
     /// `len()` of a tuple.
     pub(crate) fn tuple_len(&self) -> usize {
         // SAFETY: only called on tuples (checked in debug builds).
@@ -695,21 +701,31 @@ impl Obj {
         unsafe { Obj::owned(c::PyWeakref_NewRef(self.as_ptr(), std::ptr::null_mut())) }
     }
 
-    /// `self() is object`, for a weak reference.
-    pub(crate) fn weakly_refers_to(&self, object: &Obj) -> bool {
+    /// `self()`, for a weak reference: what it refers to, if that is alive. `None` as well if it is none.
+    #[inline]
+    pub(crate) fn referent(&self) -> Option<Obj> {
         // SAFETY: alive; a live referent is given as a new (3.13+) or a borrowed reference.
         unsafe {
+            if c::PyWeakref_Check(self.as_ptr()) == 0 {
+                return None;
+            }
             #[cfg(Py_3_13)]
             {
                 let mut referent = std::ptr::null_mut();
-                c::PyWeakref_GetRef(self.as_ptr(), &mut referent) == 1
-                    && Obj::owned_unchecked(referent).is(object)
+                (c::PyWeakref_GetRef(self.as_ptr(), &mut referent) == 1)
+                    .then(|| Obj::owned_unchecked(referent))
             }
             #[cfg(not(Py_3_13))]
             {
-                c::PyWeakref_GetObject(self.as_ptr()) == object.as_ptr()
+                let referent = c::PyWeakref_GetObject(self.as_ptr());
+                (referent != c::Py_None()).then(|| Obj::borrowed_unchecked(referent))
             }
         }
+    }
+
+    /// `self() is object`, for a weak reference.
+    pub(crate) fn weakly_refers_to(&self, object: &Obj) -> bool {
+        self.referent().is_some_and(|referent| referent.is(object))
     }
 
     /// `self == b''`

@@ -106,6 +106,17 @@ impl Waiters {
         Ok(())
     }
 
+    /// Ends those that are not done with an exception; they stay in the queue until they have run.
+    pub(crate) fn fail_all(&self, exception: &Obj) -> R<()> {
+        self.queue.search(|future| {
+            if !is_done(future)? {
+                future.call_method(&names::SET_EXCEPTION, &[exception])?;
+            }
+            Ok(None::<()>)
+        })?;
+        Ok(())
+    }
+
     /// `Queue._wakeup_next`: takes them out until one can be woken.
     #[inline]
     pub(crate) fn pop_and_wake(&self) -> R<()> {
@@ -174,9 +185,9 @@ pub(crate) fn wake(future: &Obj, value: &Obj) -> R<bool> {
     Ok(true)
 }
 
-/// Begins to wait for a future.
+/// Begins to wait: for a future, or for anything else that can be awaited.
 #[inline]
-fn park(co: &Own<Coroutine>, future: Obj) -> Step {
+pub(crate) fn park(co: &Own<Coroutine>, future: Obj) -> Step {
     co.stage.set(WAITING);
     if let Some(ours) = Future::class().exact(&future) {
         let step = iter::resume_future(ours);

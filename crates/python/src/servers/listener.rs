@@ -17,6 +17,7 @@ use crate::event_loop::{errors, handles};
 use crate::ffi::errors::{R, os_error, runtime_error};
 use crate::ffi::{Class, ClassCell, Obj, Own, OwnSlot, Slot, Slots, Visitor, context};
 use crate::imports::{self, names};
+use crate::streams;
 use crate::transports::socket::{Socket, address};
 use crate::transports::stream::{self, Opening};
 use crate::transports::{Happening, Source, log_debug};
@@ -189,7 +190,7 @@ fn admit(
     let shown = connection.made_object();
     let mut protocol = None;
     let result = context::run(&context, || {
-        let made = server.factory.get_or_none().call0()?;
+        let made = streams::protocol_of(&server.factory.get_or_none())?;
         let opening = Opening {
             loop_,
             socket: connection,

@@ -14,7 +14,7 @@
 //!    loop, with the transport in order.
 
 use super::socket::{Socket, address};
-use super::{Happening, Source, log_debug, report};
+use super::{Happening, Source, log_debug, protocol, report};
 use crate::event_loop::core::{self, Entry, LoopCore};
 use crate::event_loop::readers::{self, Side};
 use crate::event_loop::run::is_fatal;
@@ -166,6 +166,20 @@ impl Life {
     pub(crate) fn descriptor(&self) -> Option<i32> {
         (self.conn_lost.get() == 0 && !self.socket.is_gone()).then(|| self.socket.fd())
     }
+    /// Has the program put nothing of its own on the transport? Then its methods may be called directly.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.dict.is_empty()
+    }
+    /// `is_closing()`
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+    /// Is there something that `get_extra_info()` knows but the fields do not?
+    pub(crate) fn has_extra(&self) -> bool {
+        !self.extra.is_empty()
+    }
     /// For the garbage collector.
     pub(super) fn visit(&self, visitor: &mut Visitor) {
         for slot in self.slots_held() {
@@ -215,14 +229,14 @@ fn made<T: Transport>(
         // What `connection_made` sets, reading does not see.
         this.context.set(context::copy_of(&context)?);
     }
-    let connection_made = protocol.getattr(&names::CONNECTION_MADE)?;
     let mut fatal = None;
-    if let Err(raised) = call(&connection_made, &context) {
+    if let Err(raised) = call(&protocol, &context) {
         let is_fatal = is_fatal(&raised);
         let exception = raised.take();
         if is_fatal {
             fatal = Some(exception);
         } else {
+            let connection_made = protocol.getattr(&names::CONNECTION_MADE)?;
             let handle = handles::make(loop_, connection_made, &[this.obj().clone()], Some(context))?;
             errors::report_callback(loop_, &handle, &exception)?;
         }
@@ -283,8 +297,8 @@ pub(super) fn run<T: Transport>(
                 Err(raised) => failed(this, loop_, T::WRITE_READY, &[], context, raised),
             }
         }
-        Happening::Made => made(this, loop_, core, |connection_made, context| {
-            context::run(context, || connection_made.call(&[this.obj()]).map(drop))
+        Happening::Made => made(this, loop_, core, |protocol, context| {
+            context::run(context, || protocol::connection_made(protocol, this.obj()))
         }),
         Happening::Lost => {
             let context = this.write_context.take();
@@ -347,10 +361,10 @@ fn run_in_debug_mode<T: Transport>(
             let exception = this.exception.take().unwrap_or_else(Obj::none);
             timed("_call_connection_lost", &[exception], this.write_context.take())
         }
-        Happening::Made => made(this, loop_, core, |connection_made, context| {
+        Happening::Made => made(this, loop_, core, |protocol, context| {
             let handle = handles::make(
                 loop_,
-                connection_made.clone(),
+                protocol.getattr(&names::CONNECTION_MADE)?,
                 &[this.obj().clone()],
                 Some(context.clone()),
             )?;
@@ -442,7 +456,7 @@ pub(super) fn debug<T: Transport>(this: &Own<T>, text: &str) -> R<()> {
 // --- the end --------------------------------------------------------------------------------------
 
 /// `close()`: what is queued is sent first.
-pub(super) fn close<T: Transport>(this: &Own<T>) -> R<()> {
+pub(crate) fn close<T: Transport>(this: &Own<T>) -> R<()> {
     T::settle(this)?;
     if this.closing.replace(true) {
         return Ok(());
@@ -504,9 +518,7 @@ pub(super) fn arrange_for_connection_lost<T: Transport>(this: &Own<T>, exception
 /// `_call_connection_lost(exception)`
 pub(super) fn call_connection_lost<T: Transport>(this: &Own<T>, exception: &Obj) -> R<()> {
     let told = match this.protocol.get() {
-        Some(protocol) => protocol
-            .call_method(&names::CONNECTION_LOST, &[exception])
-            .map(drop),
+        Some(protocol) => protocol::connection_lost(&protocol, exception),
         None => Ok(()),
     };
     let failure = told.err().map(|raised| raised.take());
@@ -686,20 +698,20 @@ pub(super) fn repr<T: Transport>(this: &Own<T>) -> R<Obj> {
     Obj::str(&text)
 }
 
-fn pause_reading<T: Transport>(args: &Args) -> R<Obj> {
-    let this = args.this::<T>()?;
+/// `pause_reading()`
+pub(crate) fn pause_reading<T: Transport>(this: &Own<T>) -> R<()> {
     if wants_to_read(this) {
         this.paused.set(true);
         stop_reading(this, true);
         debug(this, "%r pauses reading")?;
     }
-    Ok(Obj::none())
+    Ok(())
 }
 
-fn resume_reading<T: Transport>(args: &Args) -> R<Obj> {
-    let this = args.this::<T>()?;
+/// `resume_reading()`
+pub(crate) fn resume_reading<T: Transport>(this: &Own<T>) -> R<()> {
     if this.closing.get() || !this.paused.get() {
-        return Ok(Obj::none());
+        return Ok(());
     }
     this.paused.set(false);
     if let Some(loop_) = this.loop_.get()
@@ -710,8 +722,7 @@ fn resume_reading<T: Transport>(args: &Args) -> R<Obj> {
         }
         start_reading(this, core, false)?;
     }
-    debug(this, "%r resumes reading")?;
-    Ok(Obj::none())
+    debug(this, "%r resumes reading")
 }
 
 /// The methods and attributes of every transport.
@@ -759,8 +770,14 @@ pub(super) fn reading_slots<T: Transport>(slots: &mut Slots<T>) -> R<()> {
     slots.method("is_reading(self)", |args| {
         Ok(Obj::bool(wants_to_read(args.this::<T>()?)))
     })?;
-    slots.method("pause_reading(self)", pause_reading::<T>)?;
-    slots.method("resume_reading(self)", resume_reading::<T>)?;
+    slots.method("pause_reading(self)", |args| {
+        pause_reading(args.this::<T>()?)?;
+        Ok(Obj::none())
+    })?;
+    slots.method("resume_reading(self)", |args| {
+        resume_reading(args.this::<T>()?)?;
+        Ok(Obj::none())
+    })?;
     slots.method("_read_ready(self)", |args| {
         let this = args.this::<T>()?;
         if let Some(loop_) = this.loop_.get()

@@ -14,6 +14,7 @@
 //! | `read_pipe.rs` | `_UnixReadPipeTransport`: the end of a pipe to read from |
 //! | `write_pipe.rs` | `_UnixWritePipeTransport`: the one to write to |
 //! | `flow.rs` | the water marks, pause_writing and resume_writing |
+//! | `protocol.rs` | telling a protocol: one of ours is told without a call |
 //! | `socket.rs` | the descriptor, and the `socket.socket` over it |
 //!
 //! A transport is called by the loop without a handle: a [`Source`] in the ready queue says who, a
@@ -23,6 +24,7 @@ pub(crate) mod datagram;
 pub(crate) mod flow;
 mod life;
 pub(crate) mod peers;
+mod protocol;
 pub(crate) mod read_pipe;
 mod reading;
 mod receiving;
@@ -43,7 +45,8 @@ use read_pipe::ReadPipe;
 use stream::Stream;
 use write_pipe::WritePipe;
 
-pub(crate) use writing::flush;
+pub(crate) use life::{close, pause_reading, resume_reading};
+pub(crate) use writing::{flush, write};
 
 /// Something that the reactor tells that its descriptor is ready.
 #[derive(Clone)]

@@ -144,8 +144,7 @@ impl Turns {
 }
 
 /// `write(data)`
-fn write(args: &Args) -> R<Obj> {
-    let (this, data) = (args.this::<Stream>()?, args.req(1)?);
+pub(crate) fn write(this: &Own<Stream>, data: &Obj) -> R<()> {
     if !bytes::is_data(data) {
         let wanted = if version::SINCE_314.get() {
             "a bytes, bytearray, or memoryview object"
@@ -159,10 +158,9 @@ fn write(args: &Args) -> R<Obj> {
     }
     check(this, AFTER_EOF, IN_SENDFILE)?;
     match Bytes::of(data) {
-        Some(bytes) => write_bytes(this, bytes)?,
-        None => write_view(this, data)?,
+        Some(bytes) => write_bytes(this, bytes),
+        None => write_view(this, data),
     }
-    Ok(Obj::none())
 }
 
 /// `bytes`
@@ -471,7 +469,10 @@ fn size(args: &Args) -> R<Obj> {
 
 /// What this file adds to the class.
 pub(super) fn slots(slots: &mut Slots<Stream>) -> R<()> {
-    slots.method("write(self, data)", write)?;
+    slots.method("write(self, data)", |args| {
+        write(args.this()?, args.req(1)?)?;
+        Ok(Obj::none())
+    })?;
     slots.method("writelines(self, list_of_data)", writelines)?;
     slots.method("write_eof(self)", write_eof)?;
     slots.method("can_write_eof(self)", |args| {

@@ -1,0 +1,42 @@
+//! What a transport tells its protocol. A `StreamReaderProtocol` of ours is told without a call.
+
+use crate::ffi::{Obj, R};
+use crate::imports::names;
+use crate::streams::protocol::StreamReaderProtocol;
+
+/// `protocol.connection_made(transport)`
+pub(super) fn connection_made(protocol: &Obj, transport: &Obj) -> R<()> {
+    match StreamReaderProtocol::plain(protocol) {
+        Some(ours) => ours.connection_made(transport),
+        None => protocol
+            .call_method(&names::CONNECTION_MADE, &[transport])
+            .map(drop),
+    }
+}
+
+/// `protocol.data_received(data)`
+#[inline]
+pub(super) fn data_received(protocol: &Obj, data: Obj) -> R<()> {
+    match StreamReaderProtocol::plain(protocol) {
+        Some(ours) => ours.data_received(data),
+        None => protocol.call_method(&names::DATA_RECEIVED, &[&data]).map(drop),
+    }
+}
+
+/// `protocol.eof_received()`: is the connection to stay open?
+pub(super) fn eof_received(protocol: &Obj) -> R<bool> {
+    match StreamReaderProtocol::plain(protocol) {
+        Some(ours) => ours.eof_received(),
+        None => protocol.call_method(&names::EOF_RECEIVED, &[])?.truth(),
+    }
+}
+
+/// `protocol.connection_lost(exception)`
+pub(super) fn connection_lost(protocol: &Obj, exception: &Obj) -> R<()> {
+    match StreamReaderProtocol::plain(protocol) {
+        Some(ours) => ours.connection_lost(exception),
+        None => protocol
+            .call_method(&names::CONNECTION_LOST, &[exception])
+            .map(drop),
+    }
+}
