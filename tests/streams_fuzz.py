@@ -13,7 +13,7 @@ import os
 import random
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 import aioxide
 
@@ -39,7 +39,9 @@ def separator(rng: random.Random) -> Any:
     if kind < 0.13:
         return rng.choice((b"", "text", 5, None))
     if TUPLES and kind < 0.4:
-        return tuple(separator(rng) for _ in range(rng.choice((0, 1, 2, 2, 3))))
+        return tuple(
+            bytes(rng.choices(LETTERS, k=rng.choice((1, 1, 2, 3)))) for _ in range(rng.choice((0, 1, 2, 2, 3)))
+        )
     return one
 
 
@@ -184,11 +186,11 @@ def run(aio: Any, program: Program) -> list[Any]:
 class Pair:
     """Both implementations, each with one loop for all programs."""
 
-    def __enter__(self) -> Pair:
+    def __enter__(self) -> Self:
         self.runners = [(aio, aio.Runner(loop_factory=aio.new_event_loop)) for aio in (asyncio, aioxide)]
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         for _, runner in self.runners:
             runner.close()
 

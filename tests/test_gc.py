@@ -540,6 +540,160 @@ def queue_put_unstarted(aio, loop, marker):
     return aio.Queue().put(marker)
 
 
+# -- streams -------------------------------------------------------------------------------------------------------------
+
+
+class Closing(asyncio.Transport):
+    """A transport of which nothing is expected any more."""
+
+    def __init__(self, marker: Any = None) -> None:
+        super().__init__()
+        self.marker = marker
+
+    def is_closing(self) -> bool:
+        return True
+
+
+def streams(aio, loop, transport_marker=None) -> tuple[Any, Any, Any]:
+    """A reader, its protocol, and a writer over both."""
+    reader = aio.StreamReader(loop=loop)
+    protocol = aio.StreamReaderProtocol(reader, loop=loop)
+    return reader, protocol, aio.StreamWriter(Closing(transport_marker), protocol, reader, loop)
+
+
+@case
+def stream_reader_attribute(aio, loop, marker):
+    return attributed(aio.StreamReader(loop=loop), marker)
+
+
+@case
+def stream_reader_exception(aio, loop, marker):
+    reader = aio.StreamReader(loop=loop)
+    reader.set_exception(ValueError(marker))
+    return reader
+
+
+@case
+def stream_reader_transport(aio, loop, marker):
+    reader = aio.StreamReader(loop=loop)
+    reader.set_transport(Closing(marker))
+    return reader
+
+
+@case
+def stream_reader_waiter(aio, loop, marker):
+    reader = aio.StreamReader(loop=loop)
+    reader._waiter = attributed(loop.create_future(), marker)
+    return reader
+
+
+@case
+def stream_reader_buffer(aio, loop, marker):
+    class Array(bytearray):
+        pass
+
+    reader = aio.StreamReader(loop=loop)
+    reader._buffer = attributed(Array(), marker)
+    return reader
+
+
+@case
+def stream_reader_read_unstarted(aio, loop, marker):
+    return attributed(aio.StreamReader(loop=loop), marker).read(1)
+
+
+@case
+def stream_reader_read_all_waiting(aio, loop, marker):
+    return started(attributed(aio.StreamReader(loop=loop), marker).read())
+
+
+@case
+def stream_reader_readuntil_waiting(aio, loop, marker):
+    return started(attributed(aio.StreamReader(loop=loop), marker).readuntil(b"ab"))
+
+
+@case
+def stream_reader_derived_waiting(aio, loop, marker):
+    class Mine(aio.StreamReader):
+        pass
+
+    return started(attributed(Mine(loop=loop), marker).readline())
+
+
+@case
+def stream_reader_task(aio, loop, marker):
+    return aio.create_task(attributed(aio.StreamReader(loop=loop), marker).readexactly(1))
+
+
+@case
+def stream_protocol_attribute(aio, loop, marker):
+    return attributed(aio.StreamReaderProtocol(None, loop=loop), marker)
+
+
+@case
+def stream_protocol_callback(aio, loop, marker):
+    return aio.StreamReaderProtocol(aio.StreamReader(loop=loop), marker.callback, loop=loop)
+
+
+@case
+def stream_protocol_strong_reader(aio, loop, marker):
+    reader = attributed(aio.StreamReader(loop=loop), marker)
+    return aio.StreamReaderProtocol(reader, print, loop=loop)
+
+
+@case
+def stream_protocol_closed(aio, loop, marker):
+    protocol = aio.StreamReaderProtocol(None, loop=loop)
+    protocol.connection_lost(ValueError(marker))
+    return protocol
+
+
+@case
+def stream_protocol_transport(aio, loop, marker):
+    protocol = aio.StreamReaderProtocol(None, loop=loop)
+    protocol.connection_made(Closing(marker))
+    return protocol
+
+
+@case
+def stream_protocol_drain_waiters(aio, loop, marker):
+    protocol = aio.StreamReaderProtocol(None, loop=loop)
+    protocol.pause_writing()
+    return protocol, started(protocol._drain_helper()), attributed(protocol, marker)
+
+
+@case
+def stream_writer_attribute(aio, loop, marker):
+    return attributed(streams(aio, loop)[2], marker)
+
+
+@case
+def stream_writer_transport(aio, loop, marker):
+    return streams(aio, loop, marker)[2]
+
+
+@case
+def stream_writer_reader(aio, loop, marker):
+    reader, _, writer = streams(aio, loop)
+    reader.marker = marker
+    return writer
+
+
+@case
+def stream_writer_drain_started(aio, loop, marker):
+    return started(attributed(streams(aio, loop)[2], marker).drain())
+
+
+@case
+def stream_writer_wait_closed_started(aio, loop, marker):
+    return started(attributed(streams(aio, loop)[2], marker).wait_closed())
+
+
+@case
+def stream_server_unstarted(aio, loop, marker):
+    return aio.start_server(marker.callback, "127.0.0.1", 0)
+
+
 # -- groups, timeouts, runners ---------------------------------------------------------------------------------------------
 
 
@@ -1166,6 +1320,9 @@ def test_internal_objects_uninitialised(aio):
             iter(future), aio.timeout(1), aio.timeout(1).__aenter__(), aio.TaskGroup(), aio.TaskGroup().__aenter__(),
             aio.to_thread(print), loop.call_soon(print), loop.call_later(1, print), aio.current_task(), loop,
             loop.shutdown_asyncgens(), loop.sock_recv, aio.current_task().get_coro(), future.__await__(),
+            aio.StreamReader(), aio.StreamReader().read(), aio.StreamReader().readline(),
+            aio.StreamReaderProtocol(aio.StreamReader()), aio.StreamReaderProtocol(aio.StreamReader())._drain_helper(),
+            aio.start_server(print), aio.open_connection(),
             next(iter(aio.as_completed([future]))), loop.run_in_executor, tls, tls._app_transport,
         ]
         for thing in things:

@@ -338,14 +338,6 @@ def test_missing_function_says_so(name, loop):
         loop.run_until_complete(coroutine)
 
 
-@pytest.mark.parametrize("name", [name for name in public() if name in NOT_YET_NATIVE - NOT_YET_NATIVE_FUNCTIONS])
-def test_missing_class_says_so(name):
-    ours, theirs = getattr(aioxide, name), getattr(asyncio, name)
-    assert issubclass(ours, theirs)
-    with pytest.raises(NotImplementedError, match=f"aioxide does not implement {name} yet"):
-        ours(*nothing_for(theirs))
-
-
 @pytest.mark.parametrize("cls", CLASSES)
 def test_members(cls):
     theirs, ours = set(members(getattr(asyncio, cls))), set(members(getattr(aioxide, cls)))
