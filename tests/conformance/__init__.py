@@ -27,6 +27,7 @@ CLAIMED_FILES = (
     "test_runners",
     "test_ssl",
     "test_sslproto",
+    "test_streams",
     "test_taskgroups",
     "test_tasks",
     "test_threads",

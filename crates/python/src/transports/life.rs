@@ -14,7 +14,7 @@
 //!    loop, with the transport in order.
 
 use super::socket::{Socket, address};
-use super::{Happening, Source, log_debug, protocol, report};
+use super::{Happening, Source, log_debug, report, telling};
 use crate::event_loop::core::{self, Entry, LoopCore};
 use crate::event_loop::readers::{self, Side};
 use crate::event_loop::run::is_fatal;
@@ -166,11 +166,6 @@ impl Life {
     pub(crate) fn descriptor(&self) -> Option<i32> {
         (self.conn_lost.get() == 0 && !self.socket.is_gone()).then(|| self.socket.fd())
     }
-    /// Has the program put nothing of its own on the transport? Then its methods may be called directly.
-    #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
-        self.dict.is_empty()
-    }
     /// `is_closing()`
     #[inline]
     pub(crate) fn is_closing(&self) -> bool {
@@ -298,7 +293,7 @@ pub(super) fn run<T: Transport>(
             }
         }
         Happening::Made => made(this, loop_, core, |protocol, context| {
-            context::run(context, || protocol::connection_made(protocol, this.obj()))
+            context::run(context, || telling::connection_made(protocol, this.obj()))
         }),
         Happening::Lost => {
             let context = this.write_context.take();
@@ -518,7 +513,7 @@ pub(super) fn arrange_for_connection_lost<T: Transport>(this: &Own<T>, exception
 /// `_call_connection_lost(exception)`
 pub(super) fn call_connection_lost<T: Transport>(this: &Own<T>, exception: &Obj) -> R<()> {
     let told = match this.protocol.get() {
-        Some(protocol) => protocol::connection_lost(&protocol, exception),
+        Some(protocol) => telling::connection_lost(&protocol, exception),
         None => Ok(()),
     };
     let failure = told.err().map(|raised| raised.take());

@@ -14,7 +14,7 @@
 //! | `read_pipe.rs` | `_UnixReadPipeTransport`: the end of a pipe to read from |
 //! | `write_pipe.rs` | `_UnixWritePipeTransport`: the one to write to |
 //! | `flow.rs` | the water marks, pause_writing and resume_writing |
-//! | `protocol.rs` | telling a protocol: one of ours is told without a call |
+//! | `telling.rs` | telling a protocol: one of ours is told without a call |
 //! | `socket.rs` | the descriptor, and the `socket.socket` over it |
 //!
 //! A transport is called by the loop without a handle: a [`Source`] in the ready queue says who, a
@@ -24,13 +24,13 @@ pub(crate) mod datagram;
 pub(crate) mod flow;
 mod life;
 pub(crate) mod peers;
-mod protocol;
 pub(crate) mod read_pipe;
 mod reading;
 mod receiving;
 mod sending;
 pub(crate) mod socket;
 pub(crate) mod stream;
+mod telling;
 pub(crate) mod write_pipe;
 mod writing;
 

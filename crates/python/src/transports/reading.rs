@@ -5,8 +5,8 @@
 //! bytes are made first, and read into: that saves a copy. After a read the loop goes on to the
 //! next connection: if there was more, the kernel says so in the next turn.
 
-use super::protocol;
 use super::stream::{self, Stream};
+use super::telling;
 use crate::event_loop::core::{LoopCore, MOST};
 use crate::event_loop::run::is_fatal;
 use crate::ffi::bytes::{self, Buffer};
@@ -44,7 +44,7 @@ pub(super) fn received(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) ->
         Ok(None) => return end(this, loop_, &protocol),
         Err(error) => return read_error(this, &error),
     };
-    match protocol::data_received(&protocol, data) {
+    match telling::data_received(&protocol, data) {
         Ok(()) => Ok(()),
         Err(raised) => failed(this, raised, "Fatal error: protocol.data_received() call failed."),
     }
@@ -181,7 +181,7 @@ fn read_error(this: &Own<Stream>, error: &io::Error) -> R<()> {
 #[cold]
 fn end(this: &Own<Stream>, _: &Obj, protocol: &Obj) -> R<()> {
     stream::debug(this, "%r received EOF")?;
-    match protocol::eof_received(protocol) {
+    match telling::eof_received(protocol) {
         Ok(true) => {
             // The protocol can still write, but there will be nothing to read.
             stream::stop_reading_for_good(this);
