@@ -3,9 +3,10 @@
 use super::servers::{LOOP, begin, given};
 use crate::ffi::errors::{R, raise, runtime_error, type_error};
 use crate::ffi::pyclass::Body;
-use crate::ffi::{Co, Obj, Own};
+use crate::ffi::{Class, Co, Obj, Own};
 use crate::futures::methods;
-use crate::imports::names;
+use crate::imports::{self, names};
+use crate::streams::protocol::StreamReaderProtocol;
 use crate::tls::protocol::{self, Settings, SslProtocol};
 use crate::tls::{engine, reading};
 
@@ -96,8 +97,9 @@ fn begin_tls(co: &Co) -> R<Obj> {
 /// beginning lies in the buffer of a stream's reader already. asyncio moves it since 3.14 (gh-142352); before,
 /// such a handshake hangs, so there is nothing to be equal to.
 fn take_over(tls: &Own<SslProtocol>, protocol: &Obj) -> R<()> {
-    let streams = Obj::import("asyncio.streams")?;
-    if !protocol.isinstance(&streams.getattr_str("StreamReaderProtocol")?)? {
+    if !StreamReaderProtocol::class().is_instance(protocol)
+        && !protocol.isinstance(&imports::STREAM_READER_PROTOCOL)?
+    {
         return Ok(());
     }
     let Some(reader) = protocol.getattr_opt(&Obj::interned("_stream_reader")?)? else {
