@@ -166,6 +166,12 @@ impl LoopCore {
         self.ready.push_back(entry);
     }
 
+    /// There is nothing to do but to wait.
+    #[inline(always)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.eager.is_empty() && !self.stopping.get()
+    }
+
     /// What `loop.time()` says: the program may have given the loop a clock of its own, by a derived class
     /// or on the instance. Deadlines are measured with it.
     #[inline]
@@ -215,7 +221,7 @@ impl LoopCore {
             return Err(already_running(self, task)?);
         }
         running::enter_task(task)?;
-        self.current.put(Some(task.clone()));
+        self.current.fill(task.clone());
         Ok(())
     }
 

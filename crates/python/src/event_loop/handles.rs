@@ -99,6 +99,7 @@ pub(super) fn init() -> R<()> {
 /// While it is there, the loop shows the garbage collector what the handle refers to, and the handle
 /// itself is hidden from it: most handles live and die in the queue, and thousands of them would be
 /// traversed for nothing. A handle that the program has kept is shown again when it leaves the queue.
+/// (Its context can't be hidden: a context takes it for granted, when it dies, that the collector sees it.)
 pub(crate) struct Queued(Obj);
 
 impl Queued {
@@ -355,12 +356,18 @@ pub(super) fn run(loop_: &Obj, core: &Own<LoopCore>, handle: &Obj) -> R<()> {
 /// `Handle._run()`: in its context; an exception goes to the exception handler.
 #[inline]
 fn call(loop_: &Obj, handle: &Obj) -> R<()> {
-    let (Some(callback), Some(args), Some(context)) =
-        (CALLBACK.get(handle), ARGS.get(handle), CONTEXT.get(handle))
-    else {
+    // (kept: it may cancel its own handle)
+    let (Some(callback), Some(args), Some(entered)) = (
+        CALLBACK.get(handle),
+        ARGS.get(handle),
+        CONTEXT.look(handle, context::enter),
+    ) else {
         return Ok(());
     };
-    let result = context::run(&context, || callback.call_tuple(&args));
+    let result = entered.and_then(|entered| {
+        let result = callback.call_tuple(&args);
+        entered.exit_with(result)
+    });
     match result {
         Ok(_) => Ok(()),
         Err(raised) if run::is_fatal(&raised) => Err(raised),

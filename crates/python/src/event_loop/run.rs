@@ -5,8 +5,8 @@
 //!    kernel's order, then due timers in the order of their deadlines, after what was ready before.
 //! 2. The GIL is released only to sleep. A poll that does not block keeps it: winning it back from
 //!    a busy thread costs a switch interval. So beside one the loop takes what is there already before
-//!    it goes to sleep. While it is busy it hands the GIL over when it is asked to, as bytecode does;
-//!    every [`BREATH`] entries is often enough for that.
+//!    it goes to sleep. While it is busy it hands the GIL over when it is asked to, and runs the handlers of
+//!    signals, as bytecode does; every [`BREATH`] entries is often enough for that.
 //! 3. While there is work, the kernel is asked at most every [`POLL_INTERVAL`], so that a burst of
 //!    wake-ups does not pay a system call each; and not at all when no descriptor is watched.
 //! 4. An exception of a callback goes to the exception handler; KeyboardInterrupt and SystemExit
@@ -44,9 +44,11 @@ pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 
 /// One turn.
 pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
-    threads::check_signals()?;
+    if core.is_idle() {
+        threads::check_signals()?;
+    }
     unseen::show_all();
-    if core.ready.is_empty() && core.eager.is_empty() && !core.stopping.get() {
+    if core.is_idle() {
         sleep(loop_, core)?;
         fire_timers(core, core.time(loop_)?);
     } else {

@@ -41,6 +41,13 @@ impl Slot {
         self.get().unwrap_or_else(Obj::none)
     }
 
+    /// `f` of what is there. It must not run Python code.
+    #[inline(always)]
+    pub(crate) fn look<T>(&self, f: impl FnOnce(&Obj) -> T) -> Option<T> {
+        // SAFETY: nobody can change the cell meanwhile.
+        unsafe { self.peek() }.map(f)
+    }
+
     /// Puts a value; the old one is dropped last.
     #[inline(always)]
     pub(crate) fn set(&self, value: Obj) {
@@ -120,6 +127,12 @@ impl<T: Class> OwnSlot<T> {
     #[inline(always)]
     pub(crate) fn put(&self, value: Option<Own<T>>) {
         drop(self.0.replace(value));
+    }
+    /// Fills an empty one.
+    #[inline(always)]
+    pub(crate) fn fill(&self, value: Own<T>) {
+        debug_assert!(self.is_empty());
+        std::mem::forget(self.0.replace(Some(value)));
     }
     /// Takes it out.
     #[inline(always)]

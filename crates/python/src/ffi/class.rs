@@ -452,7 +452,10 @@ unsafe extern "C" fn dealloc<T: Class>(op: *mut c::PyObject) {
         if !(*instance).body.is_spent() {
             std::ptr::drop_in_place(&raw mut (*instance).body);
         }
-        if T::FREELIST > 0 && !cfg!(Py_GIL_DISABLED) && class.cast() == T::class().get().as_ptr() {
+        if T::FREELIST > 0
+            && !cfg!(Py_GIL_DISABLED)
+            && (!T::SUBCLASSABLE || class.cast() == T::class().get().as_ptr())
+        {
             let free = &mut *T::class().free.get();
             if free.len() < T::FREELIST {
                 free.push(NonNull::new_unchecked(op));

@@ -1,6 +1,5 @@
 //! `contextvars`: entering and leaving a `Context` without a Python call.
 
-use super::Slot;
 use super::errors::R;
 use super::object::{Obj, check};
 use pyo3::ffi as c;
@@ -30,36 +29,32 @@ pub(crate) fn is_context(object: &Obj) -> bool {
 pub(crate) struct Entered(*mut c::PyObject);
 
 impl Entered {
-    /// Leaves it. An exception that is set stays set.
+    /// Leaves it with the result of what ran in it. An exception that is set stays set.
     #[inline(always)]
-    pub(crate) fn exit(self) -> R<()> {
+    pub(crate) fn exit_with<T>(self, result: R<T>) -> R<T> {
         // SAFETY: the thread state keeps it alive until this call takes its reference away.
-        check(unsafe { c::PyContext_Exit(self.0) })
+        let left = check(unsafe { c::PyContext_Exit(self.0) });
+        // Only a program that exits our context itself can make this fail.
+        match (result, left) {
+            (Ok(value), Ok(())) => Ok(value),
+            (Err(raised), _) | (Ok(_), Err(raised)) => Err(raised),
+        }
     }
 }
 
-/// Enters the context that is in `slot`; RuntimeError if it is entered already. `None`: there is none.
+/// Enters a context; RuntimeError if it is entered already. Runs no Python code.
 #[inline(always)]
-pub(crate) fn enter(slot: &Slot) -> R<Option<Entered>> {
-    // SAFETY: looked at for the call alone, which runs no code that could change the slot.
-    let Some(context) = (unsafe { slot.peek() }) else {
-        return Ok(None);
-    };
+pub(crate) fn enter(context: &Obj) -> R<Entered> {
     let ptr = context.as_ptr();
     // SAFETY: alive; a non-context raises TypeError.
     check(unsafe { c::PyContext_Enter(ptr) })?;
-    Ok(Some(Entered(ptr)))
+    Ok(Entered(ptr))
 }
 
 /// Runs `f` inside `context`.
 #[inline]
 pub(crate) fn run<T>(context: &Obj, f: impl FnOnce() -> R<T>) -> R<T> {
-    // SAFETY: alive; a non-context raises TypeError.
-    check(unsafe { c::PyContext_Enter(context.as_ptr()) })?;
+    let entered = enter(context)?;
     let result = f();
-    // Only a program that exits our context itself can make this fail.
-    match (result, Entered(context.as_ptr()).exit()) {
-        (Ok(value), Ok(())) => Ok(value),
-        (Err(raised), _) | (Ok(_), Err(raised)) => Err(raised),
-    }
+    entered.exit_with(result)
 }

@@ -204,6 +204,16 @@ impl Field {
         }
     }
 
+    /// `f` of what is there. It must not run Python code.
+    #[inline(always)]
+    pub(crate) fn look<T>(&self, object: &Obj, f: impl FnOnce(&Obj) -> T) -> Option<T> {
+        // SAFETY: null or a live reference, which nobody can replace meanwhile.
+        unsafe {
+            let place = &*self.place(object);
+            (!place.is_null()).then(|| f(Obj::view(place)))
+        }
+    }
+
     /// Is this very object there?
     #[inline(always)]
     pub(crate) fn holds(&self, object: &Obj, value: &Obj) -> bool {

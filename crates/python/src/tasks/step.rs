@@ -42,9 +42,10 @@ pub(crate) fn on_our_loop(task: Own<Task>, core: &LoopCore) -> Result<(), (Own<T
 /// Enters the context, tells who is current, runs.
 #[inline(always)]
 fn in_context(task: &Own<Task>, core: &LoopCore, exception: Option<Obj>) -> R<After> {
-    let Some(entered) = context::enter(&task.context)? else {
+    let Some(entered) = task.context.look(context::enter) else {
         return Err(runtime_error("Task object is not initialized."));
     };
+    let entered = entered?;
     let result = match core.enter_task(task) {
         Ok(()) => {
             let result = match run(task, exception) {
@@ -55,10 +56,7 @@ fn in_context(task: &Own<Task>, core: &LoopCore, exception: Option<Obj>) -> R<Af
         }
         Err(raised) => Err(raised),
     };
-    match (result, entered.exit()) {
-        (Ok(after), Ok(())) => Ok(after),
-        (Err(raised), _) | (Ok(_), Err(raised)) => Err(raised),
-    }
+    entered.exit_with(result)
 }
 
 /// The loop has come to ask for the slow path while the step ran: its `call_soon` decides.
@@ -202,8 +200,11 @@ fn run(task: &Own<Task>, exception: Option<Obj>) -> R<After> {
     let Some(coro) = task.coro.get() else {
         return Err(runtime_error("Task object is not initialized."));
     };
-    task.waiter.put(None);
-    let exception = if task.must_cancel.replace(false) {
+    if !task.waiter.is_empty() {
+        task.waiter.put(None);
+    }
+    let exception = if task.must_cancel.get() {
+        task.must_cancel.set(false);
         Some(cancellation(future, exception)?)
     } else {
         exception
