@@ -985,10 +985,12 @@ def test_a_socket_has_one_transport(aio):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind(ANY)
         async with endpoint(sock=sock) as (transport, protocol):
-            with pytest.raises(RuntimeError, match=r"File descriptor \d+ is used by transport"):
-                await asyncio.get_running_loop().create_datagram_endpoint(Log, sock=sock)
-            with pytest.raises(RuntimeError, match=r"File descriptor \d+ is used by transport"):
-                asyncio.get_running_loop().add_reader(sock, print)
+            for named in (sock, sock.fileno()):
+                with pytest.raises(RuntimeError) as raised:
+                    if named is sock:
+                        await asyncio.get_running_loop().create_datagram_endpoint(Log, sock=sock)
+                    asyncio.get_running_loop().add_reader(named, print)
+                assert str(raised.value) == f"File descriptor {named!r} is used by transport {transport!r}"
             transport.sendto(b"x", sock.getsockname())
             await until(lambda: protocol.received == [b"x"])
 

@@ -76,7 +76,8 @@ pub(super) fn add(body: &mut Body) -> R<()> {
         },
     )?;
     body.method("_ensure_fd_no_transport(self, fd)", |args| {
-        readers::ensure_no_transport(this(args)?.1, readers::fileno(args.req(1)?)?)?;
+        let named = args.req(1)?;
+        readers::ensure_no_transport(this(args)?.1, readers::fileno(named)?, Some(named))?;
         Ok(Obj::none())
     })?;
     body.method(
@@ -413,7 +414,7 @@ fn accepted_socket(co: &Co) -> R<Socket> {
 /// A socket that the program has given us. One that another transport has is not ours to close.
 fn taken_over(co: &Co, sock: &Obj) -> R<Socket> {
     let socket = Socket::of(sock)?;
-    readers::ensure_no_transport(loop_core(&co.local(LOOP))?, socket.number())?;
+    readers::ensure_no_transport(loop_core(&co.local(LOOP))?, socket.number(), Some(sock))?;
     Ok(socket)
 }
 
@@ -468,7 +469,7 @@ fn begin_transport(co: &Co, socket: Socket, tls: Option<Tls>) -> R<Obj> {
     let Some(core) = core::fast(&loop_) else {
         return begin_transport_by_method(co, &socket, protocol, context);
     };
-    readers::ensure_no_transport(core, socket.number())?;
+    readers::ensure_no_transport(core, socket.number(), None)?;
     let waiter = methods::create_native(&loop_, core)?;
     let transport = stream::open(Opening {
         loop_: &loop_,
@@ -489,7 +490,7 @@ fn begin_transport(co: &Co, socket: Socket, tls: Option<Tls>) -> R<Obj> {
 fn begin_tls(co: &Co, socket: Socket, tls: Tls, protocol: Obj, context: Option<Obj>) -> R<Obj> {
     let loop_ = co.local(LOOP);
     let core = loop_core(&loop_)?;
-    readers::ensure_no_transport(core, socket.number())?;
+    readers::ensure_no_transport(core, socket.number(), None)?;
     let waiter = methods::create_ours(&loop_, core)?.into_obj();
     // `ssl=True`: the default context
     let is_bool = |ssl: &Obj| ssl.is_exactly(&Obj::bool(true).class());
@@ -548,7 +549,7 @@ fn open(
     context: Option<Obj>,
 ) -> R<Own<Stream>> {
     let socket = Socket::of(sock)?;
-    readers::ensure_no_transport(loop_core(loop_)?, socket.number())?;
+    readers::ensure_no_transport(loop_core(loop_)?, socket.number(), Some(sock))?;
     stream::open(Opening {
         loop_,
         socket,

@@ -348,7 +348,7 @@ fn open(
     waiter: Option<Own<Future>>,
     extra: Option<Obj>,
 ) -> R<Own<Datagram>> {
-    readers::ensure_no_transport(loop_core(loop_)?, readers::fileno(sock)?)?;
+    readers::ensure_no_transport(loop_core(loop_)?, readers::fileno(sock)?, Some(sock))?;
     datagram::open(Opening {
         loop_,
         sock,

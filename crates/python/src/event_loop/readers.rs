@@ -113,7 +113,8 @@ pub(crate) fn fileno(object: &Obj) -> R<i32> {
 }
 
 fn not_of_transport(args: &Args) -> R<()> {
-    ensure_no_transport(this(args)?.1, fileno(args.req(1)?)?)
+    let named = args.req(1)?;
+    ensure_no_transport(this(args)?.1, fileno(named)?, Some(named))
 }
 
 fn add_method(args: &Args, side: Side) -> R<Obj> {
@@ -125,16 +126,20 @@ fn add_method(args: &Args, side: Side) -> R<Obj> {
     Ok(handle)
 }
 
-/// `_ensure_fd_no_transport(fd)`: a descriptor of a transport is not to be watched by others.
-pub(super) fn ensure_no_transport(core: &LoopCore, fd: i32) -> R<()> {
+/// `_ensure_fd_no_transport(fd)`: a descriptor of a transport is not to be watched by others. `named`: what the program
+/// has called it.
+pub(super) fn ensure_no_transport(core: &LoopCore, fd: i32, named: Option<&Obj>) -> R<()> {
     let transport = core.watches.with(|watches| {
         let watch = watches.get(fd as usize)?;
         watch.transport.as_ref().map(Unowned::get)
     });
     match transport {
         Some(transport) if !transport.call_method_str("is_closing", &[])?.truth()? => {
-            let text = format!("File descriptor {fd} is used by transport {}", transport.repr()?);
-            Err(runtime_error(&text))
+            let named = named.map_or_else(|| Ok(fd.to_string()), Obj::repr)?;
+            Err(runtime_error(&format!(
+                "File descriptor {named} is used by transport {}",
+                transport.repr()?
+            )))
         }
         _ => Ok(()),
     }

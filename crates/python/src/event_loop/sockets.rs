@@ -228,7 +228,7 @@ pub(super) fn descriptor(sock: &Obj) -> R<i32> {
 
 /// A future that the next readiness of the socket ends.
 pub(super) fn wait_for(loop_: &Obj, fd: i32, side: Side, sock: &Obj) -> R<Own<Future>> {
-    readers::ensure_no_transport(loop_core(loop_)?, fd)?;
+    readers::ensure_no_transport(loop_core(loop_)?, fd, None)?;
     wait_as_owner(loop_, fd, side, sock)
 }
 
