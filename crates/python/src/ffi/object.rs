@@ -913,14 +913,23 @@ pub(crate) fn exact_int(object: &Obj) -> Option<i64> {
 /// The text of an exact `str` that is all ASCII, as long as nobody drops the object.
 #[inline]
 pub(crate) fn ascii(object: &Obj) -> Option<&str> {
-    // SAFETY: alive; the class is checked before the layout is used; ASCII is UTF-8, and a str does not change.
+    // SAFETY: alive; the class is checked first. A str that is as long in UTF-8 as in characters is ASCII, and does not
+    // change.
     unsafe {
         let text = object.as_ptr();
-        if c::PyUnicode_CheckExact(text) == 0 || c::PyUnicode_IS_COMPACT_ASCII(text) == 0 {
+        if c::PyUnicode_CheckExact(text) == 0 {
             return None;
         }
-        let data = c::PyUnicode_1BYTE_DATA(text);
-        let text = std::slice::from_raw_parts(data, c::PyUnicode_GET_LENGTH(text) as usize);
+        let mut size = 0;
+        let data = c::PyUnicode_AsUTF8AndSize(text, &mut size);
+        if data.is_null() {
+            Raised::set().ignore();
+            return None;
+        }
+        if size != c::PyUnicode_GET_LENGTH(text) {
+            return None;
+        }
+        let text = std::slice::from_raw_parts(data.cast(), size as usize);
         Some(std::str::from_utf8_unchecked(text))
     }
 }
