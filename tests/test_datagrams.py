@@ -564,6 +564,83 @@ def test_a_socket_that_is_closed_behind_its_back_is_an_error_told(aio):
     run(aio, main())
 
 
+@pytest.mark.parametrize("method", ["sendto", "recvfrom"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        BlockingIOError(),
+        InterruptedError(),
+        OSError(errno.ENOBUFS, "no room"),
+        PermissionError(errno.EPERM, "not allowed"),
+        ValueError("odd"),
+    ],
+    ids=repr,
+)
+def test_what_a_socket_raises_is_told_by_its_kind(aio, method, error):
+    """Would block: it is tried again. Of the network: told, and no more. Anything else ends the transport."""
+
+    to_raise = [error]
+
+    def raise_once() -> None:
+        if to_raise:
+            raise to_raise.pop()
+
+    class Own(socket.socket):
+        def sendto(self, *args: Any) -> Any:
+            if method == "sendto":
+                raise_once()
+            return super().sendto(*args)
+
+        def recvfrom(self, *args: Any) -> Any:
+            if method == "recvfrom":
+                raise_once()
+            return super().recvfrom(*args)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(reports := Reports())
+        own = Own(socket.AF_INET, socket.SOCK_DGRAM)
+        own.bind(ANY)
+        async with endpoint(sock=own) as (transport, protocol):
+            transport.sendto(b"one", own.getsockname())
+            if isinstance(error, ValueError):
+                assert await protocol.lost is error
+                kind = "write" if method == "sendto" else "read"
+                assert reports.messages == [f"Fatal {kind} error on datagram transport"]
+                return
+            lost = method == "sendto" and not isinstance(error, (BlockingIOError, InterruptedError))
+            if lost:
+                transport.sendto(b"one", own.getsockname())
+            await until(lambda: protocol.received == [b"one"])
+            told = not isinstance(error, (BlockingIOError, InterruptedError))
+            assert protocol.errors == [error] * told
+            assert not reports.contexts
+
+    run(aio, main())
+
+
+@pytest.mark.parametrize("flood", [False, True])
+def test_a_socket_is_seldom_asked_in_vain(aio, flood):
+    asked: list[Any] = []
+
+    class Own(socket.socket):
+        def recvfrom(self, *args: Any) -> Any:
+            asked.append(args)
+            return super().recvfrom(*args)
+
+    async def main() -> None:
+        own = Own(socket.AF_INET, socket.SOCK_DGRAM)
+        own.bind(ANY)
+        async with endpoint(sock=own) as (transport, protocol):
+            for number in range(90):
+                transport.sendto(b"x", own.getsockname())
+                if not flood:
+                    await until(lambda number=number: len(protocol.received) > number)
+            await until(lambda: len(protocol.received) == 90)
+            assert len(asked) <= 101
+
+    run(aio, main())
+
+
 # -- what has to wait ------------------------------------------------------------------------------
 
 
@@ -999,6 +1076,26 @@ def test_a_socket_has_one_transport(aio):
     run(aio, main())
 
 
+def test_a_loop_may_make_transports_of_its_own(aio):
+    base = asyncio.SelectorEventLoop if STDLIB else aio.EventLoop
+    made: list[Any] = []
+
+    class Loop(base):
+        def _make_datagram_transport(self, *args: Any, **kwargs: Any) -> Any:
+            made.append(args[:3])
+            return super()._make_datagram_transport(*args, **kwargs)
+
+    async def main() -> None:
+        with peer() as sock:
+            async with endpoint(remote_addr=sock.getsockname()) as (transport, protocol):
+                assert made == [(transport._sock, protocol, sock.getsockname())]
+                transport.sendto(b"x")
+                assert sock.recv(10) == b"x"
+
+    with contextlib.closing(Loop()) as loop:
+        loop.run_until_complete(main())
+
+
 def test_the_socket_modules_audit_events_are_raised(aio):
     succeeds(
         """
@@ -1095,3 +1192,117 @@ def test_a_family_alone_is_an_endpoint_without_a_name(aio):
                 assert sock.recv(10) == b"x"
 
     run(aio, main())
+
+
+# -- against asyncio -------------------------------------------------------------------------------
+
+
+class Script:
+    """One program on one implementation: everything that a protocol is told and every call comes to, in order."""
+
+    def __init__(self, connected: bool) -> None:
+        self.connected = connected
+        self.log: list[Any] = []
+        self.raises: list[str] = []
+
+    def told(self, event: str, *args: Any) -> None:
+        self.log.append((event, *args))
+        if self.raises and event in ("data", "error"):
+            raise ZeroDivisionError(self.raises.pop())
+
+    def protocol(self, name: str) -> Any:
+        script = self
+
+        class Protocol(asyncio.DatagramProtocol):
+            def connection_made(self, transport: Any) -> None:
+                script.told("made", name)
+
+            def datagram_received(self, data: bytes, address: Any) -> None:
+                script.log.append(("call", len(data)))
+                asyncio.get_running_loop().call_soon(script.log.append, ("after", data))
+                script.told("data", name, data, address == script.where)
+
+            def error_received(self, exc: OSError) -> None:
+                script.told("error", name, type(exc).__name__, exc.errno)
+
+            def connection_lost(self, exc: BaseException | None) -> None:
+                script.told("lost", name, repr(exc))
+
+        return Protocol()
+
+    async def settle(self) -> None:
+        """Until nothing happens any more."""
+        quiet = 0
+        while quiet < 4:
+            before = len(self.log)
+            await asyncio.sleep(0.0002)
+            quiet = quiet + 1 if len(self.log) == before else 0
+
+    async def play(self, steps: list[Any]) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(
+            lambda loop, context: self.log.append((context["message"][:70], repr(context["exception"])))
+        )
+        with peer() as sock:
+            self.where = sock.getsockname()
+            kwargs = {"remote_addr": self.where} if self.connected else {"local_addr": ANY}
+            transport, _ = await loop.create_datagram_endpoint(lambda: self.protocol("first"), **kwargs)
+            ours = transport.get_extra_info("sockname")
+            count = 0
+            for step, argument in steps:
+                self.log.append((step, argument))
+                if step == "come":
+                    for _ in range(argument):
+                        with contextlib.suppress(ConnectionRefusedError):
+                            sock.sendto(b"%d" % count, ours)
+                        count += 1
+                elif step == "settle":
+                    await self.settle()
+                elif step == "raise":
+                    self.raises.append(argument)
+                elif step == "protocol":
+                    transport.set_protocol(self.protocol(argument))
+                elif step == "send":
+                    if transport.is_closing():
+                        continue
+                    to = {"nobody": None, "peer": self.where, "text": "nowhere", "port": ("127.0.0.1", 1)}[argument]
+                    try:
+                        transport.sendto(b"%d" % count, to)
+                    except Exception as raised:
+                        self.log.append(repr(raised).replace(str(self.where), "PEER"))
+                else:
+                    getattr(transport, step)()
+                self.log.append((transport.is_closing(), transport.is_reading()))
+            await self.settle()
+            if not transport.is_closing():
+                transport.abort()
+            await self.settle()
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self.log.append(("came", sock.recv(100)))
+        return self.log
+
+
+@pytest.mark.skipif(STDLIB, reason="it is compared with itself")
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    connected=st.booleans(),
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("come"), st.integers(1, 4)),
+            st.tuples(st.just("settle"), st.none()),
+            st.tuples(st.just("send"), st.sampled_from(["nobody", "peer", "text", "port"])),
+            st.tuples(st.sampled_from(["pause_reading", "resume_reading", "close", "abort"]), st.none()),
+            st.tuples(st.just("raise"), st.sampled_from(["one", "two"])),
+            st.tuples(st.just("protocol"), st.just("second")),
+        ),
+        max_size=12,
+    ),
+)
+def test_any_program_is_told_what_asyncio_tells_it(aio, connected, steps):
+    logs = []
+    for implementation in (asyncio, aio):
+        with contextlib.closing(implementation.new_event_loop()) as loop:
+            logs.append(loop.run_until_complete(Script(connected).play(steps)))
+    assert logs[1] == logs[0]

@@ -4,6 +4,7 @@
 
 use super::class::this;
 use super::connections::os_error;
+use super::core;
 use super::dns::{self, Resolved};
 use super::readers;
 use super::servers::{FACTORY, LOOP, begin, given, is_abstract, is_true, no_reuse_port, remove_stale};
@@ -304,7 +305,7 @@ fn start(co: &Co) -> R<(Obj, Obj)> {
             return Err(raise(&exception));
         }
     };
-    co.set(SOCK, transport.obj().clone());
+    co.set(SOCK, transport.clone());
     if loop_core(&loop_)?.debug.get() {
         let none = Obj::none();
         let (local, remote) = (given(co, LOCAL_ADDR), given(co, REMOTE_ADDR));
@@ -316,27 +317,36 @@ fn start(co: &Co) -> R<(Obj, Obj)> {
                     &Obj::str("Datagram endpoint local_addr=%r remote_addr=%r created: (%r, %r)")?,
                     &local.unwrap_or_else(Obj::none),
                     remote,
-                    transport.obj(),
+                    &transport,
                     &protocol,
                 ],
             )?;
         } else {
             log_debug(
                 "Datagram endpoint remote_addr=%r created: (%r, %r)",
-                &[remote, transport.obj(), &protocol],
+                &[remote, &transport, &protocol],
                 None,
             )?;
         }
     }
-    Ok((waiter.into_obj(), protocol))
+    Ok((waiter, protocol))
 }
 
-fn make(co: &Co, loop_: &Obj, sock: &Obj) -> R<(Own<Datagram>, Own<Future>, Obj)> {
+/// Transport, waiter, protocol.
+fn make(co: &Co, loop_: &Obj, sock: &Obj) -> R<(Obj, Obj, Obj)> {
     let protocol = given(co, FACTORY).unwrap_or_else(Obj::none).call0()?;
-    let waiter = methods::create_native(loop_, loop_core(loop_)?)?;
-    let address = co.local(REMOTE).non_none().cloned();
+    let address = co.local(REMOTE);
+    let Some(core) = core::fast(loop_) else {
+        // a derived class may have its own
+        let waiter = methods::create_ours(loop_, loop_core(loop_)?)?.into_obj();
+        let arguments = [sock, &protocol, &address, &waiter];
+        let transport = loop_.call_method_str("_make_datagram_transport", &arguments)?;
+        return Ok((transport, waiter, protocol));
+    };
+    let waiter = methods::create_native(loop_, core)?;
+    let address = address.non_none().cloned();
     let transport = open(loop_, sock, &protocol, address, Some(waiter.clone()), None)?;
-    Ok((transport, waiter, protocol))
+    Ok((transport.into_obj(), waiter.into_obj(), protocol))
 }
 
 /// `_make_datagram_transport(sock, protocol, address, waiter, extra)`
