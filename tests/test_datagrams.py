@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import time
+import warnings
 import weakref
 from collections.abc import AsyncIterator
 from typing import Any
@@ -637,6 +638,62 @@ def test_a_socket_is_seldom_asked_in_vain(aio, flood):
                     await until(lambda number=number: len(protocol.received) > number)
             await until(lambda: len(protocol.received) == 90)
             assert len(asked) <= 101
+
+    run(aio, main())
+
+
+@pytest.mark.skipif(STDLIB, reason="asyncio goes by the number, and disturbs whoever has it now")
+@pytest.mark.parametrize("how", ["close", "abort", "pause_reading", "resume_reading", "drop"])
+@pytest.mark.parametrize("next_owner", ["connection", "reader"])
+def test_a_transport_whose_socket_was_closed_leaves_the_next_owner_of_its_number_alone(aio, how, next_owner):
+    class Received(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            received.append(data)
+
+    received: list[bytes] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        stale, log = await loop.create_datagram_endpoint(Log, sock=sock)
+        number = sock.fileno()
+        async with await loop.create_server(Received, *ANY) as server:
+            with contextlib.closing(socket.socket()) as client:
+                if how == "resume_reading":
+                    stale.pause_reading()
+                sock.close()
+                if next_owner == "connection":
+                    client.connect(server.sockets[0].getsockname())
+                    await until(lambda: os.path.exists(f"/proc/self/fd/{number}"))
+                    peer_end = client
+                else:
+                    peer_end, ours = socket.socketpair()
+                    assert number in (peer_end.fileno(), ours.fileno())
+                    if ours.fileno() != number:
+                        peer_end, ours = ours, peer_end
+                    ours.setblocking(False)
+                    loop._add_reader(ours, lambda: received.append(ours.recv(10)))
+                await asyncio.sleep(0)
+                if how == "drop":
+                    log.transport = None
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", ResourceWarning)
+                        del stale
+                        gc.collect()
+                else:
+                    getattr(stale, how)()
+                for turn in range(3):
+                    peer_end.send(b"x")
+                    await until(lambda turn=turn: len(received) == turn + 1)
+                if how != "drop":
+                    stale.abort()
+                    await log.lost
+                peer_end.send(b"x")
+                await until(lambda: len(received) == 4)
+                if next_owner == "reader":
+                    assert loop._remove_reader(ours)
+                    ours.close()
+                peer_end.close()
 
     run(aio, main())
 

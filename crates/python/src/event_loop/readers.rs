@@ -17,6 +17,7 @@ use crate::ffi::function::Imp;
 use crate::ffi::{Args, Obj, Own, R, Unowned, threads};
 use crate::futures::Future;
 use crate::imports::names;
+use crate::transports::life::Life;
 use crate::transports::{Happening, Source};
 use aioxide_core::{Events, Interest};
 
@@ -151,10 +152,12 @@ pub(crate) fn occupy(core: &LoopCore, fd: i32, transport: &Obj) {
     at(core, fd, |watch| watch.transport = transport);
 }
 
-/// The transport has given it up.
-pub(crate) fn vacate(core: &LoopCore, fd: i32) {
+/// The transport has given it up. If another one has it by now, that keeps it.
+pub(crate) fn vacate(core: &LoopCore, fd: i32, life: &Life) {
     core.watches.with(|watches| {
-        if let Some(watch) = watches.get_mut(fd as usize) {
+        if let Some(watch) = watches.get_mut(fd as usize)
+            && watch.transport.as_ref().is_some_and(|has| has.has_body(life))
+        {
             watch.transport = None;
         }
     });
@@ -193,8 +196,24 @@ pub(crate) fn add_source(core: &Own<LoopCore>, fd: i32, side: Side, source: Sour
 /// Watches it no longer. `pause`: it is likely to be watched again soon, and the kernel is not told unless
 /// something arrives meanwhile.
 pub(crate) fn remove_source(core: &Own<LoopCore>, fd: i32, side: Side, pause: bool) {
-    let old = take(core, fd, side, |waiter| matches!(waiter, Waiter::Source(_)));
-    if !pause {
+    remove_source_if(core, fd, side, pause, |_| true);
+}
+
+/// The same for a transport, whose descriptor may have been closed behind its back, and the number be another's.
+pub(crate) fn remove_source_of(life: &Life, core: &Own<LoopCore>, fd: i32, side: Side, pause: bool) {
+    remove_source_if(core, fd, side, pause, |source| {
+        Unowned::to(source.obj()).has_body(life)
+    });
+}
+
+fn remove_source_if(core: &LoopCore, fd: i32, side: Side, pause: bool, which: impl FnOnce(&Source) -> bool) {
+    let old = take(
+        core,
+        fd,
+        side,
+        |waiter| matches!(waiter, Waiter::Source(source) if which(source)),
+    );
+    if !pause && is_free(core, fd, side) {
         unwatch(core, fd, side);
     }
     drop(old);
@@ -341,6 +360,15 @@ pub(crate) fn remove(core: &Own<LoopCore>, fd: i32, side: Side) -> R<bool> {
     Ok(true)
 }
 
+/// Does nobody wait there?
+fn is_free(core: &LoopCore, fd: i32, side: Side) -> bool {
+    core.watches.with(|watches| {
+        watches
+            .get_mut(fd as usize)
+            .is_none_or(|watch| side.of(watch).is_none())
+    })
+}
+
 /// Nobody awaits `future` any longer: what it waited for is over, one way or another.
 ///
 /// Most sockets are writable all the time, and the kernel would report it at once: unlike readability,
@@ -348,12 +376,7 @@ pub(crate) fn remove(core: &Own<LoopCore>, fd: i32, side: Side) -> R<bool> {
 pub(super) fn leave(core: &LoopCore, fd: i32, side: Side, future: &Own<Future>) {
     let ours = |waiter: &Waiter| matches!(waiter, Waiter::Future(here) if here.is(future));
     drop(take(core, fd, side, ours));
-    let free = side == Side::Writer
-        && core.watches.with(|watches| {
-            watches
-                .get(fd as usize)
-                .is_none_or(|watch| watch.writer.is_none())
-        });
+    let free = side == Side::Writer && is_free(core, fd, side);
     let armed = || {
         core.reactor
             .with(|reactor| reactor.as_ref().is_some_and(|r| r.interest(fd).is_writable()))

@@ -280,9 +280,9 @@ fn hold(co: &Co, direct: bool) -> R<bool> {
     let transport = co.local(TARGET);
     let reading = transport.call_method_str("is_reading", &[])?.truth()?;
     transport.call_method_str("pause_reading", &[])?;
-    if !direct {
+    if !direct && let Some(stream) = Stream::class().exact(&transport) {
         let fd = readers::fileno(&transport.getattr_str("_sock_fd")?)?;
-        readers::vacate(loop_core(&co.local(LOOP))?, fd);
+        readers::vacate(loop_core(&co.local(LOOP))?, fd, stream);
     }
     Ok(reading)
 }

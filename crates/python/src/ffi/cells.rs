@@ -265,6 +265,10 @@ impl Unowned {
     pub(crate) fn is(&self, object: &Obj) -> bool {
         self.0 == object.as_ptr()
     }
+    /// Is it the one whose body (or the beginning of whose body) this is?
+    pub(crate) fn has_body<T>(&self, body: &T) -> bool {
+        self.0 as usize + super::class::body_offset() == std::ptr::from_ref(body) as usize
+    }
     /// The object.
     pub(crate) fn get(&self) -> Obj {
         // SAFETY: alive, see above; the GIL is held.

@@ -12,6 +12,8 @@
 //! 3. While the loop watches the descriptor, the loop keeps the transport alive; else only the program does.
 //! 4. Whatever a protocol raises ends up at the exception handler; KeyboardInterrupt and SystemExit leave the
 //!    loop, with the transport in order.
+//! 5. The program may close a socket that it has given us, and its number may be another file's by then: a
+//!    transport never touches what the loop has for a number that is not its own any more.
 
 use super::socket::{Socket, address};
 use super::{Happening, Source, log_debug, report, telling};
@@ -377,7 +379,7 @@ pub(super) fn wants_to_read(this: &Life) -> bool {
 
 /// The loop watches for something to read, if that is wanted. `fresh`: the descriptor is new to it.
 fn start_reading<T: Transport>(this: &Own<T>, core: &Own<LoopCore>, fresh: bool) -> R<()> {
-    if !wants_to_read(this) || this.reading.get() {
+    if !wants_to_read(this) || this.reading.get() || is_closed_behind_its_back(this) {
         return Ok(());
     }
     readers::add_source(core, this.socket.number(), Side::Reader, T::source(this), fresh)?;
@@ -395,8 +397,13 @@ pub(super) fn stop_reading(this: &Life, pause: bool) {
     if let Some(loop_) = this.loop_.get()
         && let Some(core) = core::of(&loop_)
     {
-        readers::remove_source(core, this.socket.number(), Side::Reader, pause);
+        readers::remove_source_of(this, core, this.socket.number(), Side::Reader, pause);
     }
+}
+
+/// Rule 5.
+fn is_closed_behind_its_back(this: &Life) -> bool {
+    this.socket.fd() != this.socket.number()
 }
 
 /// The loop watches for room to write.
@@ -407,7 +414,7 @@ pub(super) fn start_writing<T: Transport>(this: &Own<T>) -> R<()> {
     let Some(core) = core::of(&loop_) else {
         return Ok(());
     };
-    if this.writing.replace(true) {
+    if is_closed_behind_its_back(this) || this.writing.replace(true) {
         return Ok(());
     }
     this.write_context.set(callback_context::<T>(this)?);
@@ -422,7 +429,7 @@ pub(super) fn stop_writing(this: &Life) {
     if let Some(loop_) = this.loop_.get()
         && let Some(core) = core::of(&loop_)
     {
-        readers::remove_source(core, this.socket.number(), Side::Writer, false);
+        readers::remove_source_of(this, core, this.socket.number(), Side::Writer, false);
     }
 }
 
@@ -546,7 +553,7 @@ pub(super) fn leave_loop(this: &Life) {
         && let Some(loop_) = this.loop_.get()
         && let Some(core) = core::of(&loop_)
     {
-        readers::vacate(core, this.socket.shown());
+        readers::vacate(core, this.socket.shown(), this);
     }
 }
 

@@ -22,7 +22,7 @@
 
 pub(crate) mod datagram;
 pub(crate) mod flow;
-mod life;
+pub(crate) mod life;
 pub(crate) mod peers;
 pub(crate) mod read_pipe;
 mod reading;
