@@ -698,6 +698,69 @@ def test_a_transport_whose_socket_was_closed_leaves_the_next_owner_of_its_number
     run(aio, main())
 
 
+def test_attempts_that_fail_leave_no_descriptor(aio):
+    succeeds(
+        """
+        import asyncio, errno, os, resource, socket
+
+        async def attempt(**kwargs):
+            try:
+                await asyncio.get_running_loop().create_datagram_endpoint(asyncio.DatagramProtocol, **kwargs)
+            except OSError as error:
+                return errno.errorcode[error.errno]
+
+        async def main():
+            here = ("127.0.0.1", 0)
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind(here)
+                taken = sock.getsockname()
+                before = len(os.listdir("/proc/self/fd"))
+                assert await attempt(local_addr=taken) == "EADDRINUSE"
+                assert await attempt(family=socket.AF_UNIX, local_addr="/nowhere/at/all") == "ENOENT"
+                assert await attempt(family=socket.AF_UNIX, remote_addr="/nowhere/at/all") == "ENOENT"
+                assert len(os.listdir("/proc/self/fd")) == before
+            full = []
+            try:
+                while True:
+                    full.append(os.dup(0))
+            except OSError:
+                assert await attempt(local_addr=here) == "EMFILE"
+            for fd in full:
+                os.close(fd)
+            assert await attempt(local_addr=here) is None
+
+        with aio.Runner(loop_factory=aio.new_event_loop) as runner:
+            runner.run(main())
+        """
+    )
+
+
+def test_a_group_of_endpoints_hears_what_is_sent_to_all(aio):
+    group = "239.255.13.37"
+
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            logs, port = [], 0
+            for _ in range(2):
+                sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(("", port))
+                port = sock.getsockname()[1]
+                transport, log = await stack.enter_async_context(endpoint(sock=sock))
+                member = socket.inet_aton(group) + socket.inet_aton("127.0.0.1")
+                transport.get_extra_info("socket").setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+                logs.append(log)
+            sender, _ = await stack.enter_async_context(endpoint())
+            here = socket.inet_aton("127.0.0.1")
+            sender.get_extra_info("socket").setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, here)
+            sender.sendto(b"all", (group, port))
+            await until(lambda: all(log.received == [b"all"] for log in logs))
+
+    run(aio, main())
+
+
 # -- what has to wait ------------------------------------------------------------------------------
 
 
