@@ -968,6 +968,34 @@ def open_loop(aio, loop, marker):
     return attributed(other, marker)
 
 
+def crowd(loop: Any, marker: Any) -> list[Any]:
+    """Handles in copies of a context that refers to the marker: of a callback among many, and of a timer."""
+
+    def schedule() -> list[Any]:
+        VAR.set(marker)
+        handles = [loop.call_soon(int) for _ in range(100)]
+        return [handles[-1], loop.call_later(0, int)]
+
+    return contextvars.copy_context().run(schedule)
+
+
+@case
+def open_loop_contexts(aio, loop, marker):
+    other = aio.new_event_loop()
+    crowd(other, marker)
+    return other
+
+
+@case
+def handles_done(aio, loop, marker):
+    return crowd(loop, marker)
+
+
+@case
+def handles_done_contexts(aio, loop, marker):
+    return [handle._context for handle in crowd(loop, marker)]
+
+
 # -- TLS -------------------------------------------------------------------------------------------------------------------
 
 #: one for all: what a context costs is the standard library's business

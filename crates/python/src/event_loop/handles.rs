@@ -97,9 +97,9 @@ pub(super) fn init() -> R<()> {
 /// A handle in one of the loop's queues.
 ///
 /// While it is there, the loop shows the garbage collector what the handle refers to, and the handle
-/// itself is hidden from it: most handles live and die in the queue, and thousands of them would be
-/// traversed for nothing. A handle that the program has kept is shown again when it leaves the queue.
-/// (Its context can't be hidden: a context takes it for granted, when it dies, that the collector sees it.)
+/// itself is hidden from it, and so is the copy of a context that was made for it: most handles live and die in
+/// the queue, and thousands of them would be traversed for nothing. What the program has kept is shown again
+/// when the handle leaves the queue.
 pub(crate) struct Queued(Obj);
 
 impl Queued {
@@ -120,18 +120,31 @@ impl Queued {
         if self.0.refcount() > 1 || is_tracked(&self.0) {
             return visitor.obj(&self.0);
         }
-        for field in [&CALLBACK, &ARGS, &LOOP, &SOURCE_TRACEBACK, &CONTEXT] {
+        for field in [&CALLBACK, &ARGS, &LOOP, &SOURCE_TRACEBACK] {
             field.visit(&self.0, visitor);
         }
+        CONTEXT.look(&self.0, |context| {
+            if context.refcount() == 1 && context::is_hidden(context) {
+                visitor.inside(context);
+            } else {
+                visitor.obj(context);
+            }
+        });
     }
 }
 
 impl Drop for Queued {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.0.refcount() > 1 {
+        let kept = self.0.refcount() > 1;
+        if kept {
             track(&self.0);
         }
+        CONTEXT.look(&self.0, |context| {
+            if kept || context.refcount() > 1 {
+                context::show(context);
+            }
+        });
     }
 }
 
@@ -145,11 +158,7 @@ pub(crate) fn timer_class() -> &'static Obj {
     TIMER_HANDLE.get()
 }
 
-fn fill(handle: &Obj, loop_: &Obj, callback: Obj, args: Obj, context: Option<Obj>) -> R<()> {
-    let context = match context {
-        Some(context) => context,
-        None => context::copy()?,
-    };
+fn fill(handle: &Obj, loop_: &Obj, callback: Obj, args: Obj, context: Obj) -> R<()> {
     CALLBACK.set(handle, callback);
     ARGS.set(handle, args);
     CANCELLED.set(handle, Obj::bool(false));
@@ -171,20 +180,29 @@ fn fill(handle: &Obj, loop_: &Obj, callback: Obj, args: Obj, context: Option<Obj
     Ok(())
 }
 
-/// A handle that is hidden from the garbage collector. `context`: `None` copies the current one.
-#[inline]
-fn hidden(loop_: &Obj, callback: Obj, args: &[Obj], context: Option<Obj>) -> R<Obj> {
-    let handle = HANDLE.alloc_pooled(&HANDLES)?;
-    fill(&handle, loop_, callback, tuple(args)?, context)?;
-    Ok(handle)
-}
-
 /// A handle. `context`: `None` copies the current one.
 pub(crate) fn make(loop_: &Obj, callback: Obj, args: &[Obj], context: Option<Obj>) -> R<Obj> {
-    let handle = hidden(loop_, callback, args, context)?;
+    let handle = HANDLE.alloc_pooled(&HANDLES)?;
+    fill(&handle, loop_, callback, tuple(args)?, copied(context)?)?;
     track(&handle);
     Ok(handle)
 }
+
+/// The given context, or a copy of the current one.
+#[inline]
+fn copied(context: Option<Obj>) -> R<Obj> {
+    context.map_or_else(context::copy, Ok)
+}
+
+/// The context of a handle that will be in a queue for long.
+#[inline]
+fn hidden(context: Option<Obj>) -> R<Obj> {
+    context.map_or_else(context::hidden_copy, Ok)
+}
+
+/// In a ready queue of this length a context is likely to see a collection. To hide it takes a few instructions,
+/// so before that it does not pay.
+const LONG: usize = 64;
 
 /// Makes a handle and puts it into the ready queue.
 #[inline]
@@ -195,7 +213,13 @@ pub(super) fn soon(
     args: &[Obj],
     context: Option<Obj>,
 ) -> R<Obj> {
-    let handle = hidden(loop_, callback, args, context)?;
+    let handle = HANDLE.alloc_pooled(&HANDLES)?;
+    let context = if core.ready.len() < LONG {
+        copied(context)?
+    } else {
+        hidden(context)?
+    };
+    fill(&handle, loop_, callback, tuple(args)?, context)?;
     core.push(Entry::Handle(Queued(handle.clone())));
     Ok(handle)
 }
@@ -210,7 +234,7 @@ pub(super) fn at(
     context: Option<Obj>,
 ) -> R<Obj> {
     let handle = TIMER_HANDLE.alloc_pooled(&TIMER_HANDLES)?;
-    fill(&handle, loop_, callback, tuple(args)?, context)?;
+    fill(&handle, loop_, callback, tuple(args)?, hidden(context)?)?;
     WHEN.set(&handle, when);
     SCHEDULED.set(&handle, Obj::bool(true));
     core.push_timer(seconds, Timer::Handle(Queued(handle.clone())));
@@ -233,7 +257,7 @@ fn init_handle(args: &Args) -> R<Obj> {
         args.req(3)?,
         args.req(1)?.clone(),
         tuple(&arguments)?,
-        args.opt(4).cloned(),
+        copied(args.opt(4).cloned())?,
     )?;
     Ok(Obj::none())
 }
@@ -245,7 +269,7 @@ fn init_timer(args: &Args) -> R<Obj> {
         args.req(4)?,
         args.req(2)?.clone(),
         tuple(&arguments)?,
-        args.opt(5).cloned(),
+        copied(args.opt(5).cloned())?,
     )?;
     WHEN.set(this, args.req(1)?.clone());
     SCHEDULED.set(this, Obj::bool(false));

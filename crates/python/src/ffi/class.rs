@@ -385,6 +385,18 @@ impl Visitor {
             self.result = unsafe { (self.visit)(object.as_ptr(), self.arg) };
         }
     }
+    /// Shows what an object refers to, which is itself hidden and nobody else's.
+    pub(crate) fn inside(&mut self, object: &Obj) {
+        if self.result == 0 {
+            // SAFETY: alive; its class's own `tp_traverse`, called from one.
+            self.result = unsafe {
+                match (*c::Py_TYPE(object.as_ptr())).tp_traverse {
+                    Some(traverse) => traverse(object.as_ptr(), self.visit, self.arg),
+                    None => 0,
+                }
+            };
+        }
+    }
     /// Shows one owned reference of a known class.
     #[inline]
     pub(crate) fn own<T: Class>(&mut self, object: &Own<T>) {

@@ -11,6 +11,47 @@ pub(crate) fn copy() -> R<Obj> {
     unsafe { Obj::owned(c::PyContext_CopyCurrent()) }
 }
 
+/// As [`copy`], for somebody who keeps it in a queue: the garbage collector does not see it. Whoever has it
+/// shows what is [inside](super::Visitor::inside), and [shows](show) it when others may have it too.
+///
+/// A context can't simply be untracked: when it dies it takes itself out of the collector's list without asking
+/// whether it is there. So it is a list of its own.
+#[inline]
+pub(crate) fn hidden_copy() -> R<Obj> {
+    let copy = copy()?;
+    #[cfg(not(Py_GIL_DISABLED))]
+    // SAFETY: an object with GC support. The two words before it are its links, to itself now, with no flags.
+    unsafe {
+        c::PyObject_GC_UnTrack(copy.as_ptr().cast());
+        let links = copy.as_ptr().cast::<usize>().sub(2);
+        links.write(links.addr());
+        links.add(1).write(links.addr());
+    }
+    Ok(copy)
+}
+
+/// Is it as [`hidden_copy`] made it?
+#[inline]
+pub(crate) fn is_hidden(context: &Obj) -> bool {
+    // SAFETY: an object with GC support: the words are there.
+    unsafe {
+        let links = context.as_ptr().cast::<usize>().sub(2);
+        cfg!(not(Py_GIL_DISABLED)) && links.read() == links.addr()
+    }
+}
+
+/// The garbage collector sees it from now on.
+#[inline]
+pub(crate) fn show(context: &Obj) {
+    if is_hidden(context) {
+        // SAFETY: complete; taken out of its own list before it goes into the collector's.
+        unsafe {
+            c::PyObject_GC_UnTrack(context.as_ptr().cast());
+            c::PyObject_GC_Track(context.as_ptr().cast());
+        }
+    }
+}
+
 /// `context.copy()`
 #[inline]
 pub(crate) fn copy_of(context: &Obj) -> R<Obj> {
