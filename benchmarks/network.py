@@ -52,6 +52,15 @@ CASES = [
     Case("sock_1k", "sock_recv and sock_sendall, 1 KiB", "sock", (), 3.5),
     Case("pipelined", "pipelined, 16 of 64 B", "lines", ("--size", "64", "--pipeline", "16"), 8),
     Case("churn", "connect, 1 message, close", "protocol", ("--churn",), 1.15),
+    Case("tls_1k", "TLS protocol, 1 KiB", "tls", (), 2, ("rloop",)),
+    Case("tls_10k", "TLS protocol, 10 KiB", "tls", ("--size", "10240"), 1.9, ("rloop",)),
+    Case("tls_100k", "TLS protocol, 100 KiB", "tls", ("--size", "102400"), 1, ("rloop",)),
+    Case("tls_buffered_10k", "TLS BufferedProtocol, 10 KiB", "tls_buffered", ("--size", "10240"), None, ("rloop",)),
+    Case(
+        "tls_pipelined", "TLS pipelined, 16 of 64 B", "tls_lines", ("--size", "64", "--pipeline", "16"), 6, ("rloop",)
+    ),
+    Case("tls_churn", "TLS: connect, 1 message, close", "tls", ("--churn",), None, ("rloop",)),
+    Case("tls_idle", "TLS: 1 KiB beside 500 idle connections", "tls", ("--idle", "500"), None, ("rloop",)),
     Case("idle", "1 KiB beside 10,000 idle connections", "protocol", ("--idle", "10000"), None),
 ]
 
@@ -119,7 +128,9 @@ def measure(binary: Path, names: Sequence[str], case: Case, rounds: int, seconds
         for name in [*names[shift:], *names[:shift]]:
             with served(name, case) as (where, pid):
                 arguments = ["--to", where, "--pid", str(pid), "--seconds", str(seconds), *case.load]
-                done = subprocess.run([*pinned(1), binary, *arguments], capture_output=True, text=True, check=False)
+                program = [sys.executable, "-m", "benchmarks.tls_load"] if where.startswith("tls:") else [binary]
+                command = [*pinned(1), *program, *arguments]
+                done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
                 if done.returncode:
                     raise RuntimeError(f"{case.key} on {name}: {done.stderr}")
                 figures[name].add(json.loads(done.stdout))
@@ -142,12 +153,12 @@ def cells(row: dict[str, Any], names: Sequence[str]) -> list[str]:
     return [*line, "short" if short else ""]
 
 
-def memory(rows: list[dict[str, Any]], names: Sequence[str]) -> str | None:
+def memory(rows: list[dict[str, Any]], names: Sequence[str]) -> Iterator[str]:
     for row in rows:
-        if row["key"] == "idle":
+        if row["key"].endswith("idle"):
             figures = ((name, row["figures"][name]["bytes_per_connection"]) for name in names if name in row["figures"])
-            return "bytes per idle connection: " + ", ".join(f"{name} {size:,}" for name, size in figures)
-    return None
+            shown = ", ".join(f"{name} {size:,}" for name, size in figures)
+            yield f"bytes per idle connection ({row['title']}): {shown}"
 
 
 def header(names: Sequence[str]) -> list[str]:
@@ -187,7 +198,7 @@ def main() -> int:
         rows.append({"key": case.key, "title": case.title, "goal": case.goal, "figures": as_json})
     print(f"CPython {platform.python_version()}, {options.rounds} interleaved rounds")
     print(report.table(header(names), [cells(row, names) for row in rows]))
-    print(memory(rows, names) or "", end="\n")
+    print(*memory(rows, names), sep="\n")
     if not options.no_save and not options.only:
         save(machine=describe_machine(), network=rows)
     return 0

@@ -6,13 +6,16 @@ Prints where it listens as soon as it does, and serves until it is terminated.
 import asyncio
 import os
 import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from .implementations import load
 
+CERTIFICATES = Path(__file__).resolve().parents[1] / "tests" / "certificates"
 SERVERS: dict[str, Callable[[Any], Awaitable[str]]] = {}
 
 
@@ -67,9 +70,15 @@ def where(server: asyncio.AbstractServer) -> str:
     return f"tcp:{host}:{port}"
 
 
-async def _protocol(protocol: type) -> str:
+async def _protocol(protocol: type, tls: ssl.SSLContext | None = None) -> str:
     loop = asyncio.get_running_loop()
-    return where(await loop.create_server(protocol, "127.0.0.1", 0, backlog=4096))
+    return where(await loop.create_server(protocol, "127.0.0.1", 0, backlog=4096, ssl=tls))
+
+
+async def _tls(protocol: type) -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATES / "server.pem")
+    return (await _protocol(protocol, context)).replace("tcp", "tls")
 
 
 @server
@@ -85,6 +94,21 @@ async def buffered(aio: Any) -> str:
 @server
 async def lines(aio: Any) -> str:
     return await _protocol(EchoLines)
+
+
+@server
+async def tls(aio: Any) -> str:
+    return await _tls(Echo)
+
+
+@server
+async def tls_buffered(aio: Any) -> str:
+    return await _tls(EchoBuffered)
+
+
+@server
+async def tls_lines(aio: Any) -> str:
+    return await _tls(EchoLines)
 
 
 @server
