@@ -20,7 +20,7 @@ use crate::ffi::{
 use crate::futures::Future;
 use crate::tasks::Task;
 use crate::transports::peers::Peers;
-use crate::transports::stream::Stream;
+use crate::transports::writing::Held;
 use crate::transports::{Happening, Source};
 use aioxide_core::{Clock, Events, Monotonic, Reactor, SignalPipe, Timers};
 use std::cell::Cell;
@@ -102,7 +102,7 @@ pub(crate) struct LoopCore {
     /// What TLS reads into.
     pub(crate) window: OwnSlot<Window>,
     /// Transports that send at the end of this callback: rule 1 of `transports/writing.rs`.
-    pub(crate) held_back: Fifo<Own<Stream>>,
+    pub(crate) held_back: Fifo<Held>,
     pub(crate) current: OwnSlot<Task>,
     /// `_current_tasks[loop]` has been brought up to date (3.11 to 3.13).
     pub(crate) published: Cell<bool>,
@@ -325,7 +325,7 @@ impl Class for LoopCore {
         });
         self.eager.for_each(|source| source.visit(visitor));
         self.peers.visit(visitor);
-        self.held_back.for_each(|stream| visitor.own(stream));
+        self.held_back.for_each(|held| held.visit(visitor));
         self.timers.with(|timers| {
             for timer in timers.iter() {
                 match timer {

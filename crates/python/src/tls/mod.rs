@@ -22,7 +22,7 @@ pub(crate) mod protocol;
 pub(crate) mod reading;
 mod shutdown;
 pub(crate) mod transport;
-mod writing;
+pub(crate) mod writing;
 
 use crate::ffi::errors::{R, runtime_error};
 use crate::ffi::{Obj, Own};

@@ -14,6 +14,7 @@ use crate::ffi::errors::{R, assertion_error, exc, runtime_error, value_error};
 use crate::ffi::{Args, Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, Slot, Slots, Visitor, WeakRefs};
 use crate::imports::{self, names};
 use crate::transports::log_debug;
+use crate::transports::writing::Turns;
 use crate::version;
 use aioxide_core::tls::{Machine, Refused};
 use std::cell::Cell;
@@ -40,9 +41,10 @@ pub(crate) struct SslProtocol {
     hostname: Slot,
     pub(super) engine: Engine,
     pub(super) machine: Inner<Machine>,
-    /// What is written before the handshake, or was not taken: bytes.
+    /// What is written before the handshake, or is held back for the end of the callback, or was not taken: bytes.
     pub(super) backlog: Fifo<Obj>,
     pub(super) backlog_size: Cell<usize>,
+    pub(super) turns: Turns,
     pub(super) handshake_timeout: Slot,
     pub(super) shutdown_timeout: Slot,
     pub(super) handshake_timer: Slot,

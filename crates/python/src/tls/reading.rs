@@ -105,8 +105,9 @@ pub(super) fn read(this: &Own<SslProtocol>) -> R<()> {
 }
 
 fn read_and_answer(this: &Own<SslProtocol>) -> R<()> {
+    let mut dry = false;
     if !this.machine.with(|machine| machine.reading_paused) {
-        deliver(this)?;
+        dry = deliver(this)?;
         if this.backlog.is_empty() {
             // what the engine itself has to say
             if this.engine.outgoing_size()? > 0 {
@@ -116,13 +117,15 @@ fn read_and_answer(this: &Own<SslProtocol>) -> R<()> {
             writing::advance(this)?;
         }
     }
-    control(this)
+    judge(this, if dry { 0 } else { this.engine.incoming_size()? })
 }
 
 /// How the reading ended.
 enum Ending {
-    /// There is nothing more at the moment.
+    /// The BIO is empty.
     Dry,
+    /// The engine waits for the rest of something.
+    Again,
     /// The buffer is full.
     Full,
     /// The peer has closed.
@@ -136,7 +139,7 @@ fn fill(this: &SslProtocol, room: usize, buffer: impl Fn(usize) -> R<Obj>) -> (u
     let mut filled = 0;
     let mut step = || -> R<Option<Ending>> {
         match this.engine.read(room - filled, &buffer(filled)?)? {
-            None => Ok(Some(Ending::Dry)),
+            None => Ok(Some(Ending::Again)),
             Some(0) => Ok(Some(Ending::Closed)),
             Some(count) => {
                 filled += count;
@@ -158,10 +161,10 @@ fn fill(this: &SslProtocol, room: usize, buffer: impl Fn(usize) -> R<Obj>) -> (u
     (filled, ending)
 }
 
-/// What there is, to the protocol above.
-fn deliver(this: &Own<SslProtocol>) -> R<()> {
+/// What there is, to the protocol above. `true`: then the BIO is empty.
+fn deliver(this: &Own<SslProtocol>) -> R<bool> {
     let Some(app) = this.app.get() else {
-        return Ok(());
+        return Ok(false);
     };
     let (delivered, ending) = if !this.buffered.get() {
         as_bytes(this, &app)?
@@ -180,13 +183,11 @@ fn deliver(this: &Own<SslProtocol>) -> R<()> {
         return Err(raise(&exception));
     }
     delivered?;
-    match ending {
-        Ending::Closed => {
-            shutdown::tell_end(this)?;
-            shutdown::start(this)
-        }
-        _ => Ok(()),
+    if let Ending::Closed = ending {
+        shutdown::tell_end(this)?;
+        shutdown::start(this)?;
     }
+    Ok(matches!(ending, Ending::Dry))
 }
 
 /// `_do_read__copied()`
@@ -257,14 +258,20 @@ fn into_tls(this: &Own<SslProtocol>, above: &Own<SslProtocol>) -> R<(R<()>, Endi
 
 /// `_control_ssl_reading()`: the transport below pauses while too much waits to be decrypted.
 pub(super) fn control(this: &Own<SslProtocol>) -> R<()> {
-    let size = this.engine.incoming_size()?;
-    let Some(transport) = this.transport.get() else {
-        return Ok(());
+    judge(this, this.engine.incoming_size()?)
+}
+
+/// The same, with so many bytes waiting.
+#[inline]
+fn judge(this: &SslProtocol, size: usize) -> R<()> {
+    let method: &Obj = match this.machine.with(|machine| machine.incoming.measure(size)) {
+        Pressure::Fine => return Ok(()),
+        Pressure::Stop => &names::PAUSE_READING,
+        Pressure::Resume => &names::RESUME_READING,
     };
-    match this.machine.with(|machine| machine.incoming.measure(size)) {
-        Pressure::Fine => Ok(()),
-        Pressure::Stop => transport.call_method(&names::PAUSE_READING, &[]).map(drop),
-        Pressure::Resume => transport.call_method(&names::RESUME_READING, &[]).map(drop),
+    match this.transport.get() {
+        Some(transport) => transport.call_method(method, &[]).map(drop),
+        None => Ok(()),
     }
 }
 

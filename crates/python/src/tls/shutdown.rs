@@ -17,6 +17,7 @@ use aioxide_core::tls::{Close, End, Machine};
 
 /// `_start_shutdown()`
 pub(super) fn start(this: &Own<SslProtocol>) -> R<()> {
+    writing::flush_now(this)?;
     let close = this.machine.with(Machine::close);
     if close == Close::Already {
         return Ok(());
@@ -52,6 +53,7 @@ pub(super) fn check_timeout(this: &Own<SslProtocol>) -> R<()> {
 
 /// `_do_flush()`
 pub(super) fn flush(this: &Own<SslProtocol>) -> R<()> {
+    writing::flush_now(this)?;
     reading::read(this)?;
     if this.machine.with(Machine::flushed) {
         return advance(this);

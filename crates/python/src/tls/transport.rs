@@ -104,6 +104,7 @@ fn force_close(args: &Args, exception: Option<&Obj>) -> R<Obj> {
     let (this, protocol) = parts(args)?;
     this.closed.set(true);
     if let Some(protocol) = protocol {
+        writing::flush_now(&protocol)?;
         abort(&protocol, exception)?;
     }
     Ok(Obj::none())
@@ -123,7 +124,11 @@ fn is_closing(args: &Args) -> R<Obj> {
 fn get_extra_info(args: &Args) -> R<Obj> {
     let (name, default) = (args.req(1)?, args.get(2));
     match parts(args)?.1 {
-        Some(protocol) => protocol::extra_info(&protocol, name, default),
+        Some(protocol) => {
+            // who asks for the socket or for the engine may use it
+            writing::flush_now(&protocol)?;
+            protocol::extra_info(&protocol, name, default)
+        }
         None => Ok(default.cloned().unwrap_or_else(Obj::none)),
     }
 }
@@ -131,6 +136,7 @@ fn get_extra_info(args: &Args) -> R<Obj> {
 fn set_write_buffer_limits(args: &Args) -> R<Obj> {
     let (high, low) = flow::limits(args, 512 * 1024)?;
     if let Some(protocol) = parts(args)?.1 {
+        writing::flush_now(&protocol)?;
         protocol.machine.with(|machine| machine.outgoing.set(high, low));
         writing::control(&protocol)?;
     }
@@ -205,10 +211,11 @@ impl Class for SslTransport {
             shown(ask(args, |machine| machine.outgoing.marks())?)
         })?;
         slots.method("get_write_buffer_size(self)", |args| {
-            let size = parts(args)?
-                .1
-                .map_or(Ok(0), |protocol| writing::waiting(&protocol))?;
-            Obj::int(size as i64)
+            let Some(protocol) = parts(args)?.1 else {
+                return Obj::int(0);
+            };
+            writing::flush_now(&protocol)?;
+            Obj::int(writing::waiting(&protocol)? as i64)
         })?;
         slots.method(
             "set_read_buffer_limits(self, high=None, low=None)",
@@ -236,7 +243,11 @@ impl Class for SslTransport {
         );
         slots.get(c"_loop", |this| Ok(this.loop_.get_or_none()));
         slots.get(c"_ssl_protocol", |this| {
-            Ok(this.protocol.get().map_or_else(Obj::none, Own::into_obj))
+            let Some(protocol) = this.protocol.get() else {
+                return Ok(Obj::none());
+            };
+            writing::flush_now(&protocol)?;
+            Ok(protocol.into_obj())
         });
         slots.get(c"_closed", |this| Ok(Obj::bool(this.closed.get())));
         slots.get(c"_protocol_paused", |this| {

@@ -1,40 +1,59 @@
-//! What goes out: what the protocol above writes is encrypted at once, and handed to the transport below.
+//! What goes out: what the protocol above writes is encrypted, and handed to the transport below.
 //!
 //! Rules
 //! 1. Nothing is encrypted before the handshake is done: until then it waits, and what the program could change is
 //!    copied.
 //! 2. While the transport below has asked for a pause, records wait in the engine's BIO; that and what waits to
 //!    be encrypted is what the protocol above is judged by.
+//! 3. Over a connection of ours, the rules 1 and 2 of `transports/writing.rs` hold: the first write of a callback is
+//!    encrypted and sent at once, more of them become one record when the callback has ended or somebody could
+//!    tell. A record of its own costs a small write more than all else.
 
 use super::engine::drained;
 use super::protocol::{SslProtocol, fatal_error, report, unless_fatal};
+use super::reading::{give_back, take_window};
 use super::transport::SslTransport;
+use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::bytes::{self, Buffer, Bytes};
 use crate::ffi::errors::{R, exc};
 use crate::ffi::{Class, Obj, Own};
 use crate::imports::{self, names};
 use crate::transports::stream::Stream;
+use crate::transports::writing::Held;
 use aioxide_core::tls::{Machine, Pressure, Write};
 
 /// asyncio warns from this write on after the connection was lost.
 const LOG_THRESHOLD: u32 = 5;
+/// So much is not held back.
+const ENOUGH: usize = 64 * 1024;
+/// What is as large as a record is not copied to go into one with others.
+const RECORD: usize = 16 * 1024;
 
 /// `_write_appdata(list_of_data)`
 pub(super) fn write(this: &Own<SslProtocol>, list: &[&Obj]) -> R<()> {
     match this.machine.with(Machine::write) {
-        Write::Refused(before) => return lost(before),
-        Write::Keep => list.iter().try_for_each(|data| keep(this, data))?,
+        Write::Refused(before) => lost(before),
+        Write::Keep => list.iter().try_for_each(|data| keep(this, data)),
         Write::Now => {
-            let written = encrypt_all(this, list).and_then(|()| hand_down(this));
-            if let Err(raised) = written {
-                if !raised.matches(exc::exception()) {
-                    return Err(raised);
-                }
-                return fatal_error(this, &raised.take(), "Fatal error on SSL protocol");
-            }
+            let loop_ = this.loop_.get_or_none();
+            let written = match core::of(&loop_).filter(|core| holds_back(this, core)) {
+                Some(core) => hold_back(this, core, list),
+                None => encrypt_all(this, list).and_then(|()| hand_down(this)),
+            };
+            unless_exception(this, written)
         }
     }
-    Ok(())
+}
+
+/// `except Exception as ex: self._fatal_error(…)`
+#[inline]
+fn unless_exception(this: &Own<SslProtocol>, result: R<()>) -> R<()> {
+    match result {
+        Err(raised) if raised.matches(exc::exception()) => {
+            fatal_error(this, &raised.take(), "Fatal error on SSL protocol")
+        }
+        result => result,
+    }
 }
 
 #[cold]
@@ -46,6 +65,41 @@ fn lost(before: u32) -> R<()> {
     Ok(())
 }
 
+/// Rule 3.
+#[inline]
+fn holds_back(this: &SslProtocol, core: &LoopCore) -> bool {
+    this.turns.hold_back(core)
+        && this
+            .transport
+            .get()
+            .is_some_and(|transport| Stream::class().exact(&transport).is_some())
+}
+
+fn hold_back(this: &Own<SslProtocol>, core: &LoopCore, list: &[&Obj]) -> R<()> {
+    for data in list {
+        keep(this, data)?;
+    }
+    if !this.turns.held_back.replace(true) {
+        core.held_back.push_back(Held::Tls(this.clone()));
+    }
+    let waiting = this.backlog_size.get();
+    let (high, _) = this.machine.with(|machine| machine.outgoing.marks());
+    if waiting >= ENOUGH || i64::try_from(waiting).is_ok_and(|waiting| waiting >= high) {
+        flush_now(this)?;
+    }
+    Ok(())
+}
+
+/// What is held back goes out.
+#[inline]
+pub(crate) fn flush_now(this: &Own<SslProtocol>) -> R<()> {
+    if !this.turns.held_back.replace(false) {
+        return Ok(());
+    }
+    let written = advance(this);
+    unless_exception(this, written)
+}
+
 /// Puts the bytes of something at the end of the backlog: rule 1.
 pub(super) fn keep(this: &SslProtocol, data: &Obj) -> R<()> {
     let kept = if Bytes::of(data).is_some() {
@@ -53,69 +107,111 @@ pub(super) fn keep(this: &SslProtocol, data: &Obj) -> R<()> {
     } else {
         Buffer::readable(&data.memoryview()?)?.with(bytes::new)?
     };
-    this.backlog_size.set(this.backlog_size.get() + kept.len()?);
-    this.backlog.push_back(kept);
+    let size = kept.len()?;
+    if size > 0 {
+        this.backlog_size.set(this.backlog_size.get() + size);
+        this.backlog.push_back(kept);
+    }
     Ok(())
 }
 
 fn encrypt_all(this: &SslProtocol, list: &[&Obj]) -> R<()> {
-    for data in list {
-        if !this.backlog.is_empty() {
+    if list.len() > 1 || !this.backlog.is_empty() {
+        for data in list {
             keep(this, data)?;
-            encrypt_backlog(this)?;
-            continue;
         }
+        return encrypt_backlog(this);
+    }
+    for data in list {
         let size = data.len()?;
         match this.engine.write(data)? {
             Some(count) if count >= size => {}
-            Some(count) => {
-                let rest = data.memoryview()?.slice(count, size)?;
+            count => {
+                let rest = data.memoryview()?.slice(count.unwrap_or(0), size)?;
                 keep(this, &rest)?;
-                encrypt_backlog(this)?;
             }
-            None => keep(this, data)?,
         }
     }
     Ok(())
 }
 
-/// What waits to be encrypted.
+/// What waits to be encrypted: many small pieces as few records.
 fn encrypt_backlog(this: &SslProtocol) -> R<()> {
-    while let Some(data) = this.backlog.get(0) {
-        let size = data.len()?;
-        let Some(count) = this.engine.write(&data)? else {
-            return Ok(());
+    while let Some(first) = this.backlog.get(0) {
+        let written = if this.backlog.len() == 1 || first.len()? >= RECORD {
+            this.engine.write(&first)?
+        } else {
+            encrypt_together(this)?
         };
-        // (the engine may have run code of the program's, which has lost the connection)
-        if this.backlog.pop_front().is_none() {
-            return Ok(());
+        drop(first);
+        match written {
+            // (the engine may have run code of the program's, which has lost the connection: then nothing is there)
+            Some(count) => encrypted(this, count)?,
+            None => return Ok(()),
         }
+    }
+    Ok(())
+}
+
+fn encrypt_together(this: &SslProtocol) -> R<Option<usize>> {
+    let loop_ = this.loop_.get_or_none();
+    let core = core::of(&loop_).map(|core| &**core);
+    let window = take_window(core)?;
+    let filled = window.with_mut(|place| {
+        let (mut filled, mut full) = (0, false);
+        this.backlog.for_each(|data| {
+            let Some(data) = Bytes::of(data) else { return };
+            let (data, end) = (data.as_slice(), filled + data.as_slice().len());
+            full = full || end > place.len().min(ENOUGH) || data.len() >= RECORD;
+            if !full {
+                place[filled..end].copy_from_slice(data);
+                filled = end;
+            }
+        });
+        filled
+    });
+    let written = this.engine.write(window.open(0..filled));
+    give_back(core, window);
+    written
+}
+
+/// So many bytes of the backlog have been encrypted.
+fn encrypted(this: &SslProtocol, mut count: usize) -> R<()> {
+    while count > 0
+        && let Some(data) = this.backlog.pop_front()
+    {
+        let size = data.len()?;
+        let taken = size.min(count);
         this.backlog_size
-            .set(this.backlog_size.get().saturating_sub(count));
-        if count < size {
-            this.backlog.push_front(data.slice(count, size)?);
+            .set(this.backlog_size.get().saturating_sub(taken));
+        if taken < size {
+            this.backlog.push_front(data.slice(taken, size)?);
         }
+        count -= taken;
     }
     Ok(())
 }
 
 /// `_do_write()`
 pub(super) fn advance(this: &Own<SslProtocol>) -> R<()> {
+    this.turns.held_back.set(false);
     encrypt_backlog(this)?;
     hand_down(this)
 }
 
 /// `_process_outgoing()`: records, to the transport below.
 pub(super) fn hand_down(this: &Own<SslProtocol>) -> R<()> {
-    if !this.machine.with(|machine| machine.writing_paused) {
-        let data = this.engine.drain()?;
-        if let Some(records) = drained(&data)
-            && let Some(transport) = this.transport.get()
-        {
-            write_below(&transport, &data, records)?;
-        }
+    if this.machine.with(|machine| machine.writing_paused) {
+        return control(this);
     }
-    control(this)
+    let data = this.engine.drain()?;
+    if let Some(records) = drained(&data)
+        && let Some(transport) = this.transport.get()
+    {
+        write_below(&transport, &data, records)?;
+    }
+    // all of it has been taken out of the BIO, whatever the transport below said to that
+    judge(this, this.backlog_size.get())
 }
 
 #[inline]
@@ -138,14 +234,23 @@ pub(super) fn waiting(this: &SslProtocol) -> R<usize> {
     Ok(this.engine.outgoing_size()? + this.backlog_size.get())
 }
 
-/// `_control_app_writing()`: rule 2.
+/// `_control_app_writing()`
 pub(super) fn control(this: &Own<SslProtocol>) -> R<()> {
-    let size = waiting(this)?;
-    let (method, message): (&Obj, _) = match this.machine.with(|machine| machine.outgoing.measure(size)) {
-        Pressure::Fine => return Ok(()),
-        Pressure::Stop => (&names::PAUSE_WRITING, "protocol.pause_writing() failed"),
-        Pressure::Resume => (&names::RESUME_WRITING, "protocol.resume_writing() failed"),
-    };
+    judge(this, waiting(this)?)
+}
+
+/// The same, with so many bytes waiting: rule 2.
+#[inline]
+fn judge(this: &Own<SslProtocol>, size: usize) -> R<()> {
+    match this.machine.with(|machine| machine.outgoing.measure(size)) {
+        Pressure::Fine => Ok(()),
+        Pressure::Stop => tell(this, &names::PAUSE_WRITING, "protocol.pause_writing() failed"),
+        Pressure::Resume => tell(this, &names::RESUME_WRITING, "protocol.resume_writing() failed"),
+    }
+}
+
+#[cold]
+fn tell(this: &Own<SslProtocol>, method: &Obj, message: &str) -> R<()> {
     let Some(app) = this.app.get() else {
         return Ok(());
     };

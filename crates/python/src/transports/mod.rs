@@ -32,7 +32,7 @@ pub(crate) mod socket;
 pub(crate) mod stream;
 mod telling;
 pub(crate) mod write_pipe;
-mod writing;
+pub(crate) mod writing;
 
 use crate::event_loop::core::LoopCore;
 use crate::ffi::errors::R;

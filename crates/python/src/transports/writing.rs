@@ -16,9 +16,10 @@ use super::stream::{self, Stream};
 use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::bytes::{self, Buffer, Bytes};
 use crate::ffi::errors::{R, connection_error, os_error, runtime_error, type_error};
-use crate::ffi::{Args, Obj, Own, Slots, threads};
+use crate::ffi::{Args, Obj, Own, Slots, Visitor, threads};
 use crate::futures::methods;
 use crate::imports::{self, names};
+use crate::tls::{self, protocol::SslProtocol};
 use crate::version;
 use aioxide_core::socket;
 use std::cell::Cell;
@@ -105,8 +106,26 @@ impl Queue {
     }
 }
 
+/// Who has something that goes out when the callback has ended.
+pub(crate) enum Held {
+    /// Bytes.
+    Stream(Own<Stream>),
+    /// Bytes that are to be encrypted first.
+    Tls(Own<SslProtocol>),
+}
+
+impl Held {
+    /// For the garbage collector.
+    pub(crate) fn visit(&self, visitor: &mut Visitor) {
+        match self {
+            Held::Stream(stream) => visitor.own(stream),
+            Held::Tls(protocol) => visitor.own(protocol),
+        }
+    }
+}
+
 /// Rule 1: what is known of the writes of one callback, and of the callback before.
-pub(super) struct Turns {
+pub(crate) struct Turns {
     /// Which callback of the loop was the last to write.
     callback: Cell<u64>,
     /// How often it did.
@@ -114,7 +133,7 @@ pub(super) struct Turns {
     /// The one before did more than once.
     bursts: Cell<bool>,
     /// Something waits for the end of the callback.
-    held_back: Cell<bool>,
+    pub(crate) held_back: Cell<bool>,
 }
 
 impl Default for Turns {
@@ -131,7 +150,7 @@ impl Default for Turns {
 impl Turns {
     /// Another write. Is it to be held back?
     #[inline]
-    fn hold_back(&self, core: &LoopCore) -> bool {
+    pub(crate) fn hold_back(&self, core: &LoopCore) -> bool {
         let callback = core.entries.get();
         if self.callback.replace(callback) == callback {
             self.writes.set(self.writes.get().saturating_add(1));
@@ -323,7 +342,7 @@ fn settle(this: &Own<Stream>, idle: bool, hold_back: bool) -> R<()> {
         if let Some(loop_) = this.loop_.get()
             && let Some(core) = core::of(&loop_)
         {
-            core.held_back.push_back(this.clone());
+            core.held_back.push_back(Held::Stream(this.clone()));
         }
     }
     let waiting = this.waiting();
@@ -336,8 +355,11 @@ fn settle(this: &Own<Stream>, idle: bool, hold_back: bool) -> R<()> {
 /// A callback has ended: what it has written goes out.
 #[cold]
 pub(crate) fn flush(core: &Own<LoopCore>) -> R<()> {
-    while let Some(stream) = core.held_back.pop_front() {
-        flush_now(&stream)?;
+    while let Some(held) = core.held_back.pop_front() {
+        match held {
+            Held::Stream(stream) => flush_now(&stream)?,
+            Held::Tls(protocol) => tls::writing::flush_now(&protocol)?,
+        }
     }
     Ok(())
 }
