@@ -992,6 +992,125 @@ def test_water_marks(aio):
     run(aio, main())
 
 
+# -- writes of one callback ------------------------------------------------------------------------------------------------
+
+
+async def records(peer: Peer, sock: socket.socket, count: int) -> list[int]:
+    """The sizes of the records that come, until so many bytes of data have come."""
+    loop = asyncio.get_running_loop()
+    found, data, got = [], b"", 0
+    while got < count:
+        data += await loop.sock_recv(sock, 1 << 16)
+        while len(data) >= 5 and len(data) >= 5 + int.from_bytes(data[3:5]):
+            record, data = data[: 5 + int.from_bytes(data[3:5])], data[5 + int.from_bytes(data[3:5]) :]
+            peer.incoming.write(record)
+            try:
+                size = len(peer.object.read(1 << 16))
+            except ssl.SSLWantReadError:  # a session ticket
+                continue
+            found.append(size)
+            got += size
+    return found
+
+
+@pytest.mark.skipif(STDLIB, reason="asyncio makes a record of each write")
+def test_small_writes_of_one_callback_are_few_records(aio):
+    async def main() -> None:
+        async with by_hand() as (protocol, peer, sock):
+            for sizes, first in [([100] * 50, [100, 4900]), ([100] * 50, [5000]), ([7], [7]), ([7], [7])]:
+                for size in sizes:
+                    protocol.transport.write(bytes(size))
+                await asyncio.sleep(0)
+                assert await records(peer, sock, sum(sizes)) == first
+
+    run(aio, main())
+
+
+def test_the_first_write_of_a_callback_goes_out_at_once(aio):
+    """A program may block the loop after it has written."""
+
+    async def main() -> None:
+        async with by_hand() as (protocol, peer, sock):
+            protocol.transport.write(b"at once")
+            peer.incoming.write(sock.recv(1 << 16))  # it does not block, and the loop has not run
+            assert peer.object.read(100) == b"at once"
+
+    run(aio, main())
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda transport: transport.get_write_buffer_size(),
+        lambda transport: transport.get_extra_info("socket"),
+        lambda transport: transport.set_write_buffer_limits(high=1000),
+        lambda transport: transport._ssl_protocol,
+        lambda transport: transport.close(),
+        lambda transport: transport.abort(),
+        lambda transport: transport.write(bytes(100_000)),
+    ],
+    ids=["size", "socket", "limits", "protocol", "close", "abort", "much"],
+)
+def test_what_is_held_back_goes_out_before_anybody_could_tell(aio, look):
+    async def main() -> None:
+        async with by_hand() as (protocol, peer, sock):
+            transport = protocol.transport
+            transport.writelines([b"x" * 10] * 3)
+            transport.write(b"x")
+            await records(peer, sock, 31)
+            # now it is known that there will be more than one
+            for _ in range(3):
+                transport.write(b"x" * 10)
+            look(transport)
+            peer.incoming.write(sock.recv(1 << 18))
+            assert peer.object.read(30) == b"x" * (10 if STDLIB else 30)
+
+    run(aio, main())
+
+
+def test_held_back_writes_survive_an_exception(aio):
+    async def main() -> None:
+        reports()
+        async with by_hand() as (protocol, peer, sock):
+
+            def fail() -> None:
+                for _ in range(3):
+                    protocol.transport.write(b"x" * 10)
+                raise Mine
+
+            asyncio.get_running_loop().call_soon(fail)
+            await records(peer, sock, 30)
+
+    run(aio, main())
+
+
+def test_order_of_small_and_large_writes(aio):
+    async def main() -> None:
+        async with connected(server=Echo) as (client, _):
+            for round_ in range(3):
+                expected = bytearray()
+                for index, size in enumerate([1, 20_000, 5, 5, 16_384, 3, 70_000, 1, 1, 200_000, 4]):
+                    piece = bytes([65 + index + round_]) * size
+                    expected += piece
+                    client.transport.write(piece)
+                assert await client.receive(len(expected)) == expected
+
+    run(aio, main())
+
+
+def test_writes_of_other_threads_are_their_own(aio):
+    """Not allowed, but it works in asyncio as long as nobody else writes."""
+
+    async def main() -> None:
+        async with connected(server=Echo) as (client, _):
+            thread = threading.Thread(target=lambda: [client.transport.write(b"y" * 10) for _ in range(3)])
+            thread.start()
+            await asyncio.get_running_loop().run_in_executor(None, thread.join)
+            assert await client.receive(30) == b"y" * 30
+
+    run(aio, main())
+
+
 # -- exceptions of the program's -------------------------------------------------------------------------------------------
 
 

@@ -219,7 +219,7 @@ fn write_below(transport: &Obj, data: &Obj, records: Bytes) -> R<()> {
     if let Some(stream) = Stream::class().exact(transport)
         && stream.is_plain()
     {
-        return stream.write_bytes(records);
+        return stream.write_at_once(records);
     }
     if let Some(below) = SslTransport::class().exact(transport)
         && let Some(below) = below.direct()

@@ -188,9 +188,14 @@ fn write_bytes(this: &Own<Stream>, bytes: Bytes) -> R<()> {
     if bytes.as_slice().is_empty() || is_lost(this)? {
         return Ok(());
     }
-    let Some(hold_back) = holds_back(this) else {
-        return Ok(());
-    };
+    match holds_back(this) {
+        Some(hold_back) => send_or_keep(this, bytes, hold_back),
+        None => Ok(()),
+    }
+}
+
+#[inline]
+fn send_or_keep(this: &Own<Stream>, bytes: Bytes, hold_back: bool) -> R<()> {
     let mut start = 0;
     if is_idle(this) && !hold_back {
         match try_to_send(this, bytes.as_slice())? {
@@ -203,10 +208,13 @@ fn write_bytes(this: &Own<Stream>, bytes: Bytes) -> R<()> {
 }
 
 impl Own<Stream> {
-    /// `write(bytes)`
-    pub(crate) fn write_bytes(&self, bytes: Bytes) -> R<()> {
+    /// `write(bytes)` by somebody who keeps rule 1 himself.
+    pub(crate) fn write_at_once(&self, bytes: Bytes) -> R<()> {
         check(self, AFTER_EOF, IN_SENDFILE)?;
-        write_bytes(self, bytes)
+        if bytes.as_slice().is_empty() || is_lost(self)? {
+            return Ok(());
+        }
+        send_or_keep(self, bytes, false)
     }
 }
 
