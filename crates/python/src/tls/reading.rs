@@ -7,6 +7,9 @@
 //! 1. Everything that can be decrypted is delivered in one call, as asyncio does.
 //! 2. What was decrypted before a record that is no good is delivered before the failure is reported.
 //! 3. The engine is asked once more than it has data only where there may be some.
+//! 4. Much is given to the engine in pieces, each of which it has to have decrypted before the next: its BIO never
+//!    gives back the memory that it has had, and a piece stays in the processor's cache. What has been decrypted takes
+//!    the place of what has been given away, in the same window.
 
 use super::protocol::{SslProtocol, call_soon, direct, fatal_error};
 use super::{handshake, shutdown, writing};
@@ -21,6 +24,11 @@ use std::ops::Range;
 
 /// asyncio's `max_size`.
 const MOST: usize = 256 * 1024;
+/// Rule 4: one piece.
+const PIECE: usize = 32 * 1024;
+/// Rule 4: so much lies before what comes from below. The engine may have had the most of a record before, which makes
+/// the first of what it gives back more than what it has got.
+pub(crate) const HEAD: usize = 20 * 1024;
 /// What a transport that is not ours gets to read into.
 const BUFFER: usize = 64 * 1024;
 
@@ -28,7 +36,7 @@ const BUFFER: usize = 64 * 1024;
 pub(crate) fn take_window(core: Option<&LoopCore>) -> R<Own<Window>> {
     match core.and_then(|core| core.window.take()) {
         Some(window) => Ok(window),
-        None => Window::new(MOST),
+        None => Window::new(HEAD + MOST),
     }
 }
 
@@ -46,10 +54,26 @@ pub(crate) fn received(
     window: Own<Window>,
     part: Range<usize>,
 ) -> R<()> {
+    if part.len() > PIECE && part.start >= HEAD && may_be_piecemeal(this)? {
+        return read_fresh(this, Some(Fresh { window, part }));
+    }
     let fed = this.engine.feed(window.open(part));
     give_back(core, window);
     fed?;
     advance(this)
+}
+
+/// Rule 4: bytes that the engine has not got yet.
+struct Fresh {
+    window: Own<Window>,
+    part: Range<usize>,
+}
+
+fn may_be_piecemeal(this: &SslProtocol) -> R<bool> {
+    let reads = this
+        .machine
+        .with(|machine| machine.state() == State::Wrapped && !machine.reading_paused);
+    Ok(reads && !this.buffered.get() && this.engine.incoming_size()? == 0)
 }
 
 /// Bytes that have come before the handshake began.
@@ -93,10 +117,14 @@ fn count_hint() -> &'static Obj {
 
 /// `_do_read()`
 pub(super) fn read(this: &Own<SslProtocol>) -> R<()> {
+    read_fresh(this, None)
+}
+
+fn read_fresh(this: &Own<SslProtocol>, fresh: Option<Fresh>) -> R<()> {
     if !this.machine.with(|machine| machine.may_read()) {
         return Ok(());
     }
-    match read_and_answer(this) {
+    match read_and_answer(this, fresh) {
         Err(raised) if raised.matches(exc::exception()) => {
             fatal_error(this, &raised.take(), "Fatal error on SSL protocol")
         }
@@ -104,10 +132,10 @@ pub(super) fn read(this: &Own<SslProtocol>) -> R<()> {
     }
 }
 
-fn read_and_answer(this: &Own<SslProtocol>) -> R<()> {
+fn read_and_answer(this: &Own<SslProtocol>, fresh: Option<Fresh>) -> R<()> {
     let mut dry = false;
     if !this.machine.with(|machine| machine.reading_paused) {
-        dry = deliver(this)?;
+        dry = deliver(this, fresh)?;
         if this.backlog.is_empty() {
             // what the engine itself has to say
             if this.engine.outgoing_size()? > 0 {
@@ -134,9 +162,13 @@ enum Ending {
     Failed(Obj),
 }
 
-/// Decrypts into `buffer(so much was read)` as much as there is, up to `room`.
-fn fill(this: &SslProtocol, room: usize, buffer: impl Fn(usize) -> R<Obj>) -> (usize, Ending) {
-    let mut filled = 0;
+/// Decrypts into `buffer(so much was read)` as much as there is, up to `room`. So much is `filled` then.
+fn fill(
+    this: &SslProtocol,
+    mut filled: usize,
+    room: usize,
+    buffer: impl Fn(usize) -> R<Obj>,
+) -> (usize, Ending) {
     let mut step = || -> R<Option<Ending>> {
         match this.engine.read(room - filled, &buffer(filled)?)? {
             None => Ok(Some(Ending::Again)),
@@ -162,12 +194,12 @@ fn fill(this: &SslProtocol, room: usize, buffer: impl Fn(usize) -> R<Obj>) -> (u
 }
 
 /// What there is, to the protocol above. `true`: then the BIO is empty.
-fn deliver(this: &Own<SslProtocol>) -> R<bool> {
+fn deliver(this: &Own<SslProtocol>, fresh: Option<Fresh>) -> R<bool> {
     let Some(app) = this.app.get() else {
         return Ok(false);
     };
     let (delivered, ending) = if !this.buffered.get() {
-        as_bytes(this, &app)?
+        as_bytes(this, &app, fresh)?
     } else if let Some(above) = direct(&app) {
         into_tls(this, above)?
     } else {
@@ -191,21 +223,36 @@ fn deliver(this: &Own<SslProtocol>) -> R<bool> {
 }
 
 /// `_do_read__copied()`
-fn as_bytes(this: &Own<SslProtocol>, app: &Obj) -> R<(R<()>, Ending)> {
+fn as_bytes(this: &Own<SslProtocol>, app: &Obj, fresh: Option<Fresh>) -> R<(R<()>, Ending)> {
     let loop_ = this.loop_.get_or_none();
     let core = core::of(&loop_).map(|core| &**core);
-    let window = take_window(core)?;
-    let mut chunks = Vec::new();
+    let piecemeal = fresh.is_some();
+    let (window, mut rest) = match fresh {
+        Some(fresh) => (fresh.window, fresh.part),
+        None => (take_window(core)?, 0..0),
+    };
+    let (mut chunks, mut filled) = (Vec::new(), 0);
     let ending = loop {
-        let size = window.size();
-        let (filled, ending) = fill(this, size, |filled| Ok(window.open(filled..size).clone()));
-        if filled > 0 {
-            chunks.push(window.with_mut(|place| bytes::new(&place[..filled]))?);
+        if !rest.is_empty() {
+            let end = rest.end.min(rest.start + PIECE);
+            this.engine.feed(window.open(rest.start..end))?;
+            rest.start = end;
         }
-        if !matches!(ending, Ending::Full) {
-            break ending;
+        let room = if piecemeal { rest.start } else { window.size() };
+        let ending;
+        (filled, ending) = fill(this, filled, room, |filled| Ok(window.open(filled..room).clone()));
+        match ending {
+            Ending::Full => {
+                chunks.push(window.with_mut(|place| bytes::new(&place[..filled]))?);
+                filled = 0;
+            }
+            Ending::Dry | Ending::Again if !rest.is_empty() => {}
+            ending => break ending,
         }
     };
+    if filled > 0 {
+        chunks.push(window.with_mut(|place| bytes::new(&place[..filled]))?);
+    }
     give_back(core, window);
     let data = match chunks.as_slice() {
         [] => return Ok((Ok(()), ending)),
@@ -221,7 +268,7 @@ fn into_buffer(this: &Own<SslProtocol>, app: &Obj) -> R<(R<()>, Ending)> {
     let hint = Obj::int(this.engine.incoming_size()? as i64)?;
     let buffer = app.call_method(&names::GET_BUFFER, &[&hint])?;
     let room = buffer.len()?;
-    let (filled, ending) = fill(this, room, |filled| {
+    let (filled, ending) = fill(this, 0, room, |filled| {
         if filled == 0 {
             return Ok(buffer.clone());
         }
@@ -245,7 +292,7 @@ fn into_tls(this: &Own<SslProtocol>, above: &Own<SslProtocol>) -> R<(R<()>, Endi
     let core = core::of(&loop_).map(|core| &**core);
     let window = take_window(core)?;
     let size = window.size();
-    let (filled, ending) = fill(this, size, |filled| Ok(window.open(filled..size).clone()));
+    let (filled, ending) = fill(this, 0, size, |filled| Ok(window.open(filled..size).clone()));
     if matches!(ending, Ending::Full) {
         call_soon(this, &this.obj().getattr_str("_do_read")?, None)?;
     }

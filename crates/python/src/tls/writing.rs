@@ -8,6 +8,7 @@
 //! 3. Over a connection of ours, the rules 1 and 2 of `transports/writing.rs` hold: the first write of a callback is
 //!    encrypted and sent at once, more of them become one record when the callback has ended or somebody could
 //!    tell. A record of its own costs a small write more than all else.
+//! 4. Much is encrypted piece by piece: the engine's BIO never gives back the memory that it has had.
 
 use super::engine::drained;
 use super::protocol::{SslProtocol, fatal_error, report, unless_fatal};
@@ -38,7 +39,7 @@ pub(super) fn write(this: &Own<SslProtocol>, list: &[&Obj]) -> R<()> {
             let loop_ = this.loop_.get_or_none();
             let written = match core::of(&loop_).filter(|core| holds_back(this, core)) {
                 Some(core) => hold_back(this, core, list),
-                None => encrypt_all(this, list).and_then(|()| hand_down(this)),
+                None => encrypt_all(this, list),
             };
             unless_exception(this, written)
         }
@@ -115,14 +116,12 @@ pub(super) fn keep(this: &SslProtocol, data: &Obj) -> R<()> {
     Ok(())
 }
 
-fn encrypt_all(this: &SslProtocol, list: &[&Obj]) -> R<()> {
-    if list.len() > 1 || !this.backlog.is_empty() {
-        for data in list {
-            keep(this, data)?;
-        }
-        return encrypt_backlog(this);
-    }
-    for data in list {
+/// What can go at once.
+fn encrypt_all(this: &Own<SslProtocol>, list: &[&Obj]) -> R<()> {
+    if let [data] = list
+        && this.backlog.is_empty()
+        && data.len()? <= ENOUGH
+    {
         let size = data.len()?;
         match this.engine.write(data)? {
             Some(count) if count >= size => {}
@@ -131,26 +130,38 @@ fn encrypt_all(this: &SslProtocol, list: &[&Obj]) -> R<()> {
                 keep(this, &rest)?;
             }
         }
+        return hand_down(this);
     }
-    Ok(())
+    for data in list {
+        keep(this, data)?;
+    }
+    advance(this)
 }
 
-/// What waits to be encrypted: many small pieces as few records.
-fn encrypt_backlog(this: &SslProtocol) -> R<()> {
+/// What waits to be encrypted: many small pieces as few records, large ones piece by piece (rule 4).
+fn encrypt_backlog(this: &Own<SslProtocol>) -> R<()> {
+    let mut since = 0;
     while let Some(first) = this.backlog.get(0) {
-        let written = if this.backlog.len() == 1 || first.len()? >= RECORD {
+        let size = first.len()?;
+        let written = if size > ENOUGH {
+            let piece = first.memoryview()?.slice(0, ENOUGH)?;
+            this.engine.write(&piece)?
+        } else if this.backlog.len() == 1 || size >= RECORD || Bytes::of(&first).is_none() {
             this.engine.write(&first)?
         } else {
             encrypt_together(this)?
         };
         drop(first);
-        match written {
-            // (the engine may have run code of the program's, which has lost the connection: then nothing is there)
-            Some(count) => encrypted(this, count)?,
-            None => return Ok(()),
+        // (the engine may have run code of the program's, which has lost the connection: then nothing is there)
+        let Some(count) = written else { break };
+        encrypted(this, count)?;
+        since += count;
+        if since >= ENOUGH {
+            since = 0;
+            hand_down(this)?;
         }
     }
-    Ok(())
+    hand_down(this)
 }
 
 fn encrypt_together(this: &SslProtocol) -> R<Option<usize>> {
@@ -160,9 +171,12 @@ fn encrypt_together(this: &SslProtocol) -> R<Option<usize>> {
     let filled = window.with_mut(|place| {
         let (mut filled, mut full) = (0, false);
         this.backlog.for_each(|data| {
-            let Some(data) = Bytes::of(data) else { return };
+            let Some(data) = Bytes::of(data).filter(|_| !full) else {
+                full = true;
+                return;
+            };
             let (data, end) = (data.as_slice(), filled + data.as_slice().len());
-            full = full || end > place.len().min(ENOUGH) || data.len() >= RECORD;
+            full = end > place.len().min(ENOUGH) || data.len() >= RECORD;
             if !full {
                 place[filled..end].copy_from_slice(data);
                 filled = end;
@@ -185,7 +199,7 @@ fn encrypted(this: &SslProtocol, mut count: usize) -> R<()> {
         this.backlog_size
             .set(this.backlog_size.get().saturating_sub(taken));
         if taken < size {
-            this.backlog.push_front(data.slice(taken, size)?);
+            this.backlog.push_front(data.memoryview()?.slice(taken, size)?);
         }
         count -= taken;
     }
@@ -195,8 +209,7 @@ fn encrypted(this: &SslProtocol, mut count: usize) -> R<()> {
 /// `_do_write()`
 pub(super) fn advance(this: &Own<SslProtocol>) -> R<()> {
     this.turns.held_back.set(false);
-    encrypt_backlog(this)?;
-    hand_down(this)
+    encrypt_backlog(this)
 }
 
 /// `_process_outgoing()`: records, to the transport below.

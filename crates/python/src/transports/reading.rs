@@ -14,7 +14,7 @@ use crate::ffi::errors::{R, os_error, runtime_error};
 use crate::ffi::{Obj, Own, Raised};
 use crate::imports::names;
 use crate::tls::protocol::{self, SslProtocol};
-use crate::tls::reading::{give_back, received as received_tls, take_window};
+use crate::tls::reading::{HEAD, give_back, received as received_tls, take_window};
 use aioxide_core::socket;
 use std::cell::Cell;
 use std::io;
@@ -139,7 +139,7 @@ fn into_buffer(this: &Own<Stream>, protocol: &Obj) -> R<()> {
 /// The same for a protocol of ours, without a Python call.
 fn into_tls(this: &Own<Stream>, core: &LoopCore, tls: &Own<SslProtocol>) -> R<()> {
     let window = take_window(Some(core))?;
-    let count = match window.with_mut(|place| socket::receive(this.socket.fd(), place)) {
+    let count = match window.with_mut(|place| socket::receive(this.socket.fd(), &mut place[HEAD..])) {
         Ok(0) => {
             give_back(Some(core), window);
             return end(this, &this.loop_.get_or_none(), tls.obj());
@@ -150,7 +150,7 @@ fn into_tls(this: &Own<Stream>, core: &LoopCore, tls: &Own<SslProtocol>) -> R<()
             return read_error(this, &error);
         }
     };
-    match received_tls(tls, Some(core), window, 0..count) {
+    match received_tls(tls, Some(core), window, HEAD..HEAD + count) {
         Ok(()) => Ok(()),
         Err(raised) => failed(
             this,
