@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests import certificates
 from tests.certificates import client_context, server_context
@@ -221,6 +223,7 @@ def test_a_transport_has_a_dict_and_weak_references(aio):
             assert client.transport._ssl_protocol._app_transport is client.transport
             assert client.transport._ssl_protocol._transport.get_protocol() is client.transport._ssl_protocol
             assert client.transport._start_tls_compatible is True
+            assert isinstance(client.transport, asyncio.sslproto._SSLProtocolTransport)
             assert client.transport.can_write_eof() is False
             with pytest.raises(NotImplementedError):
                 client.transport.write_eof()
@@ -512,6 +515,119 @@ def test_over_a_transport_of_the_user(aio, piece):
         assert await app.lost is None
 
     run(aio, main())
+
+
+class Chunked(Log):
+    """Writes down what it was told and with which bytes, whatever the size of the pieces."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if b"!" in data:
+            self.transport.close()
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(0, 40_000)),
+        st.tuples(st.just("writelines"), st.lists(st.integers(0, 5_000), max_size=4)),
+        st.tuples(st.just("answer"), st.integers(1, 40_000)),
+        st.tuples(st.just("pause"), st.none()),
+        st.tuples(st.just("resume"), st.none()),
+        st.tuples(st.just("turn"), st.none()),
+    ),
+    max_size=12,
+)
+endings = st.sampled_from(["close", "abort", "peer closes", "peer ends", "peer asks to close", "garbage"])
+
+
+def conversation(aio: Any, piece: int, steps: list[Any], ending: str, protocol: Any = Chunked) -> Any:
+    """A random conversation, cut into pieces: what the peer got, what the protocol was told, how it was lost."""
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        found = reports()
+        app, peer = protocol(), Peer()
+        tls = aio.sslproto.SSLProtocol(loop, app, server_context(), None, server_side=True)
+        outgoing = bytearray()
+        relay = Relay(outgoing.extend)
+        got = bytearray()
+        tls.connection_made(relay)
+
+        def exchange() -> None:
+            for _ in range(100):
+                data = peer.outgoing.read()
+                if relay.closed:
+                    break
+                feed(tls, data, piece)
+                if not data and not outgoing:
+                    break
+                peer.incoming.write(bytes(outgoing))
+                outgoing.clear()
+                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                    while data := peer.object.read(1 << 16):
+                        got.extend(data)
+
+        for _ in range(4):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.object.do_handshake()
+            exchange()
+        assert app.events == ["made"]
+        expected = bytearray()
+        for what, size in steps:
+            if what == "write":
+                app.transport.write(b"w" * size)
+                expected += b"w" * size
+            elif what == "writelines":
+                app.transport.writelines([b"l" * one for one in size])
+                expected += b"l" * sum(size)
+            elif what == "answer":
+                peer.object.write(b"a" * size)
+                exchange()
+            elif what == "pause":
+                app.transport.pause_reading()
+            elif what == "resume":
+                app.transport.resume_reading()
+            elif what == "turn":
+                await asyncio.sleep(0)
+            exchange()
+        app.transport.resume_reading()
+        await asyncio.sleep(0)
+        exchange()
+        assert got == expected
+        if ending == "close":
+            app.transport.close()
+        elif ending == "abort":
+            app.transport.abort()
+        elif ending == "peer closes":
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.object.unwrap()
+        elif ending == "peer ends":
+            tls.eof_received()
+        elif ending == "peer asks to close":
+            peer.object.write(b"bye!")
+        else:
+            feed(tls, b"\x17\x03\x03\x00\x20" + bytes(32), piece)
+        exchange()
+        await asyncio.sleep(0)
+        closed = [type(one) if isinstance(one, BaseException) else one for one in relay.closed]
+        tls.connection_lost(None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return app.events, bytes(app.data), closed, found.messages
+
+    return run(aio, main())
+
+
+@pytest.mark.deadline(300)
+@settings(
+    max_examples=int(os.environ.get("AIOXIDE_FUZZ", "60")), deadline=None, suppress_health_check=list(HealthCheck)
+)
+@given(st.sampled_from([1, 2, 5, 100, 5000, 1 << 20]), actions, endings)
+def test_random_conversations(aio, piece, steps, ending):
+    """Whatever is said, and however it is cut, asyncio's own protocol tells and does the same."""
+    if piece < 100:
+        steps = [(what, size % 500 if isinstance(size, int) else size) for what, size in steps]
+    assert conversation(aio, piece, steps, ending) == conversation(asyncio, piece, steps, ending)
 
 
 # -- the user's context ----------------------------------------------------------------------------------------------------
@@ -1487,6 +1603,25 @@ def test_what_is_written_before_the_handshake_waits_for_it(aio):
 
     if STDLIB:
         pytest.skip("asyncio sends it when there is more to write")
+    run(aio, main())
+
+
+def test_sendfile(aio, tmp_path):
+    """There is no sendfile(2) over TLS: the file is read and written."""
+
+    async def main() -> None:
+        path = tmp_path / "file"
+        path.write_bytes(MANY)
+        async with connected() as (client, server):
+            with path.open("rb") as file:
+                sent = await asyncio.get_running_loop().sendfile(client.transport, file)
+                assert sent == len(MANY)
+                assert file.tell() == len(MANY)
+                with pytest.raises(RuntimeError, match="fallback is disabled"):
+                    await asyncio.get_running_loop().sendfile(client.transport, file, fallback=False)
+            assert await server.receive(len(MANY)) == MANY
+            assert client.transport.get_protocol() is client
+
     run(aio, main())
 
 

@@ -95,6 +95,7 @@ imports! {
     SOCK_STREAM = "socket"."SOCK_STREAM";
     ASYNCIO_SERVER = "asyncio.base_events"."Server";
     TRANSPORT = "asyncio.transports"."Transport";
+    SSL_TRANSPORT = "asyncio.sslproto"."_SSLProtocolTransport";
     FLOW_CONTROL_MIXIN = "asyncio.transports"."_FlowControlMixin";
     PROTOCOL = "asyncio.protocols"."Protocol";
     DATAGRAM_TRANSPORT = "asyncio.transports"."DatagramTransport";

@@ -171,6 +171,8 @@ impl Class for SslTransport {
     }
     fn slots(slots: &mut Slots<SslTransport>) -> R<()> {
         slots.no_new();
+        // for `isinstance`: it is a `_FlowControlMixin` as well
+        slots.get(c"__class__", |_| Ok(imports::SSL_TRANSPORT.clone()));
         slots.method("write(self, data)", method_write)?;
         slots.method("writelines(self, list_of_data)", method_writelines)?;
         slots.method("write_eof(self)", |_| Err(not_implemented("")))?;
