@@ -25,6 +25,7 @@ CLAIMED_FILES = (
     "test_pep492",
     "test_queues",
     "test_runners",
+    "test_sendfile",
     "test_ssl",
     "test_sslproto",
     "test_streams",
