@@ -59,6 +59,17 @@ CASES = [
     Case(
         "tls_pipelined", "TLS pipelined, 16 of 64 B", "tls_lines", ("--size", "64", "--pipeline", "16"), 6, ("rloop",)
     ),
+    Case("tls_streams_1k", "TLS streams, read, 1 KiB", "tls_streams", (), 2.2, ("rloop",)),
+    Case("tls_streams_10k", "TLS streams, read, 10 KiB", "tls_streams", ("--size", "10240"), 2, ("rloop",)),
+    Case("tls_streams_100k", "TLS streams, read, 100 KiB", "tls_streams", ("--size", "102400"), 1.25, ("rloop",)),
+    Case(
+        "tls_readline",
+        "TLS streams, readline, 16 of 64 B",
+        "tls_readline",
+        ("--size", "64", "--pipeline", "16"),
+        6,
+        ("rloop",),
+    ),
     Case("tls_churn", "TLS: connect, 1 message, close", "tls", ("--churn",), None, ("rloop",)),
     Case("tls_idle", "TLS: 1 KiB beside 500 idle connections", "tls", ("--idle", "500"), None, ("rloop",)),
     Case("idle", "1 KiB beside 10,000 idle connections", "protocol", ("--idle", "10000"), None),

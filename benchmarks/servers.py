@@ -75,10 +75,14 @@ async def _protocol(protocol: type, tls: ssl.SSLContext | None = None) -> str:
     return where(await loop.create_server(protocol, "127.0.0.1", 0, backlog=4096, ssl=tls))
 
 
-async def _tls(protocol: type) -> str:
+def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATES / "server.pem")
-    return (await _protocol(protocol, context)).replace("tcp", "tls")
+    return context
+
+
+async def _tls(protocol: type) -> str:
+    return (await _protocol(protocol, _context())).replace("tcp", "tls")
 
 
 @server
@@ -109,6 +113,31 @@ async def tls_buffered(aio: Any) -> str:
 @server
 async def tls_lines(aio: Any) -> str:
     return await _tls(EchoLines)
+
+
+async def _tls_streams(aio: Any, converse: Callable[[Any, Any], Awaitable[None]]) -> str:
+    serving = await aio.start_server(converse, "127.0.0.1", 0, ssl=_context())
+    return where(serving).replace("tcp", "tls")
+
+
+@server
+async def tls_streams(aio: Any) -> str:
+    async def converse(reader, writer):
+        while data := await reader.read(1 << 18):
+            writer.write(data)
+            await writer.drain()
+
+    return await _tls_streams(aio, converse)
+
+
+@server
+async def tls_readline(aio: Any) -> str:
+    async def converse(reader, writer):
+        while line := await reader.readline():
+            writer.write(line)
+            await writer.drain()
+
+    return await _tls_streams(aio, converse)
 
 
 @server

@@ -2,6 +2,7 @@
 
 use crate::ffi::{Class, Obj, Own, R};
 use crate::imports::names;
+use crate::tls;
 use crate::transports::{self, stream::Stream};
 
 /// `transport`, if it is one of ours and the program has put nothing of its own on it.
@@ -17,7 +18,10 @@ fn ours(transport: &Obj) -> Option<&Own<Stream>> {
 pub(super) fn write(transport: &Obj, data: &Obj) -> R<Obj> {
     match ours(transport) {
         Some(ours) => transports::write(ours, data).map(|()| Obj::none()),
-        None => transport.call_method(&names::WRITE, &[data]),
+        None => match tls::transport::plain(transport) {
+            Some(ours) => tls::transport::write(ours, data).map(|()| Obj::none()),
+            None => transport.call_method(&names::WRITE, &[data]),
+        },
     }
 }
 
@@ -26,7 +30,10 @@ pub(super) fn write(transport: &Obj, data: &Obj) -> R<Obj> {
 pub(super) fn is_closing(transport: &Obj) -> R<bool> {
     match ours(transport) {
         Some(ours) => Ok(ours.is_closing()),
-        None => transport.call_method(&names::IS_CLOSING, &[])?.truth(),
+        None => match tls::transport::plain(transport) {
+            Some(ours) => tls::transport::is_closing(ours),
+            None => transport.call_method(&names::IS_CLOSING, &[])?.truth(),
+        },
     }
 }
 

@@ -6,7 +6,7 @@ use crate::event_loop::core;
 use crate::ffi::errors::{R, exc, raise_new};
 use crate::ffi::{Obj, Own};
 use crate::imports::names;
-use crate::transports::log_debug;
+use crate::transports::{log_debug, telling};
 use aioxide_core::tls::Machine;
 
 fn now(this: &SslProtocol) -> R<f64> {
@@ -85,7 +85,7 @@ fn complete(this: &Own<SslProtocol>) -> R<()> {
     if this.machine.with(Machine::tell_made)
         && let (Some(app), Some(transport)) = (this.app.get(), this.app_transport.get())
     {
-        app.call_method(&names::CONNECTION_MADE, &[transport.obj()])?;
+        telling::connection_made(&app, transport.obj())?;
     }
     wake_up_waiter(this, None)?;
     reading::read(this)

@@ -19,6 +19,7 @@ use crate::ffi::window::Window;
 use crate::ffi::{Obj, Own, bytes, exceptions};
 use crate::hook::Hook;
 use crate::imports::names;
+use crate::transports::telling;
 use aioxide_core::tls::{Feed, Pressure, State};
 use std::ops::Range;
 
@@ -260,7 +261,7 @@ fn as_bytes(this: &Own<SslProtocol>, app: &Obj, fresh: Option<Fresh>) -> R<(R<()
         many => Obj::empty_bytes()?.call_method_str("join", &[&Obj::list(many)?])?,
     };
     drop(chunks);
-    Ok((app.call_method(&names::DATA_RECEIVED, &[&data]).map(drop), ending))
+    Ok((telling::data_received(app, data), ending))
 }
 
 /// `_do_read__buffered()`

@@ -11,7 +11,7 @@ use super::{engine, handshake, reading, writing};
 use crate::ffi::errors::{R, exc, raise, raise_new};
 use crate::ffi::{Obj, Own};
 use crate::imports::{self, names};
-use crate::transports::log_debug;
+use crate::transports::{log_debug, telling};
 use crate::version;
 use aioxide_core::tls::{Close, End, Machine};
 
@@ -101,10 +101,8 @@ pub(super) fn tell_end(this: &Own<SslProtocol>) -> R<()> {
     let Some(app) = this.app.get() else {
         return Ok(());
     };
-    let told = app
-        .call_method(&names::EOF_RECEIVED, &[])
-        .and_then(|keep_open| keep_open.truth())
-        .and_then(|keep_open| if keep_open { warn_no_effect() } else { Ok(()) });
+    let told =
+        telling::eof_received(&app).and_then(|keep_open| if keep_open { warn_no_effect() } else { Ok(()) });
     unless_fatal(told, |exception| {
         fatal_error(this, exception, "Error calling eof_received()")
     })

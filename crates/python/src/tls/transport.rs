@@ -33,6 +33,14 @@ pub(super) fn make(loop_: &Obj, protocol: &Own<SslProtocol>) -> R<Own<SslTranspo
     SslTransport::class().alloc(transport)
 }
 
+/// A transport of ours, to which the program has given nothing of its own.
+#[inline]
+pub(crate) fn plain(transport: &Obj) -> Option<&Own<SslTransport>> {
+    SslTransport::class()
+        .exact(transport)
+        .filter(|this| this.dict.is_empty())
+}
+
 impl SslTransport {
     /// The protocol, if nobody has given the transport methods of its own.
     #[inline]
@@ -61,20 +69,20 @@ fn ask<T>(args: &Args, f: impl FnOnce(&mut Machine) -> T) -> R<T> {
     })
 }
 
-fn method_write(args: &Args) -> R<Obj> {
-    let ((_, protocol), data) = (parts(args)?, args.req(1)?);
+/// `write(data)`
+pub(crate) fn write(this: &SslTransport, data: &Obj) -> R<()> {
     if !bytes::is_data(data) {
         return Err(type_error(&format!(
             "data: expecting a bytes-like instance, got {}",
             data.class_name()
         )));
     }
-    if let Some(protocol) = protocol
-        && data.len()? > 0
+    if data.len()? > 0
+        && let Some(protocol) = this.protocol.get()
     {
         writing::write(&protocol, &[data])?;
     }
-    Ok(Obj::none())
+    Ok(())
 }
 
 fn method_writelines(args: &Args) -> R<Obj> {
@@ -110,14 +118,14 @@ fn force_close(args: &Args, exception: Option<&Obj>) -> R<Obj> {
     Ok(Obj::none())
 }
 
-fn is_closing(args: &Args) -> R<Obj> {
-    let (this, protocol) = parts(args)?;
+/// `is_closing()`
+pub(crate) fn is_closing(this: &SslTransport) -> R<bool> {
     if this.closed.get() || !version::TLS_IS_CLOSING_ASKS_BELOW.get() {
-        return Ok(Obj::bool(this.closed.get()));
+        return Ok(this.closed.get());
     }
-    match protocol.and_then(|protocol| protocol.transport.get()) {
-        Some(transport) => transport.call_method(&names::IS_CLOSING, &[]),
-        None => Ok(Obj::bool(false)),
+    match this.protocol.get().and_then(|protocol| protocol.transport.get()) {
+        Some(transport) => transport.call_method(&names::IS_CLOSING, &[])?.truth(),
+        None => Ok(false),
     }
 }
 
@@ -173,14 +181,19 @@ impl Class for SslTransport {
         slots.no_new();
         // for `isinstance`: it is a `_FlowControlMixin` as well
         slots.get(c"__class__", |_| Ok(imports::SSL_TRANSPORT.clone()));
-        slots.method("write(self, data)", method_write)?;
+        slots.method("write(self, data)", |args| {
+            write(args.this::<SslTransport>()?, args.req(1)?)?;
+            Ok(Obj::none())
+        })?;
         slots.method("writelines(self, list_of_data)", method_writelines)?;
         slots.method("write_eof(self)", |_| Err(not_implemented("")))?;
         slots.method("can_write_eof(self)", |_| Ok(Obj::bool(false)))?;
         slots.method("close(self)", method_close)?;
         slots.method("abort(self)", |args| force_close(args, None))?;
         slots.method("_force_close(self, exc)", |args| force_close(args, args.opt(1)))?;
-        slots.method("is_closing(self)", is_closing)?;
+        slots.method("is_closing(self)", |args| {
+            is_closing(args.this::<SslTransport>()?).map(Obj::bool)
+        })?;
         slots.method("get_extra_info(self, name, default=None)", get_extra_info)?;
         slots.method("set_protocol(self, protocol)", |args| {
             if let Some(protocol) = parts(args)?.1 {

@@ -30,7 +30,7 @@ mod receiving;
 mod sending;
 pub(crate) mod socket;
 pub(crate) mod stream;
-mod telling;
+pub(crate) mod telling;
 pub(crate) mod write_pipe;
 pub(crate) mod writing;
 

@@ -5,7 +5,7 @@ use crate::imports::names;
 use crate::streams::protocol::StreamReaderProtocol;
 
 /// `protocol.connection_made(transport)`
-pub(super) fn connection_made(protocol: &Obj, transport: &Obj) -> R<()> {
+pub(crate) fn connection_made(protocol: &Obj, transport: &Obj) -> R<()> {
     match StreamReaderProtocol::plain(protocol) {
         Some(ours) => ours.connection_made(transport),
         None => protocol
@@ -16,7 +16,7 @@ pub(super) fn connection_made(protocol: &Obj, transport: &Obj) -> R<()> {
 
 /// `protocol.data_received(data)`
 #[inline]
-pub(super) fn data_received(protocol: &Obj, data: Obj) -> R<()> {
+pub(crate) fn data_received(protocol: &Obj, data: Obj) -> R<()> {
     match StreamReaderProtocol::plain(protocol) {
         Some(ours) => ours.data_received(data),
         None => protocol.call_method(&names::DATA_RECEIVED, &[&data]).map(drop),
@@ -24,7 +24,7 @@ pub(super) fn data_received(protocol: &Obj, data: Obj) -> R<()> {
 }
 
 /// `protocol.eof_received()`: is the connection to stay open?
-pub(super) fn eof_received(protocol: &Obj) -> R<bool> {
+pub(crate) fn eof_received(protocol: &Obj) -> R<bool> {
     match StreamReaderProtocol::plain(protocol) {
         Some(ours) => ours.eof_received(),
         None => protocol.call_method(&names::EOF_RECEIVED, &[])?.truth(),
