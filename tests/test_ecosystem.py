@@ -1,4 +1,4 @@
-"""Real servers and clients on our loop and on all of us: unmodified aiohttp and uvicorn."""
+"""Real servers and clients on our loop and on all of us: unmodified aiohttp (with and without TLS) and uvicorn."""
 
 from __future__ import annotations
 
@@ -50,6 +50,48 @@ async def main():
     print(type(asyncio.get_running_loop()).__module__)
 """
 
+AIOHTTPS = """
+import asyncio
+import os
+import sys
+import aiohttp
+from aiohttp import web
+
+sys.path.insert(0, os.getcwd())
+from tests.certificates import client_context, server_context
+
+async def echo(request):
+    return web.Response(body=await request.read())
+
+async def socket(request):
+    answer = web.WebSocketResponse()
+    await answer.prepare(request)
+    async for message in answer:
+        await answer.send_str(message.data + "!")
+    return answer
+
+async def main():
+    app = web.Application(client_max_size=1 << 26)
+    app.add_routes([web.post("/echo", echo), web.get("/socket", socket)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context()).start()
+    base = "https://127.0.0.1:%d" % runner.addresses[0][1]
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client_context())) as session:
+        async def ask(body):
+            async with session.post(f"{base}/echo", data=body) as response:
+                return await response.read()
+
+        bodies = [bytes([n]) * (n * n * 37 % 300_000) for n in range(100)]
+        assert await asyncio.gather(*map(ask, bodies)) == bodies
+        async with session.ws_connect(f"{base}/socket") as websocket:
+            await websocket.send_str("hello")
+            assert await websocket.receive_str() == "hello!"
+    await runner.cleanup()
+    await asyncio.sleep(0.1)
+    print(type(asyncio.get_running_loop()).__module__)
+"""
+
 UVICORN = """
 import asyncio, sys
 import aiohttp, uvicorn
@@ -95,7 +137,9 @@ LOOP_ONLY = (
 
 
 @pytest.mark.parametrize("mode", ["takeover", "loop"])
-@pytest.mark.parametrize(("source", "argument"), [(AIOHTTP, ""), (UVICORN, "h11"), (UVICORN, "httptools")])
+@pytest.mark.parametrize(
+    ("source", "argument"), [(AIOHTTP, ""), (AIOHTTPS, ""), (UVICORN, "h11"), (UVICORN, "httptools")]
+)
 def test_serves_real_requests(tmp_path, source, argument, mode):
     if argument == "httptools":
         pytest.importorskip("httptools")
