@@ -169,14 +169,12 @@ fn fill(handle: &Obj, loop_: &Obj, callback: Obj, args: Obj, context: Obj) -> R<
         Some(core) => core.debug.get(),
         None => loop_.call_method(&names::GET_DEBUG, &[])?.truth()?,
     };
-    SOURCE_TRACEBACK.set(
-        handle,
-        if debug {
-            crate::debug::extract_stack()?
-        } else {
-            Obj::none()
-        },
-    );
+    let traceback = if debug {
+        crate::debug::extract_stack()?
+    } else {
+        Obj::none()
+    };
+    SOURCE_TRACEBACK.set(handle, traceback);
     Ok(())
 }
 
@@ -312,18 +310,31 @@ pub(crate) fn cancel_handle(handle: &Obj) -> R<()> {
         return Ok(());
     }
     CANCELLED.set(handle, Obj::bool(true));
-    if let Some(loop_) = LOOP.get(handle) {
-        let debug = match of(&loop_) {
-            Some(core) => core.debug.get(),
-            None => loop_.call_method(&names::GET_DEBUG, &[])?.truth()?,
-        };
-        if debug {
-            // the repr shows what it would have called
-            REPR.set(handle, Obj::str(&handle.repr()?)?);
-        }
+    let debug = LOOP.look(handle, |loop_| of(loop_).map(|core| core.debug.get()));
+    if let Some(debug) = debug
+        && debug != Some(false)
+    {
+        keep_repr(handle, debug)?;
     }
     CALLBACK.set(handle, Obj::none());
     ARGS.set(handle, Obj::none());
+    Ok(())
+}
+
+/// In debug mode the repr of a cancelled handle shows what it would have called. `debug`: of our own loop.
+#[cold]
+fn keep_repr(handle: &Obj, debug: Option<bool>) -> R<()> {
+    let debug = match debug {
+        Some(debug) => debug,
+        None => LOOP
+            .get(handle)
+            .unwrap_or_else(Obj::none)
+            .call_method(&names::GET_DEBUG, &[])?
+            .truth()?,
+    };
+    if debug {
+        REPR.set(handle, Obj::str(&handle.repr()?)?);
+    }
     Ok(())
 }
 
@@ -339,17 +350,21 @@ fn cancel_timer(args: &Args) -> R<Obj> {
 
 /// `timer_handle.cancel()`, telling the loop that one of its timers is dead.
 pub(crate) fn cancel_timer_handle(this: &Obj) -> R<()> {
-    if !is_cancelled(this)
-        && let Some(loop_) = LOOP.get(this)
-    {
-        match of(&loop_) {
-            Some(core) => {
-                if SCHEDULED.holds(this, &crate::ffi::object::TRUE) {
-                    core.timer_cancelled();
-                }
+    if is_cancelled(this) {
+        return Ok(());
+    }
+    let ours = LOOP.look(this, |loop_| match of(loop_) {
+        Some(core) => {
+            if SCHEDULED.holds(this, &crate::ffi::object::TRUE) {
+                core.timer_cancelled();
             }
-            None => drop(loop_.call_method_str("_timer_handle_cancelled", &[this])?),
+            true
         }
+        None => false,
+    });
+    if ours == Some(false) {
+        let loop_ = LOOP.get(this).unwrap_or_else(Obj::none);
+        loop_.call_method_str("_timer_handle_cancelled", &[this])?;
     }
     cancel_handle(this)
 }

@@ -370,7 +370,11 @@ unsafe extern "C" fn pool_dealloc<P: Pooled>(op: *mut c::PyObject) {
         }
         for offset in &*pool.fields.get() {
             let place: *mut *mut c::PyObject = op.byte_offset(*offset).cast();
-            c::Py_XDECREF(std::mem::replace(&mut *place, std::ptr::null_mut()));
+            let value = *place;
+            if !value.is_null() {
+                place.write(std::ptr::null_mut());
+                c::Py_DECREF(value);
+            }
         }
         let class = c::Py_TYPE(op);
         let free = &mut *pool.free.get();
