@@ -51,7 +51,18 @@ CASES = [
     Case("udp_1k", "UDP, 1 KiB", "udp", (), 1.4),
     Case("sock_1k", "sock_recv and sock_sendall, 1 KiB", "sock", (), 3.5),
     Case("pipelined", "pipelined, 16 of 64 B", "lines", ("--size", "64", "--pipeline", "16"), 8),
+    Case("read_1k", "streams, read, 1 KiB", "read", (), 1.5),
+    Case("readline_1k", "streams, readline, 1 KiB", "readline", (), 1.6),
+    Case("readexactly_1k", "streams, readexactly, 1 KiB", "exactly:1024", (), 1.7),
+    Case("timeout_1k", "streams, read under timeout(), 1 KiB", "timeout", (), 1.7),
+    Case("read_100k", "streams, read, 100 KiB", "read", ("--size", "102400"), 2.2),
+    Case("readline_100k", "streams, readline, 100 KiB", "readline", ("--size", "102400"), 1.7),
+    Case("readexactly_100k", "streams, readexactly, 100 KiB", "exactly:102400", ("--size", "102400"), 1.3),
+    Case("unix_read_1k", "Unix streams, read, 1 KiB", "unix_read", (), 1.6, ("rloop",)),
+    Case("lines_pipelined", "streams, readline, 16 of 64 B", "readline", ("--size", "64", "--pipeline", "16"), 7),
+    Case("exactly_pipelined", "streams, readexactly, 16 of 64 B", "exactly:64", ("--size", "64", "--pipeline", "16"), 7),
     Case("churn", "connect, 1 message, close", "protocol", ("--churn",), 1.15),
+    Case("streams_churn", "streams: connect, 1 message, close", "read", ("--churn",), 1.6),
     Case("tls_1k", "TLS protocol, 1 KiB", "tls", (), 2, ("rloop",)),
     Case("tls_10k", "TLS protocol, 10 KiB", "tls", ("--size", "10240"), 1.9, ("rloop",)),
     Case("tls_100k", "TLS protocol, 100 KiB", "tls", ("--size", "102400"), 1, ("rloop",)),
@@ -73,6 +84,7 @@ CASES = [
     Case("tls_churn", "TLS: connect, 1 message, close", "tls", ("--churn",), None, ("rloop",)),
     Case("tls_idle", "TLS: 1 KiB beside 500 idle connections", "tls", ("--idle", "500"), None, ("rloop",)),
     Case("idle", "1 KiB beside 10,000 idle connections", "protocol", ("--idle", "10000"), None),
+    Case("streams_idle", "streams: 1 KiB beside 10,000 idle connections", "read", ("--idle", "10000"), None),
 ]
 
 

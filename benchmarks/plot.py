@@ -77,7 +77,8 @@ def network(document: dict[str, Any]) -> str:
     rows = [[cell for cell in cells(row, names) if cell != "short"] for row in document["network"]]
     width = len(names) + 5
     table = report.markdown(header(names)[:width], [row[:width] for row in rows])
-    return f"{table}\n\n{memory(document['network'], names) or ''}"
+    lines = "\n".join(memory(document["network"], names))
+    return f"{table}\n\n{lines}"
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The servers that the load generator talks to: ``python -m benchmarks.servers IMPLEMENTATION CASE``.
 
-Prints where it listens as soon as it does, and serves until it is terminated.
+CASE may have arguments: ``exactly:1024``. Prints where it listens as soon as it does, and serves until it is terminated.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from typing import Any
 from .implementations import load
 
 CERTIFICATES = Path(__file__).resolve().parents[1] / "tests" / "certificates"
-SERVERS: dict[str, Callable[[Any], Awaitable[str]]] = {}
+SERVERS: dict[str, Callable[..., Awaitable[str]]] = {}
 
 
-def server(function: Callable[[Any], Awaitable[str]]) -> Callable[[Any], Awaitable[str]]:
+def server(function: Callable[..., Awaitable[str]]) -> Callable[..., Awaitable[str]]:
     SERVERS[function.__name__] = function
     return function
 
@@ -177,11 +177,86 @@ async def sock(aio: Any) -> str:
     return f"tcp:{host}:{port}"
 
 
+# What reads a message from a stream. Limits are above the largest message.
+LIMIT = 256 * 1024
+
+
+async def _streams(aio: Any, converse: Callable[[Any, Any], Awaitable[None]]) -> str:
+    async def handle(reader: Any, writer: Any) -> None:
+        try:
+            await converse(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        writer.close()
+
+    server = await aio.start_server(handle, "127.0.0.1", 0, backlog=4096, limit=LIMIT)
+    servers.append(server)
+    return where(server)
+
+
+servers: list[Any] = []
+
+
+async def _read(reader: Any, writer: Any) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+@server
+async def read(aio: Any) -> str:
+    return await _streams(aio, _read)
+
+
+@server
+async def unix_read(aio: Any) -> str:
+    path = os.path.join(tempfile.mkdtemp(), "echo")
+    servers.append(await aio.start_unix_server(_read, path, limit=LIMIT))
+    return f"unix:{path}"
+
+
+@server
+async def readline(aio: Any) -> str:
+    async def converse(reader: Any, writer: Any) -> None:
+        while line := await reader.readline():
+            writer.write(line)
+            await writer.drain()
+
+    return await _streams(aio, converse)
+
+
+@server
+async def exactly(aio: Any, size: str) -> str:
+    count = int(size)
+
+    async def converse(reader: Any, writer: Any) -> None:
+        while True:
+            writer.write(await reader.readexactly(count))
+            await writer.drain()
+
+    return await _streams(aio, converse)
+
+
+@server
+async def timeout(aio: Any) -> str:
+    async def converse(reader: Any, writer: Any) -> None:
+        while True:
+            async with aio.timeout(10):
+                data = await reader.read(65536)
+            if not data:
+                return
+            writer.write(data)
+            await writer.drain()
+
+    return await _streams(aio, converse)
+
+
 def main() -> None:
     implementation = load(sys.argv[1])
+    name, *arguments = sys.argv[2].split(":")
     loop = implementation.new_event_loop()
     asyncio.set_event_loop(loop)
-    print(loop.run_until_complete(SERVERS[sys.argv[2]](implementation.aio)), flush=True)
+    print(loop.run_until_complete(SERVERS[name](implementation.aio, *arguments)), flush=True)
     loop.run_forever()
 
 
