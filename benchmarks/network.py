@@ -60,7 +60,9 @@ CASES = [
     Case("readexactly_100k", "streams, readexactly, 100 KiB", "exactly:102400", ("--size", "102400"), 1.3),
     Case("unix_read_1k", "Unix streams, read, 1 KiB", "unix_read", (), 1.6, ("rloop",)),
     Case("lines_pipelined", "streams, readline, 16 of 64 B", "readline", ("--size", "64", "--pipeline", "16"), 7),
-    Case("exactly_pipelined", "streams, readexactly, 16 of 64 B", "exactly:64", ("--size", "64", "--pipeline", "16"), 7),
+    Case(
+        "exactly_pipelined", "streams, readexactly, 16 of 64 B", "exactly:64", ("--size", "64", "--pipeline", "16"), 7
+    ),
     Case("churn", "connect, 1 message, close", "protocol", ("--churn",), 1.15),
     Case("streams_churn", "streams: connect, 1 message, close", "read", ("--churn",), 1.6),
     Case("tls_1k", "TLS protocol, 1 KiB", "tls", (), 2, ("rloop",)),

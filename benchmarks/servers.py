@@ -1,6 +1,7 @@
 """The servers that the load generator talks to: ``python -m benchmarks.servers IMPLEMENTATION CASE``.
 
-CASE may have arguments: ``exactly:1024``. Prints where it listens as soon as it does, and serves until it is terminated.
+CASE may have arguments: ``exactly:1024``. Prints where it listens as soon as it does, and serves until it is
+terminated.
 """
 
 import asyncio

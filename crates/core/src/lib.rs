@@ -53,7 +53,7 @@ pub mod schedule;
 
 pub mod tls;
 
-pub use buffer::{Buffer, Search, Verdict};
+pub use buffer::{Buffer, Search, Verdict, scratch};
 pub use clock::{Clock, Monotonic, RESOLUTION, TestClock, timeout_until};
 pub use reactor::{Interest, Poller, Reactor, Readiness, Token};
 pub use schedule::{Ready, Timers};

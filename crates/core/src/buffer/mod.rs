@@ -3,6 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `mod.rs` | [`Buffer`]: bytes come in at the end and leave at the front |
+//! | `scratch.rs` | the memory that is read into |
 //! | `search.rs` | [`Search`]: where a message ends, and whether that is too far (`readuntil`) |
 //!
 //! Rules
@@ -11,8 +12,10 @@
 //! 2. The bytes lie in a row, wherever they are: in the piece, or in memory of the buffer's own.
 //! 3. An empty buffer has no memory, and a large piece is not kept for the sake of a small rest.
 
+mod scratch;
 mod search;
 
+pub use scratch::scratch;
 pub use search::{Search, Verdict};
 
 /// A piece that is smaller than this is kept for the smallest rest.

@@ -151,10 +151,7 @@ impl LoopCore {
     /// Uses the buffer that everything is read into. `f` must not run Python code.
     #[inline]
     pub(crate) fn with_scratch<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
-        let mut scratch = self
-            .scratch
-            .take()
-            .unwrap_or_else(|| vec![0; MOST].into_boxed_slice());
+        let mut scratch = self.scratch.take().unwrap_or_else(|| aioxide_core::scratch(MOST));
         let result = f(&mut scratch);
         self.scratch.set(Some(scratch));
         result

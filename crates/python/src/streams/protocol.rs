@@ -19,7 +19,7 @@ use crate::imports::{self, names};
 use crate::tasks::spawn;
 use crate::tasks::task::check_coroutine;
 use crate::version;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::CStr;
 
 /// The struct behind `asyncio.StreamReaderProtocol`.
@@ -27,25 +27,31 @@ use std::ffi::CStr;
 #[derive(Default)]
 pub(crate) struct StreamReaderProtocol {
     flow: FlowControl,
-    /// A weak reference: rule 1.
+    /// A weak reference; of a server's connection the reader itself, until it is made: rule 1.
     reader: Slot,
-    /// Rule 1.
-    strong_reader: Slot,
-    /// It has been there.
-    has_strong_reader: Cell<bool>,
-    pub(super) callback: Slot,
+    callback: Slot,
     transport: Slot,
-    /// Before 3.13: the writer of a server's connection.
-    writer: Slot,
     task: Slot,
     /// Rule 2.
     closed: Slot,
+    rare: OnceCell<Box<Rare>>,
+    /// `reader` is the reader itself.
+    is_strong: Cell<bool>,
+    /// It is a server's: there is a `_strong_reader`.
+    has_strong_reader: Cell<bool>,
     is_closed: Cell<bool>,
-    /// What `_closed` ends with, if it is not made yet.
-    lost_with: Slot,
-    source_traceback: Slot,
     reject: Cell<bool>,
     over_ssl: Cell<bool>,
+}
+
+/// What few protocols have.
+#[derive(Default)]
+struct Rare {
+    source_traceback: Slot,
+    /// What `_closed` ends with, if it is not made yet.
+    lost_with: Slot,
+    /// Before 3.13: the writer of a server's connection.
+    writer: Slot,
 }
 
 class::extends!(StreamReaderProtocol, FlowControl, flow);
@@ -71,6 +77,7 @@ fn fill(
     this.flow.fill(loop_)?;
     this.clear_own();
     for flag in [
+        &this.is_strong,
         &this.has_strong_reader,
         &this.is_closed,
         &this.reject,
@@ -79,15 +86,21 @@ fn fill(
         flag.set(false);
     }
     if let Some(reader) = reader.non_none() {
-        this.reader.set(reader.weak_reference()?);
+        if callback.is_some() {
+            this.reader.set(reader.clone());
+            this.is_strong.set(true);
+        } else {
+            this.reader.set(reader.weak_reference()?);
+        }
         let traceback = match StreamReader::class().exact(reader) {
             Some(ours) => ours.source_traceback(),
             None => Some(reader.getattr(&names::SOURCE_TRACEBACK)?),
         };
-        this.source_traceback.put(traceback);
+        if let Some(traceback) = traceback.filter(|traceback| !traceback.is_none()) {
+            this.rare().source_traceback.set(traceback);
+        }
     }
     if let Some(callback) = callback {
-        this.strong_reader.put(reader.non_none().cloned());
         this.has_strong_reader.set(true);
         this.callback.set(callback.clone());
     }
@@ -109,18 +122,21 @@ impl StreamReaderProtocol {
         }
     }
 
-    fn slots_held(&self) -> [&Slot; 9] {
-        [
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    fn slots_held(&self) -> impl Iterator<Item = &Slot> {
+        let rare = self.rare.get();
+        let rare = rare.map(|rare| [&rare.source_traceback, &rare.lost_with, &rare.writer]);
+        let own = [
             &self.reader,
-            &self.strong_reader,
             &self.callback,
             &self.transport,
-            &self.writer,
             &self.task,
             &self.closed,
-            &self.lost_with,
-            &self.source_traceback,
-        ]
+        ];
+        own.into_iter().chain(rare.into_iter().flatten())
     }
 }
 
@@ -131,11 +147,24 @@ impl Own<StreamReaderProtocol> {
         let Some(reference) = self.reader.get() else {
             return Ok(None);
         };
+        if self.is_strong.get() {
+            return Ok(Some(reference));
+        }
         if let Some(reader) = reference.referent() {
             return Ok(Some(reader));
         }
         // dead, or something else that the program has put there
         Ok(reference.call0()?.non_none().cloned())
+    }
+
+    /// Rule 1: from now on whoever reads keeps the reader alive.
+    fn let_go_of_reader(&self) -> R<()> {
+        if self.is_strong.replace(false)
+            && let Some(reader) = self.reader.get()
+        {
+            self.reader.set(reader.weak_reference()?);
+        }
+        Ok(())
     }
 
     /// `data_received(data)`
@@ -159,8 +188,8 @@ impl Own<StreamReaderProtocol> {
         Ok(!self.over_ssl.get())
     }
 
-    /// `connection_made(transport)`
-    pub(crate) fn connection_made(&self, transport: &Obj) -> R<()> {
+    /// `connection_made(transport)`. `context`: that in which it runs, if nothing else will; `None`: not known.
+    pub(crate) fn connection_made(&self, transport: &Obj, context: Option<&Obj>) -> R<()> {
         let loop_ = self.flow.loop_.get_or_none();
         if self.reject.get() {
             return self.reject(&loop_, transport);
@@ -180,14 +209,13 @@ impl Own<StreamReaderProtocol> {
         let reader = reader.unwrap_or_else(Obj::none);
         let writer = writer::create(transport, self.obj(), &reader, &loop_)?;
         if !version::SINCE_313.get() {
-            self.writer.set(writer.clone());
+            self.rare().writer.set(writer.clone());
         }
         match callback.call(&[&reader, &writer]) {
-            Ok(result) => self.start(&loop_, result, transport)?,
+            Ok(result) => self.start(&loop_, result, transport, context)?,
             Err(raised) => self.callback_failed(&loop_, raised, transport)?,
         }
-        self.strong_reader.put(None);
-        Ok(())
+        self.let_go_of_reader()
     }
 
     #[cold]
@@ -196,7 +224,7 @@ impl Own<StreamReaderProtocol> {
         let message = "An open stream was garbage collected prior to establishing network connection; \
                        call \"stream.close()\" explicitly.";
         report.dict_set(&names::MESSAGE, &Obj::str(message)?)?;
-        if let Some(traceback) = self.source_traceback.get() {
+        if let Some(traceback) = self.rare.get().and_then(|rare| rare.source_traceback.get()) {
             report.dict_set(&names::SOURCE_TRACEBACK_KEY, &traceback)?;
         }
         loop_.call_method(&names::CALL_EXCEPTION_HANDLER, &[&report])?;
@@ -204,7 +232,7 @@ impl Own<StreamReaderProtocol> {
     }
 
     /// Rule 3.
-    fn start(&self, loop_: &Obj, result: Obj, transport: &Obj) -> R<()> {
+    fn start(&self, loop_: &Obj, result: Obj, transport: &Obj, context: Option<&Obj>) -> R<()> {
         if !check_coroutine(&result)? {
             return Ok(());
         }
@@ -219,8 +247,12 @@ impl Own<StreamReaderProtocol> {
             Some(loop_.clone()),
             Some(transport.clone()),
         )?;
-        task.call_method(&names::ADD_DONE_CALLBACK, &[hook.obj()])
-            .map(drop)
+        match (callbacks::as_native(&task), context) {
+            (Some(task), Some(context)) => task.add_callback(hook.into_obj(), context.clone()),
+            _ => task
+                .call_method(&names::ADD_DONE_CALLBACK, &[hook.obj()])
+                .map(drop),
+        }
     }
 
     /// Since 3.14 what `client_connected_cb` itself raises is reported here.
@@ -245,10 +277,13 @@ impl Own<StreamReaderProtocol> {
         }
         self.close(exception.non_none())?;
         self.upcast::<FlowControl>().lose_connection(exception)?;
+        self.is_strong.set(false);
         for slot in [&self.reader, &self.task, &self.transport] {
             slot.put(None);
         }
-        self.writer.put(None);
+        if let Some(rare) = self.rare.get() {
+            rare.writer.put(None);
+        }
         Ok(())
     }
 
@@ -256,7 +291,9 @@ impl Own<StreamReaderProtocol> {
     fn close(&self, exception: Option<&Obj>) -> R<()> {
         let Some(closed) = self.closed.get() else {
             if !self.is_closed.replace(true) {
-                self.lost_with.put(exception.cloned());
+                if let Some(exception) = exception {
+                    self.rare().lost_with.set(exception.clone());
+                }
             }
             return Ok(());
         };
@@ -278,7 +315,8 @@ impl Own<StreamReaderProtocol> {
         let closed = methods::create(&self.flow.loop_.get_or_none())?;
         self.closed.set(closed.clone());
         if self.is_closed.get() {
-            self.close(self.lost_with.take().as_ref())?;
+            let exception = self.rare.get().and_then(|rare| rare.lost_with.take());
+            self.close(exception.as_ref())?;
         }
         Ok(closed)
     }
@@ -367,7 +405,7 @@ impl Class for StreamReaderProtocol {
         slots.get(c"__class__", class);
         slots.method("connection_made(self, transport)", |args| {
             args.this::<StreamReaderProtocol>()?
-                .connection_made(args.req(1)?)?;
+                .connection_made(args.req(1)?, None)?;
             Ok(Obj::none())
         })?;
         slots.method("connection_lost(self, exc)", |args| {
@@ -395,7 +433,7 @@ impl Class for StreamReaderProtocol {
             slots.method("_replace_writer(self, writer)", |args| {
                 let (this, writer) = (args.this::<StreamReaderProtocol>()?, args.req(1)?);
                 replace_transport(this, &writer.getattr(&names::TRANSPORT)?)?;
-                this.writer.set(writer.clone());
+                this.rare().writer.set(writer.clone());
                 Ok(Obj::none())
             })?;
         }
@@ -439,8 +477,10 @@ fn attributes(slots: &mut Slots<StreamReaderProtocol>) {
     slots.get_set(
         c"_strong_reader",
         |this| {
-            if this.has_strong_reader.get() {
-                Ok(this.strong_reader.get_or_none())
+            if this.is_strong.get() {
+                Ok(this.reader.get_or_none())
+            } else if this.has_strong_reader.get() {
+                Ok(Obj::none())
             } else {
                 let name = this.obj().class_name();
                 Err(attribute_error(&format!(
@@ -450,8 +490,14 @@ fn attributes(slots: &mut Slots<StreamReaderProtocol>) {
         },
         |this, value| {
             this.has_strong_reader.set(value.is_some());
-            this.strong_reader.put(value.and_then(Obj::non_none).cloned());
-            Ok(())
+            match value.and_then(Obj::non_none) {
+                Some(reader) => {
+                    this.reader.set(reader.clone());
+                    this.is_strong.set(true);
+                    Ok(())
+                }
+                None => this.let_go_of_reader(),
+            }
         },
     );
     slots.get_set(
@@ -462,12 +508,23 @@ fn attributes(slots: &mut Slots<StreamReaderProtocol>) {
             Ok(())
         },
     );
-    slots.object(c"_stream_reader_wr", |this| &this.reader);
+    slots.get_set(
+        c"_stream_reader_wr",
+        |this| match this.reader.get() {
+            Some(reader) if this.is_strong.get() => reader.weak_reference(),
+            other => Ok(other.unwrap_or_else(Obj::none)),
+        },
+        |this, value| {
+            this.is_strong.set(false);
+            this.reader.put(value.and_then(Obj::non_none).cloned());
+            Ok(())
+        },
+    );
     slots.object(c"_client_connected_cb", |this| &this.callback);
     slots.object(c"_transport", |this| &this.transport);
-    slots.object(c"_stream_writer", |this| &this.writer);
+    slots.object(c"_stream_writer", |this| &this.rare().writer);
     slots.object(c"_task", |this| &this.task);
-    slots.object(c"_source_traceback", |this| &this.source_traceback);
+    slots.object(c"_source_traceback", |this| &this.rare().source_traceback);
     slots.flag(c"_reject_connection", |this| &this.reject);
     slots.flag(c"_over_ssl", |this| &this.over_ssl);
 }

@@ -29,8 +29,6 @@ pub(crate) struct StreamWriter {
     protocol: Slot,
     reader: Slot,
     loop_: Slot,
-    /// `_complete_fut`, which asyncio keeps and does not use: made when somebody asks for it.
-    complete: Slot,
 }
 
 /// A new writer.
@@ -52,7 +50,6 @@ fn fill(this: &StreamWriter, transport: &Obj, protocol: &Obj, reader: &Obj, loop
     }
     this.reader.put(reader.non_none().cloned());
     this.loop_.set(loop_.clone());
-    this.complete.put(None);
     Ok(())
 }
 
@@ -61,14 +58,8 @@ impl StreamWriter {
         self.transport.get_or_none()
     }
 
-    fn slots_held(&self) -> [&Slot; 5] {
-        [
-            &self.transport,
-            &self.protocol,
-            &self.reader,
-            &self.loop_,
-            &self.complete,
-        ]
+    fn slots_held(&self) -> [&Slot; 4] {
+        [&self.transport, &self.protocol, &self.reader, &self.loop_]
     }
 }
 
@@ -325,10 +316,7 @@ impl Class for StreamWriter {
         slots.object(c"_protocol", |this| &this.protocol);
         slots.object(c"_reader", |this| &this.reader);
         slots.object(c"_loop", |this| &this.loop_);
-        slots.get_set(c"_complete_fut", complete, |this, value| {
-            this.complete.put(value.cloned());
-            Ok(())
-        });
+        slots.get(c"_complete_fut", complete);
         Ok(())
     }
     fn visit(&self, visitor: &mut Visitor) {
@@ -353,13 +341,18 @@ impl Class for StreamWriter {
     }
 }
 
+/// `_complete_fut`, which asyncio makes and does not use: made when somebody asks for it.
 fn complete(this: &Own<StreamWriter>) -> R<Obj> {
-    if let Some(complete) = this.complete.get() {
+    let (dict, name) = (
+        this.obj().getattr_str("__dict__")?,
+        Obj::interned("_complete_fut")?,
+    );
+    if let Some(complete) = dict.dict_get(&name)? {
         return Ok(complete);
     }
     let complete = methods::create(&this.loop_.get_or_none())?;
     complete.call_method(&names::SET_RESULT, &[&Obj::none()])?;
-    this.complete.set(complete.clone());
+    dict.dict_set(&name, &complete)?;
     Ok(complete)
 }
 

@@ -85,7 +85,7 @@ fn complete(this: &Own<SslProtocol>) -> R<()> {
     if this.machine.with(Machine::tell_made)
         && let (Some(app), Some(transport)) = (this.app.get(), this.app_transport.get())
     {
-        telling::connection_made(&app, transport.obj())?;
+        telling::connection_made(&app, transport.obj(), None)?;
     }
     wake_up_waiter(this, None)?;
     reading::read(this)

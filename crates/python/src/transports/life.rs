@@ -222,7 +222,7 @@ fn made<T: Transport>(
     call: impl FnOnce(&Obj, &Obj) -> R<()>,
 ) -> R<()> {
     let (context, protocol) = (this.context.get_or_none(), this.protocol.get_or_none());
-    if !has_one_context::<T>() {
+    if !has_one_context::<T>() && !telling::runs_no_code(&protocol) {
         // What `connection_made` sets, reading does not see.
         this.context.set(context::copy_of(&context)?);
     }
@@ -295,7 +295,9 @@ pub(super) fn run<T: Transport>(
             }
         }
         Happening::Made => made(this, loop_, core, |protocol, context| {
-            context::run(context, || telling::connection_made(protocol, this.obj()))
+            context::run(context, || {
+                telling::connection_made(protocol, this.obj(), Some(context))
+            })
         }),
         Happening::Lost => {
             let context = this.write_context.take();

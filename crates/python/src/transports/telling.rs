@@ -4,10 +4,15 @@ use crate::ffi::{Obj, R};
 use crate::imports::names;
 use crate::streams::protocol::StreamReaderProtocol;
 
-/// `protocol.connection_made(transport)`
-pub(crate) fn connection_made(protocol: &Obj, transport: &Obj) -> R<()> {
+/// Does reading run none of the program's code? Then nobody can tell in which context it is done.
+pub(super) fn runs_no_code(protocol: &Obj) -> bool {
+    StreamReaderProtocol::plain(protocol).is_some()
+}
+
+/// `protocol.connection_made(transport)`. `context`: that in which it runs, if nothing else will.
+pub(crate) fn connection_made(protocol: &Obj, transport: &Obj, context: Option<&Obj>) -> R<()> {
     match StreamReaderProtocol::plain(protocol) {
-        Some(ours) => ours.connection_made(transport),
+        Some(ours) => ours.connection_made(transport, context),
         None => protocol
             .call_method(&names::CONNECTION_MADE, &[transport])
             .map(drop),
