@@ -873,6 +873,16 @@ def write_pipe(aio, loop, marker):
     return loop._make_write_pipe_transport(io.FileIO(os.devnull, "wb"), attributed(PlainProtocol(), marker))
 
 
+class PlainSubprocessProtocol(asyncio.SubprocessProtocol):
+    """With attributes."""
+
+
+@held
+def loop_subprocess(aio, loop, marker):
+    protocol = attributed(PlainSubprocessProtocol(), marker)
+    return started(loop.subprocess_exec(lambda: protocol, "true"))
+
+
 @case
 def sendfile_fallback(aio, loop, marker):
     """A file that is read in the executor: the transport's protocol is that of the fallback."""

@@ -65,12 +65,6 @@ NOT_YET_NATIVE = names(
 
 NOT_YET_NATIVE_FUNCTIONS = {name for name in NOT_YET_NATIVE if name.islower()}
 
-NOT_YET_NATIVE_METHODS = names(
-    """
-    subprocess_exec subprocess_shell
-    """
-)
-
 # Newer than some Python that we run on: the version that brought the name, the signature it has there. Those that
 # aioxide brings to every Python, and those that it may.
 BROUGHT = {
@@ -320,14 +314,6 @@ def test_event_loop_method(name, loop):
     if signature(theirs) is not None:
         assert signature(ours) is not None, "has no __text_signature__"
         assert fits("EventLoop", name, signature(ours), signature(theirs)[1:])
-
-
-@pytest.mark.parametrize("name", sorted(NOT_YET_NATIVE_METHODS))
-def test_missing_method_says_so(name, loop):
-    coroutine = getattr(loop, name)(*nothing_for(getattr(asyncio.SelectorEventLoop, name))[1:])
-    assert inspect.isawaitable(coroutine)
-    with pytest.raises(NotImplementedError, match=rf"aioxide does not implement loop\.{name}\(\) yet"):
-        loop.run_until_complete(coroutine)
 
 
 @pytest.mark.parametrize("name", [name for name in public() if name in NOT_YET_NATIVE_FUNCTIONS])

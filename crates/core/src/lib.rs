@@ -58,6 +58,7 @@ pub use clock::{Clock, Monotonic, RESOLUTION, TestClock, timeout_until};
 pub use reactor::{Interest, Poller, Reactor, Readiness, Token};
 pub use schedule::{Ready, Timers};
 pub use sys::Backend;
+pub use sys::child;
 pub use sys::epoll::Epoll;
 pub use sys::events::Events;
 pub use sys::file;

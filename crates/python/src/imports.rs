@@ -98,6 +98,12 @@ imports! {
     SSL_TRANSPORT = "asyncio.sslproto"."_SSLProtocolTransport";
     FLOW_CONTROL_MIXIN = "asyncio.transports"."_FlowControlMixin";
     PROTOCOL = "asyncio.protocols"."Protocol";
+    BASE_PROTOCOL = "asyncio.protocols"."BaseProtocol";
+    SUBPROCESS_TRANSPORT = "asyncio.transports"."SubprocessTransport";
+    UNIX_SUBPROCESS_TRANSPORT = "asyncio.unix_events"."_UnixSubprocessTransport";
+    UNIX_EVENTS = "asyncio"."unix_events";
+    SUBPROCESS = "asyncio.base_events"."subprocess";
+    FORMAT_PIPE = "asyncio.base_events"."_format_pipe";
     DATAGRAM_TRANSPORT = "asyncio.transports"."DatagramTransport";
     READ_TRANSPORT = "asyncio.transports"."ReadTransport";
     WRITE_TRANSPORT = "asyncio.transports"."WriteTransport";

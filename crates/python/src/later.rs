@@ -1,8 +1,7 @@
 //! What later versions bring: the names are there, using them says what is missing.
 //!
-//! Subprocesses. Nothing here falls back to asyncio. `install()` leaves asyncio's
-//! own in place: on a loop of ours they end in the loop's own "not yet" (`event_loop/missing.rs`), on
-//! another loop they work.
+//! Streams and subprocesses. Nothing here falls back to asyncio. `install()` leaves asyncio's
+//! own in place, which work on a loop of ours.
 
 use crate::ffi::errors::not_implemented;
 use crate::ffi::function::Kind::Async;

@@ -22,6 +22,7 @@ mod queues;
 mod runners;
 mod servers;
 mod streams;
+mod subprocesses;
 mod takeover;
 mod taskgroups;
 mod tasks;

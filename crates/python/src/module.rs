@@ -8,7 +8,7 @@ use crate::hook::Hook;
 use crate::tasks::{Task, factory, gather};
 use crate::{
     docs, event_loop, ffi, futures, graph, imports, kwnames, later, locks, policy, queues, runners, servers,
-    streams, takeover, taskgroups, tasks, threads, timeouts, tls, transports, version,
+    streams, subprocesses, takeover, taskgroups, tasks, threads, timeouts, tls, transports, version,
 };
 
 /// Fills the module. Called once.
@@ -42,6 +42,7 @@ fn classes(module: &Obj) -> R<()> {
     tls::init()?;
     servers::init()?;
     streams::init()?;
+    subprocesses::init()?;
     for (name, class) in [
         ("Future", Future::class().get()),
         ("Task", Task::class().get()),

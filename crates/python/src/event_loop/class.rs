@@ -1,7 +1,7 @@
 //! The class `EventLoop`: an `asyncio.AbstractEventLoop` whose one field is our [`LoopCore`].
 
 use super::core::LoopCore;
-use super::{creation, errors, handles, lifecycle, missing, readers, scheduling};
+use super::{creation, errors, handles, lifecycle, readers, scheduling};
 use crate::ffi::function::Imp;
 use crate::ffi::pyclass::{Body, Field, PyClass};
 use crate::ffi::{Args, Class, Obj, Own, R, threads};
@@ -36,7 +36,6 @@ pub(crate) fn init() -> R<()> {
     }
     lifecycle::add_async_methods(&mut body)?;
     crate::event_loop::add_later_groups(&mut body)?;
-    missing::add(&mut body)?;
     attributes(&mut body)?;
     let class = body.build(&[&imports::ABSTRACT_EVENT_LOOP])?;
     CORE.find(&class, "_core")?;

@@ -204,7 +204,7 @@ const LONG: usize = 64;
 
 /// Makes a handle and puts it into the ready queue.
 #[inline]
-pub(super) fn soon(
+pub(crate) fn soon(
     loop_: &Obj,
     core: &LoopCore,
     callback: Obj,

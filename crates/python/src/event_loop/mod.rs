@@ -22,7 +22,7 @@
 //! | `socket_calls.rs` | one attempt of each of them |
 //! | `sendfile.rs` | sendfile, sock_sendfile |
 //! | `pipes.rs` | connect_read_pipe, connect_write_pipe |
-//! | `missing.rs` | what later versions bring, with a clear error |
+//! | `subprocesses.rs` | subprocess_exec, subprocess_shell |
 
 pub(crate) mod class;
 mod connecting;
@@ -35,7 +35,6 @@ pub(crate) mod errors;
 mod executors;
 pub(crate) mod handles;
 pub(crate) mod lifecycle;
-pub(crate) mod missing;
 mod pipes;
 pub(crate) mod readers;
 pub(crate) mod run;
@@ -45,6 +44,7 @@ mod servers;
 mod signals;
 mod socket_calls;
 pub(crate) mod sockets;
+mod subprocesses;
 mod tls;
 
 use crate::ffi::pyclass::Body;
@@ -60,6 +60,7 @@ fn add_later_groups(body: &mut Body) -> R<()> {
     executors::add(body)?;
     connections::add(body)?;
     pipes::add(body)?;
+    subprocesses::add(body)?;
     servers::add(body)?;
     datagrams::add(body)?;
     tls::add(body)?;

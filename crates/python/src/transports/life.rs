@@ -123,7 +123,7 @@ pub(crate) trait Transport: Class + Deref<Target = Life> {
 
 /// `asyncio.BaseTransport` is a Python class with one slot, and those derived from it have no more. Ours has it in the
 /// same place.
-pub(super) fn check_layout(base: &Obj) -> R<()> {
+pub(crate) fn check_layout(base: &Obj) -> R<()> {
     let field = Field::new();
     field.find(base, "_extra")?;
     let size = base.getattr_str("__basicsize__")?.to_i64()? as usize;
@@ -576,7 +576,7 @@ pub(super) fn finalize<T: Transport>(this: &Own<T>) {
     }
 }
 
-fn warn_unclosed(this: &Obj) -> R<()> {
+pub(crate) fn warn_unclosed(this: &Obj) -> R<()> {
     let text = Obj::str(&format!("unclosed transport {}", this.repr()?))?;
     let kwnames = Obj::tuple(&[&Obj::interned("source")?])?;
     imports::WARN

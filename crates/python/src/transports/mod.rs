@@ -39,13 +39,15 @@ use crate::ffi::errors::R;
 use crate::ffi::{Obj, Own, Visitor};
 use crate::imports::{self, names};
 use crate::servers::listener::{self, Listener};
+use crate::subprocesses::ending;
+use crate::subprocesses::transport::Subprocess;
 use datagram::Datagram;
 use life::Transport;
 use read_pipe::ReadPipe;
 use stream::Stream;
 use write_pipe::WritePipe;
 
-pub(crate) use life::{close, pause_reading, resume_reading};
+pub(crate) use life::{check_layout, close, pause_reading, resume_reading, warn_unclosed};
 pub(crate) use writing::{flush, write};
 
 /// Something that the reactor tells that its descriptor is ready.
@@ -61,6 +63,8 @@ pub(crate) enum Source {
     ReadPipe(Own<ReadPipe>),
     /// A pipe to write to.
     WritePipe(Own<WritePipe>),
+    /// A child process.
+    Subprocess(Own<Subprocess>),
 }
 
 /// What a source is called for.
@@ -88,6 +92,7 @@ impl Source {
             Source::Listener(listener) => listener::run(listener, loop_, core, happening),
             Source::ReadPipe(pipe) => life::run(pipe, loop_, core, happening),
             Source::WritePipe(pipe) => life::run(pipe, loop_, core, happening),
+            Source::Subprocess(process) => ending::run(process, loop_, core, happening),
         }
     }
 
@@ -99,6 +104,7 @@ impl Source {
             Source::Listener(listener) => listener.obj(),
             Source::ReadPipe(pipe) => pipe.obj(),
             Source::WritePipe(pipe) => pipe.obj(),
+            Source::Subprocess(process) => process.obj(),
         }
     }
 
