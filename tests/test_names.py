@@ -1,7 +1,6 @@
 """``import aioxide as asyncio``: the same names, in the same places, with the same signatures as this Python's asyncio.
 
-Every public name of asyncio stands in exactly one of four tables below, so that a new one cannot slip through and what
-is not native yet is said aloud.
+Every public name of asyncio stands in exactly one of three tables below, so that a new one cannot slip through.
 """
 
 import asyncio
@@ -25,11 +24,12 @@ def names(text: str) -> set[str]:
 # Rust all the way. aioxide's object is never asyncio's own.
 NATIVE = names(
     """
-    Barrier BoundedSemaphore Condition Event EventLoop Future Handle LifoQueue Lock PriorityQueue Queue Runner Server
-    SelectorEventLoop Semaphore StreamReader StreamReaderProtocol StreamWriter Task TaskGroup Timeout TimerHandle
-    as_completed create_eager_task_factory create_task eager_task_factory ensure_future gather new_event_loop
-    open_connection open_unix_connection run run_coroutine_threadsafe shield sleep start_server start_unix_server timeout
-    timeout_at to_thread wait wait_for wrap_future
+    Barrier BoundedSemaphore Condition Event EventLoop Future Handle LifoQueue Lock PriorityQueue Queue Runner
+    SelectorEventLoop Semaphore Server StreamReader StreamReaderProtocol StreamWriter Task TaskGroup Timeout
+    TimerHandle as_completed create_eager_task_factory create_subprocess_exec create_subprocess_shell create_task
+    eager_task_factory ensure_future gather new_event_loop open_connection open_unix_connection run
+    run_coroutine_threadsafe shield sleep start_server start_unix_server timeout timeout_at to_thread wait wait_for
+    wrap_future
     """
 )
 
@@ -55,15 +55,6 @@ EITHER = names(
     set_event_loop set_event_loop_policy
     """
 )
-
-# Ours, to become native: subprocesses. Until then using them raises NotImplementedError.
-NOT_YET_NATIVE = names(
-    """
-    create_subprocess_exec create_subprocess_shell
-    """
-)
-
-NOT_YET_NATIVE_FUNCTIONS = {name for name in NOT_YET_NATIVE if name.islower()}
 
 # Newer than some Python that we run on: the version that brought the name, the signature it has there. Those that
 # aioxide brings to every Python, and those that it may.
@@ -220,7 +211,7 @@ SUBMODULES = sorted(
 
 
 def test_each_name_stands_in_one_table():
-    tables = [NATIVE, SAME, EITHER, NOT_YET_NATIVE]
+    tables = [NATIVE, SAME, EITHER]
     for name in public():
         assert sum(name in table for table in tables) == 1, name
     assert sum(map(len, tables)) == len(set.union(*tables))
@@ -242,7 +233,7 @@ def test_name(name):
     if name in SAME:
         assert ours is theirs
         return
-    if name in NATIVE | NOT_YET_NATIVE:
+    if name in NATIVE:
         assert ours is not theirs
     assert isinstance(ours, type) == isinstance(theirs, type)
     assert ours.__name__ == theirs.__name__ or name in OTHER_QUALNAME
@@ -258,7 +249,7 @@ def test_name(name):
     assert bool(ours.__doc__) or not theirs.__doc__
 
 
-@pytest.mark.parametrize("name", [name for name in public() if name in NATIVE | EITHER | NOT_YET_NATIVE_FUNCTIONS])
+@pytest.mark.parametrize("name", [name for name in public() if name in NATIVE | EITHER])
 def test_signature(name):
     theirs, ours = quiet_getattr(asyncio, name), quiet_getattr(aioxide, name)
     if name in SIGNATURE_OF_INIT:
@@ -281,7 +272,7 @@ def annotations(thing) -> dict[str, str] | None:
     return {name: str(annotation) for name, annotation in said.items() if annotation is not inspect.Signature.empty}
 
 
-@pytest.mark.parametrize("name", sorted(NATIVE | NOT_YET_NATIVE_FUNCTIONS) + METHODS + ["Timeout.__aexit__"])
+@pytest.mark.parametrize("name", sorted(NATIVE) + METHODS + ["Timeout.__aexit__"])
 def test_annotations(name):
     theirs, ours = asyncio, aioxide
     for part in name.split("."):
@@ -314,14 +305,6 @@ def test_event_loop_method(name, loop):
     if signature(theirs) is not None:
         assert signature(ours) is not None, "has no __text_signature__"
         assert fits("EventLoop", name, signature(ours), signature(theirs)[1:])
-
-
-@pytest.mark.parametrize("name", [name for name in public() if name in NOT_YET_NATIVE_FUNCTIONS])
-def test_missing_function_says_so(name, loop):
-    coroutine = getattr(aioxide, name)(*nothing_for(getattr(asyncio, name)))
-    assert inspect.isawaitable(coroutine)
-    with pytest.raises(NotImplementedError, match=rf"aioxide does not implement {name}\(\) yet"):
-        loop.run_until_complete(coroutine)
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -919,3 +919,203 @@ def test_debug_mode(aio, caplog):
         assert "Close running child process: kill <_UnixSubprocessTransport closed pid=" in caplog.text
 
     run(aio, main(), debug=True)
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------------
+
+
+def test_communicate(aio):
+    async def main() -> None:
+        process = await aio.create_subprocess_shell("cat; echo err >&2; exit 3", stdin=-1, stdout=-1, stderr=-1)
+        assert process.returncode is None
+        assert await process.communicate(b"hello" * 100_000) == (b"hello" * 100_000, b"err\n")
+        assert process.returncode == await process.wait() == 3
+
+    run(aio, main())
+
+
+def test_communicate_with_some(aio):
+    async def main() -> None:
+        for kwargs, expected in [
+            ({}, (None, None)),
+            ({"stdout": -1}, (b"out\n", None)),
+            ({"stderr": -1}, (None, b"err\n")),
+            ({"stdout": -1, "stderr": subprocess.STDOUT}, (b"out\nerr\n", None)),
+            ({"stdin": -1}, (None, None)),
+        ]:
+            others = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | kwargs
+            process = await aio.create_subprocess_shell("echo out; echo err >&2", **others)
+            assert await process.communicate(b"x" if "stdin" in kwargs else None) == expected
+
+    run(aio, main())
+
+
+def test_input_that_nobody_reads(aio):
+    async def main() -> None:
+        process = await aio.create_subprocess_exec("true", stdin=-1, stdout=-1)
+        assert await process.communicate(b"x" * 1_000_000) == (b"", None)
+        assert process.returncode == 0
+
+    run(aio, main())
+
+
+def test_process_by_streams(aio):
+    async def main() -> None:
+        process = await aio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+        assert isinstance(process.stdin, aio.StreamWriter)
+        assert isinstance(process.stdout, aio.StreamReader)
+        assert process.stderr is None
+        assert process.pid in children()
+        assert repr(process) == f"<Process {process.pid}>"
+        for line in (b"one\n", b"two\n"):
+            process.stdin.write(line)
+            await process.stdin.drain()
+            assert await process.stdout.readline() == line
+        process.stdin.close()
+        await process.stdin.wait_closed()
+        assert await process.stdout.read() == b""
+        assert await process.wait() == 0
+        assert await process.wait() == 0
+
+    run(aio, main())
+
+
+def test_limit(aio):
+    async def main() -> None:
+        process = await aio.create_subprocess_shell("echo 12345678901234567890; echo x", stdout=-1, limit=10)
+        with pytest.raises(ValueError, match="longer than limit|exceed the limit"):
+            await process.stdout.readline()
+        assert await process.wait() == 0
+        await process.stdout.read()
+
+    run(aio, main())
+
+
+def test_reader_that_is_slow(aio):
+    """The pipe is paused, and nothing is lost."""
+
+    async def main() -> None:
+        process = await aio.create_subprocess_shell("head -c 3000000 /dev/zero", stdout=-1, limit=1000)
+        await asyncio.sleep(0.05)
+        assert len(process.stdout._buffer) < 600_000
+        assert len(await process.stdout.read()) == 3_000_000
+        assert await process.wait() == 0
+
+    run(aio, main())
+
+
+@pytest.mark.parametrize("method", ["kill", "terminate"])
+def test_process_signals(aio, method):
+    async def main() -> None:
+        process = await aio.create_subprocess_exec("sleep", "1000")
+        getattr(process, method)()
+        assert await process.wait() == (-9 if method == "kill" else -15)
+        with pytest.raises(ProcessLookupError):
+            getattr(process, method)()
+        process = await aio.create_subprocess_exec("sleep", "1000")
+        process.send_signal(signal.SIGHUP)
+        assert await process.wait() == -1
+
+    run(aio, main())
+
+
+def test_many_at_once(aio):
+    async def main() -> None:
+        async def one(number: int) -> int:
+            process = await aio.create_subprocess_shell(f"cat; exit {number}", stdin=-1, stdout=-1)
+            out, _ = await process.communicate(b"%d" % number)
+            assert out == b"%d" % number
+            return process.returncode
+
+        assert await aio.gather(*map(one, range(40))) == list(range(40))
+
+    run(aio, main())
+
+
+def test_cancelled_while_communicating(aio):
+    async def main() -> None:
+        process = await aio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(process.stdout.read(), 0.02)
+        process.kill()
+        assert await process.communicate() == (b"", None)
+        assert process.returncode == -9
+
+    run(aio, main())
+
+
+def test_stdin_lost(aio):
+    """`drain()` and `wait_closed()` say so, and nobody has to ask."""
+
+    async def main() -> None:
+        process = await aio.create_subprocess_shell("read line; exec <&-; sleep 0.05", stdin=-1)
+        process.stdin.write(b"go\n" + b"x" * 1_000_000)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while True:  # (it may be told a turn later)
+                await process.stdin.drain()
+                await asyncio.sleep(0.001)
+        with pytest.raises(BrokenPipeError):
+            await process.stdin.wait_closed()
+        await process.wait()
+        process = await aio.create_subprocess_shell("read line; exec <&-; sleep 0.05", stdin=-1)
+        process.stdin.write(b"go\n" + b"x" * 1_000_000)
+        await process.wait()
+
+    reports = Reports()
+
+    async def reported() -> None:
+        asyncio.get_running_loop().set_exception_handler(reports)
+        await main()
+        gc.collect()
+
+    run(aio, reported())
+    assert not reports.contexts
+
+
+def test_process_on_a_loop_of_asyncio(aio):
+    async def main() -> None:
+        process = await aio.create_subprocess_shell("cat; exit 3", stdin=-1, stdout=-1)
+        assert await process.communicate(b"hello") == (b"hello", None)
+        assert await process.wait() == 3
+
+    loop = asyncio.SelectorEventLoop()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            asyncio.set_event_loop(loop)
+            if OLD:
+                asyncio.get_child_watcher().attach_loop(loop)
+            loop.run_until_complete(main())
+        finally:
+            if OLD:
+                asyncio.set_child_watcher(None)
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def test_protocol_for_streams(aio):
+    from importlib import import_module
+
+    module = import_module(f"{aio.__name__}.subprocess")
+
+    class Protocol(module.SubprocessStreamProtocol):
+        def process_exited(self) -> None:
+            super().process_exited()
+            exits.append(self)
+
+    exits: list[Any] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.subprocess_shell(
+            lambda: Protocol(limit=1000, loop=loop), "cat; exit 3", stdin=-1, stdout=-1, stderr=None
+        )
+        process = module.Process(transport, protocol, loop)
+        assert repr(protocol).startswith("<Protocol stdin=<StreamWriter ")
+        assert protocol._limit == 1000
+        assert await process.communicate(b"hello") == (b"hello", None)
+        assert exits == [protocol]
+        assert protocol._stdin_closed.done()
+        assert protocol._pipe_fds == []
+
+    run(aio, main())

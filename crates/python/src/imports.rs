@@ -99,6 +99,8 @@ imports! {
     FLOW_CONTROL_MIXIN = "asyncio.transports"."_FlowControlMixin";
     PROTOCOL = "asyncio.protocols"."Protocol";
     BASE_PROTOCOL = "asyncio.protocols"."BaseProtocol";
+    SUBPROCESS_PROTOCOL = "asyncio.protocols"."SubprocessProtocol";
+    SUBPROCESS_STREAM_PROTOCOL = "asyncio.subprocess"."SubprocessStreamProtocol";
     SUBPROCESS_TRANSPORT = "asyncio.transports"."SubprocessTransport";
     UNIX_SUBPROCESS_TRANSPORT = "asyncio.unix_events"."_UnixSubprocessTransport";
     UNIX_EVENTS = "asyncio"."unix_events";

@@ -13,7 +13,6 @@ mod graph;
 mod hook;
 mod imports;
 mod kwnames;
-mod later;
 mod locks;
 mod module;
 mod number;

@@ -7,7 +7,7 @@ use crate::futures::iter::FutureIter;
 use crate::hook::Hook;
 use crate::tasks::{Task, factory, gather};
 use crate::{
-    docs, event_loop, ffi, futures, graph, imports, kwnames, later, locks, policy, queues, runners, servers,
+    docs, event_loop, ffi, futures, graph, imports, kwnames, locks, policy, queues, runners, servers,
     streams, subprocesses, takeover, taskgroups, tasks, threads, timeouts, tls, transports, version,
 };
 
@@ -82,7 +82,7 @@ fn functions(module: &Obj) -> R<()> {
     streams::register(module)?;
     graph::register(module)?;
     policy::register(module)?;
-    later::register(module)?;
+    subprocesses::register(module)?;
     takeover::register(module)?;
     docs::copy(module)
 }

@@ -29,8 +29,13 @@ const STAY: [&str; 4] = [
 ];
 
 /// In no `__all__`, but programs that upgrade a connection by themselves, or write to a pipe
-/// (`connect_write_pipe(asyncio.streams.FlowControlMixin, …)`), name them.
-const UNLISTED: [&str; 2] = ["SSLProtocol", "FlowControlMixin"];
+/// (`connect_write_pipe(asyncio.streams.FlowControlMixin, …)`), or derive from these, name them.
+const UNLISTED: [&str; 4] = [
+    "SSLProtocol",
+    "FlowControlMixin",
+    "Process",
+    "SubprocessStreamProtocol",
+];
 
 /// Is asyncio ours at present?
 pub(crate) fn installed() -> bool {
@@ -106,7 +111,7 @@ fn asyncio_modules() -> R<Vec<Obj>> {
 fn pairs(modules: &[Obj]) -> R<Vec<(Obj, Obj)>> {
     let mut pairs = Vec::new();
     for (name, ours) in globals(CORE.get())? {
-        if !is_public(&name) || STAY.contains(&name.as_str()) || crate::later::is_missing(&name) {
+        if !is_public(&name) || STAY.contains(&name.as_str()) {
             continue;
         }
         for module in modules {

@@ -33,7 +33,7 @@ impl FlowControl {
     }
 
     /// `__init__(loop)`
-    pub(super) fn fill(&self, loop_: Option<&Obj>) -> R<()> {
+    pub(crate) fn fill(&self, loop_: Option<&Obj>) -> R<()> {
         let loop_ = match loop_ {
             Some(loop_) => loop_.clone(),
             None => imports::GET_EVENT_LOOP.call0()?,
@@ -47,14 +47,19 @@ impl FlowControl {
         Ok(())
     }
 
-    pub(super) fn visit_fields(&self, visitor: &mut Visitor) {
+    /// `_loop`
+    pub(crate) fn loop_(&self) -> Obj {
+        self.loop_.get_or_none()
+    }
+
+    pub(crate) fn visit_fields(&self, visitor: &mut Visitor) {
         self.loop_.visit(visitor);
         if let Some(waiters) = self.waiters.get() {
             waiters.visit(visitor);
         }
     }
 
-    pub(super) fn clear_fields(&self) {
+    pub(crate) fn clear_fields(&self) {
         self.loop_.put(None);
         if let Some(waiters) = self.waiters.get() {
             waiters.clear();

@@ -16,13 +16,13 @@
 //! `readuntil()` takes a tuple of separators on every version.
 
 mod buffer;
-mod flow;
+pub(crate) mod flow;
 mod open;
 pub(crate) mod protocol;
-mod reader;
+pub(crate) mod reader;
 mod reading;
 mod transport;
-mod writer;
+pub(crate) mod writer;
 
 pub(crate) use open::connect as protocol_of;
 

@@ -84,7 +84,7 @@ impl Limit {
 }
 
 /// A new reader.
-pub(super) fn create(limit: Option<&Obj>, loop_: &Obj) -> R<Own<StreamReader>> {
+pub(crate) fn create(limit: Option<&Obj>, loop_: &Obj) -> R<Own<StreamReader>> {
     let reader = CLASS.alloc(StreamReader::default())?;
     fill(&reader, limit, Some(loop_))?;
     Ok(reader)
@@ -132,12 +132,12 @@ impl Own<StreamReader> {
 
     /// `object`, if it is a plain reader.
     #[inline(always)]
-    pub(super) fn plain(object: &Obj) -> Option<&Own<StreamReader>> {
+    pub(crate) fn plain(object: &Obj) -> Option<&Own<StreamReader>> {
         CLASS.exact(object).filter(|reader| reader.dict.is_empty())
     }
 
     /// `feed_data(data)`
-    pub(super) fn feed_data(&self, data: Obj) -> R<()> {
+    pub(crate) fn feed_data(&self, data: Obj) -> R<()> {
         if self.eof.get() {
             return Err(assertion_error("feed_data after feed_eof"));
         }
@@ -219,7 +219,7 @@ impl Own<StreamReader> {
     }
 
     /// `set_transport(transport)`
-    pub(super) fn set_transport(&self, transport: &Obj) -> R<()> {
+    pub(crate) fn set_transport(&self, transport: &Obj) -> R<()> {
         if !self.transport.is_empty() {
             return Err(assertion_error("Transport already set"));
         }

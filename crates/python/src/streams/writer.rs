@@ -32,7 +32,7 @@ pub(crate) struct StreamWriter {
 }
 
 /// A new writer.
-pub(super) fn create(transport: &Obj, protocol: &Obj, reader: &Obj, loop_: &Obj) -> R<Obj> {
+pub(crate) fn create(transport: &Obj, protocol: &Obj, reader: &Obj, loop_: &Obj) -> R<Obj> {
     let writer = CLASS.alloc(StreamWriter::default())?;
     fill(&writer, transport, protocol, reader, loop_)?;
     Ok(writer.into_obj())

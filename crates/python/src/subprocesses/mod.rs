@@ -5,18 +5,25 @@
 //! | `transport.rs` | `_UnixSubprocessTransport`: a child, from its spawning to `connection_lost` |
 //! | `ending.rs` | how the loop hears that a child has ended, and who takes its status |
 //! | `pipe_protocol.rs` | what stands between a pipe of a child and the child's protocol |
+//! | `stream_protocol.rs` | `SubprocessStreamProtocol`: that protocol, for streams |
+//! | `process.rs` | `Process`, `create_subprocess_exec()`, `create_subprocess_shell()` |
 //!
 //! The child is spawned by `subprocess.Popen`: all of its arguments and audit events are the program's to use, and it
 //! knows every way of spawning that is legal at the moment. The loop's part begins with the pid.
 
 pub(crate) mod ending;
 mod pipe_protocol;
+mod process;
+mod stream_protocol;
 pub(crate) mod transport;
 
 use crate::ffi::{Class, Obj, R, class};
 use crate::imports;
+use crate::streams::flow::FlowControl;
 use crate::transports;
 use pipe_protocol::{PipeProtocol, ReadPipeProtocol};
+use process::Process;
+use stream_protocol::SubprocessStreamProtocol;
 use transport::Subprocess;
 
 /// Makes the classes.
@@ -26,5 +33,10 @@ pub(crate) fn init() -> R<()> {
     class::create::<Subprocess>(Some(base))?;
     class::create::<PipeProtocol>(Some(&imports::BASE_PROTOCOL))?;
     let both = Obj::tuple(&[PipeProtocol::class().get(), &imports::PROTOCOL])?;
-    class::create::<ReadPipeProtocol>(Some(&both))
+    class::create::<ReadPipeProtocol>(Some(&both))?;
+    let both = Obj::tuple(&[FlowControl::class().get(), &imports::SUBPROCESS_PROTOCOL])?;
+    class::create::<SubprocessStreamProtocol>(Some(&both))?;
+    class::create::<Process>(None)
 }
+
+pub(crate) use process::register;
