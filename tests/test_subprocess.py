@@ -857,33 +857,34 @@ def test_watcher_of_the_program(aio, name):
 
 @watchers
 def test_watcher_that_is_not_active(aio):
-    class Inactive(asyncio.AbstractChildWatcher):
-        log: list[str]
-
-        def __enter__(self):
-            self.log = ["enter"]
-            return self
-
-        def __exit__(self, *args):
-            self.log.append("exit")
-
-        def is_active(self):
-            return False
-
-        def close(self):
-            pass
-
-        def attach_loop(self, loop):
-            pass
-
-        def add_child_handler(self, pid, callback, *args):
-            raise AssertionError
-
-        def remove_child_handler(self, pid):
-            raise AssertionError
-
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # (deriving from it is deprecated)
+
+        class Inactive(asyncio.AbstractChildWatcher):
+            log: list[str]
+
+            def __enter__(self):
+                self.log = ["enter"]
+                return self
+
+            def __exit__(self, *args):
+                self.log.append("exit")
+
+            def is_active(self):
+                return False
+
+            def close(self):
+                pass
+
+            def attach_loop(self, loop):
+                pass
+
+            def add_child_handler(self, pid, callback, *args):
+                raise AssertionError
+
+            def remove_child_handler(self, pid):
+                raise AssertionError
+
         watcher = Inactive()
 
     async def main() -> None:

@@ -46,7 +46,7 @@ const LOOP: usize = 0;
 /// First what was given, a tuple; then the arguments of `_make_subprocess_transport`, with `kwargs` at the end.
 const ORDER: usize = 1;
 const TRANSPORT: usize = 2;
-/// A child watcher of the program's, and what its `__enter__` gave; or the protocol.
+/// A child watcher of the program's, and who is asked in its place; or the protocol.
 const OTHER: usize = 3;
 
 // --- subprocess_exec and subprocess_shell ---------------------------------------------------------
@@ -223,9 +223,14 @@ async fn make_transport(co: Co) -> R<Obj> {
     let Some(watcher) = watcher else {
         return spawn_and_connect(&co, false).await;
     };
-    // `with … as watcher:`
+    // `with watcher:`, and before 3.12 `with … as watcher:`
     let entered = watcher.call_method_str("__enter__", &[])?;
-    co.set(OTHER, Obj::tuple(&[&watcher, &entered])?);
+    let asked = if version::SINCE_312.get() {
+        &watcher
+    } else {
+        &entered
+    };
+    co.set(OTHER, Obj::tuple(&[&watcher, asked])?);
     drop((watcher, entered));
     let made = spawn_and_connect(&co, true).await;
     let pair = co.local(OTHER);
