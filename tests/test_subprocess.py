@@ -1115,8 +1115,8 @@ def test_protocol_for_streams(aio):
         assert repr(protocol).startswith("<Protocol stdin=<StreamWriter ")
         assert protocol._limit == 1000
         assert await process.communicate(b"hello") == (b"hello", None)
-        assert exits == [protocol]
+        await until(lambda: exits == [protocol])  # (its return code is known a turn before)
+        await until(lambda: protocol._pipe_fds == [])
         assert protocol._stdin_closed.done()
-        assert protocol._pipe_fds == []
 
     run(aio, main())
