@@ -414,6 +414,23 @@ def test_exception_handler(aio, loop, caplog):
     assert "\nhandle: <Handle " in record.getMessage()
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_report_of_a_callback_shows_its_arguments(aio, loop, debug):
+    """Since 3.13 in debug mode only: they may be secrets."""
+
+    def bad(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    reports = Reports()
+    loop.set_exception_handler(reports)
+    loop.set_debug(debug)
+    loop.call_soon(bad, "secret", 5)
+    spin(loop)
+    shown = debug or sys.version_info < (3, 13)
+    arguments = "'secret', 5" if shown else ""
+    assert f".bad({arguments}) at " in reports.messages[0]
+
+
 @newer((3, 12))
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio before 3.12 runs it in the loop's context")
 def test_exception_handler_runs_in_the_callbacks_context(aio, loop):

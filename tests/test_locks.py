@@ -6,6 +6,7 @@ import asyncio
 import copy
 import math
 import re
+import sys
 import weakref
 from collections import deque
 from typing import Any
@@ -835,5 +836,76 @@ def test_condition_wait_cancelled_after_notification_keeps_the_callers_context(a
             task.cancel()
             await aio.sleep(0)
         assert isinstance(await task, KeyError)
+
+    run(aio, main())
+
+
+@pytest.mark.parametrize("notified", [True, False])
+def test_condition_wait_cancelled_again_and_again(aio, notified):
+    """The last cancellation is raised; of those before it only the one that ended the wait is remembered."""
+
+    async def main() -> list[tuple[type[BaseException], tuple[Any, ...]]]:
+        condition = aio.Condition()
+
+        async def waiter() -> list[Any]:
+            async with condition:
+                try:
+                    await condition.wait()
+                except aio.CancelledError as cancelled:
+                    chain, error = [], cancelled
+                    while error is not None:
+                        chain.append((type(error), error.args))
+                        error = error.__context__
+                    return chain
+            return []
+
+        task = aio.create_task(waiter())
+        await aio.sleep(0)
+        async with condition:
+            if notified:
+                condition.notify()
+                await aio.sleep(0)
+                await aio.sleep(0)
+            for n in range(3):
+                task.cancel(n)
+                await aio.sleep(0)
+                await aio.sleep(0)
+        return await task
+
+    chain = run(aio, main())
+    if sys.version_info >= (3, 13):
+        expected = [2] if notified else [2, 0]
+        assert chain == [(aio.CancelledError, (n,)) for n in expected]
+    else:
+        assert [args for _, args in chain] == ([()] if notified else [(), (0,)])
+
+
+def test_condition_wait_ends_with_an_error_of_its_lock(aio):
+    """Whatever was cancelled meanwhile: a lock that cannot be taken is what the caller hears of."""
+
+    class Lock(aio.Lock):
+        tries = 0
+
+        async def acquire(self) -> bool:
+            self.tries += 1
+            if self.tries == 2:
+                raise aio.CancelledError("while taking it")
+            if self.tries == 3:
+                raise OSError("broken")
+            return await super().acquire()
+
+    async def main() -> None:
+        condition = aio.Condition(Lock())
+
+        async def waiter() -> None:
+            await condition.acquire()
+            await condition.wait()
+
+        task = aio.create_task(waiter())
+        await aio.sleep(0)
+        condition._waiters[0].set_result(True)
+        with pytest.raises(OSError, match="broken") as info:
+            await task
+        assert info.value.__context__ is None
 
     run(aio, main())

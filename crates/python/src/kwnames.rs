@@ -9,6 +9,8 @@ pub(crate) static CONTEXT: Static = Static::new();
 pub(crate) static MSG: Static = Static::new();
 /// `loop=`
 pub(crate) static LOOP: Static = Static::new();
+/// `debug=`
+pub(crate) static DEBUG: Static = Static::new();
 /// `name=`
 pub(crate) static NAME: Static = Static::new();
 /// `loop=, name=, context=`
@@ -23,6 +25,7 @@ pub(crate) fn init() -> R<()> {
     CONTEXT.fill(Obj::tuple(&[&name("context")?])?);
     MSG.fill(Obj::tuple(&[&name("msg")?])?);
     LOOP.fill(Obj::tuple(&[&name("loop")?])?);
+    DEBUG.fill(Obj::tuple(&[&name("debug")?])?);
     NAME.fill(Obj::tuple(&[&name("name")?])?);
     NAME_CONTEXT.fill(Obj::tuple(&[&name("name")?, &name("context")?])?);
     HINTS.fill(Obj::tuple(&[

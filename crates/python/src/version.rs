@@ -53,6 +53,8 @@ table! {
     RUN_TAKES_AWAITABLE = 0x030e00;
     /// `create_task(coro, **kwargs)` hands everything to the factory, which sets the name.
     FACTORY_TAKES_KWARGS = 0x030d03;
+    /// Reports of a callback that has raised show its arguments in debug mode only.
+    ARGUMENTS_SHOWN_IN_DEBUG = 0x030d00;
     /// Exception handlers run in the context of the task or handle.
     EXCEPTION_HANDLER_IN_CONTEXT = 0x030c00;
     /// TaskGroup: `create_task` closes the coroutine if the group is not active; parent cancellations keep their count.

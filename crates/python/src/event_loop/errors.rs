@@ -41,9 +41,13 @@ fn set_exception_handler(args: &Args) -> R<Obj> {
 #[cold]
 pub(crate) fn report_callback(loop_: &Obj, handle: &Obj, exception: &Obj) -> R<()> {
     let (callback, args, source_traceback) = handles::parts(handle);
-    let text = imports::FORMAT_CALLBACK_SOURCE
-        .call(&[&callback, &args])?
-        .to_string()?;
+    let text = if version::ARGUMENTS_SHOWN_IN_DEBUG.get() {
+        let debug = loop_.call_method(&names::GET_DEBUG, &[])?;
+        imports::FORMAT_CALLBACK_SOURCE.call_kw(&[&callback, &args, &debug], Some(&crate::kwnames::DEBUG))?
+    } else {
+        imports::FORMAT_CALLBACK_SOURCE.call(&[&callback, &args])?
+    };
+    let text = text.to_string()?;
     let context = Obj::dict()?;
     context.dict_set(
         &names::MESSAGE,

@@ -131,12 +131,12 @@ async fn wait_body(co: Co) -> R<Obj> {
     let waited = match line_up(&co) {
         Ok(future) => {
             let result = co.wait(future).await;
-            keep_error(&co, ERROR, result);
+            keep_error(&co, result);
             leave_line(&co)
         }
         Err(raised) => Err(raised),
     };
-    keep_error(&co, ERROR, waited.map(|()| Obj::none()));
+    keep_error(&co, waited.map(|()| Obj::none()));
     // rule 1
     loop {
         let attempt = match co.this::<Condition>().and_then(|this| this.acquire()) {
@@ -144,11 +144,13 @@ async fn wait_body(co: Co) -> R<Obj> {
             Err(raised) => Err(raised),
         };
         match attempt {
-            Err(raised) if raised.matches(&imports::CANCELLED_ERROR) => {
-                keep_error(&co, CANCELLED, Err(raised))
-            }
+            // only the last one counts, and it does not know of those before
+            Err(raised) if raised.matches(&imports::CANCELLED_ERROR) => co.set(CANCELLED, raised.take()),
             ended => {
-                keep_error(&co, ERROR, ended);
+                if ended.is_err() {
+                    co.set(CANCELLED, Obj::none());
+                }
+                keep_error(&co, ended);
                 break;
             }
         }
@@ -184,15 +186,15 @@ fn leave_line(co: &Co) -> R<()> {
     co.this::<Condition>()?.waiters.remove(&co.local(FUTURE))
 }
 
-/// Puts the exception of `result`, if it is one, into a local, on top of what is there.
-fn keep_error(co: &Co, local: usize, result: R<Obj>) {
+/// Puts the exception of `result`, if it is one, into `ERROR`, on top of what is there.
+fn keep_error(co: &Co, result: R<Obj>) {
     if let Err(raised) = result {
         let exception = raised.take();
-        let before = co.local(local);
+        let before = co.local(ERROR);
         if !before.is_none() && !before.is(&exception) {
             exceptions::set_context(&exception, Some(before));
         }
-        co.set(local, exception);
+        co.set(ERROR, exception);
     }
 }
 
