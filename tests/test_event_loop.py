@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,6 +111,36 @@ def test_handle(aio, loop):
     handle.cancel()
     assert repr(handle) == "<Handle cancelled>"
     spin(loop)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_handle_of_call_soon_threadsafe(aio, loop, debug):
+    loop.set_debug(debug)
+    handle = loop.call_soon_threadsafe(callback)
+    kind = getattr(asyncio.events, "_ThreadSafeHandle", asyncio.Handle)
+    assert isinstance(handle, kind)
+    assert type(handle).__name__ == kind.__name__
+    assert repr(handle).startswith(f"<{kind.__name__} callback() at ")
+    weak = weakref.ref(handle)
+    handle.cancel()
+    assert handle.cancelled()
+    if not debug:
+        assert repr(handle) == f"<{kind.__name__} cancelled>"
+    del handle
+    log: list[Any] = []
+    context = contextvars.copy_context()
+    kept = [loop.call_soon_threadsafe(log.append, n, context=context) for n in range(3)]
+    if hasattr(kept[0], "get_context"):
+        assert kept[0].get_context() is context
+    spin(loop)
+    gc.collect()
+    assert log == [0, 1, 2]
+    assert weak() is None
+    kept[0]._run()
+    assert log == [0, 1, 2, 0]
+    made = type(kept[0])(log.append, ("made",), loop)
+    made._run()
+    assert log[-1] == "made"
 
 
 def callback(*args: Any) -> None:

@@ -66,6 +66,7 @@ EARLY = {
     "wait_timeout",
     "sleep_started",
     "handle_cancelled",
+    "thread_safe_handle_cancelled",
     "closed_loop_ready",
     "closed_loop_scheduled",
     "closed_loop_threadsafe",
@@ -798,6 +799,13 @@ def handle_cancelled(aio, loop, marker):
     return handle
 
 
+@case
+def thread_safe_handle_cancelled(aio, loop, marker):
+    handle = loop.call_soon_threadsafe(marker.callback, marker)
+    handle.cancel()
+    return handle
+
+
 @held
 def handle_in_loop(aio, loop, marker):
     return loop.call_later(3600, marker.callback, marker)
@@ -836,6 +844,11 @@ def connection_begun(aio, loop, marker):
 def server_looked_up(aio, loop, marker):
     coroutine = loop.create_server(marker.callback, "name", 1)
     return connecting(loop, coroutine, getaddrinfo=lambda *args, **hints: loop.create_future())
+
+
+@held
+def thread_safe_handle_in_loop(aio, loop, marker):
+    return loop.call_soon_threadsafe(marker.callback, marker)
 
 
 @held

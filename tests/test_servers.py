@@ -516,6 +516,7 @@ def test_server_is_collected(aio):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_fork_leaves_the_server_alone(aio):
     async def main() -> None:
         async with serving() as (_, address):

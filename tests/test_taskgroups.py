@@ -337,14 +337,16 @@ def test_exceptions_leave_no_cycle(aio):
     """The group does not keep the exceptions that it raised."""
 
     async def main() -> weakref.ref[Boom]:
-        error = Boom("x")
-        reference = weakref.ref(error)
+        async def fails() -> None:
+            raise Boom("x")
+
+        reference: Any = None
         try:
             async with aio.TaskGroup() as group:
-                group.create_task(raises(error))
-        except* Boom:
-            pass
-        del error, group
+                group.create_task(fails())
+        except* Boom as caught:
+            reference = weakref.ref(caught.exceptions[0])
+        del group
         return reference
 
     gc.disable()
@@ -453,5 +455,34 @@ def test_private_attributes_take_effect(aio):
             group._tasks = set()
         assert not task.done()
         task.cancel()
+
+    run(aio, main())
+
+
+def test_private_collections_are_the_groups_own(aio):
+    """What a program puts into `_tasks` or `_errors`, or takes out, the group finds."""
+
+    async def main() -> None:
+        loop = aio.get_running_loop()
+        with pytest.raises(ExceptionGroup) as caught:
+            async with aio.TaskGroup() as group:
+                first = group.create_task(aio.sleep(0))
+                tasks, errors = group._tasks, group._errors
+                assert tasks == {first}
+                assert errors == []
+                second = group.create_task(aio.sleep(0))
+                assert tasks == {first, second}
+                assert tasks is group._tasks
+                errors.append(ValueError(1))
+                forgotten = group.create_task(aio.sleep(3600))
+                tasks.discard(forgotten)
+                adopted = loop.create_task(aio.sleep(0.001))
+                tasks.add(adopted)
+                adopted.add_done_callback(group._on_task_done)
+        assert [error.args for error in caught.value.exceptions] == [(1,)]
+        assert adopted.done()
+        assert not forgotten.done()
+        assert tasks == set()
+        forgotten.cancel()
 
     run(aio, main())

@@ -15,8 +15,8 @@ mod exit;
 use crate::event_loop::core;
 use crate::ffi::errors::{attribute_error, exc, runtime_error};
 use crate::ffi::{
-    Args, Class, ClassCell, Coroutine, Fifo, Obj, Own, R, Raised, Slot, Slots, Step, Visitor, WeakRefs,
-    class, running,
+    Args, Class, ClassCell, Coroutine, Obj, Own, R, Raised, Slot, Slots, Step, Visitor, WeakRefs, class,
+    running,
 };
 use crate::futures::callbacks::{self, Outcome};
 use crate::hook::Hook;
@@ -34,11 +34,13 @@ pub(crate) struct TaskGroup {
     weakrefs: WeakRefs,
     loop_: Slot,
     parent: Slot,
-    /// A dict used as a set (rule 1) that keeps the order of creation: so children are cancelled in it.
+    /// A dict used as a set (rule 1) that keeps the order of creation: so children are cancelled in it. From
+    /// the moment that the program asks for `_tasks` it is the set that the program got.
     tasks: Slot,
     /// Rule 4.
     hook: Slot,
-    errors: Fifo<Obj>,
+    /// `_errors`: a list, made when it is needed.
+    errors: Slot,
     base_error: Slot,
     /// `_on_completed_fut`: what `__aexit__` waits for.
     completed: Slot,
@@ -126,14 +128,7 @@ impl Own<TaskGroup> {
             // It ran eagerly to its end. On 3.11 and 3.14+ its callback is scheduled even so.
             return self.on_task_done(task);
         }
-        match self.tasks.get() {
-            Some(tasks) => tasks.dict_set(task, task)?,
-            None => {
-                let tasks = Obj::dict()?;
-                tasks.dict_set(task, task)?;
-                self.tasks.set(tasks);
-            }
-        }
+        self.add(task)?;
         self.listen(task)?;
         let late = self.aborting.get() && (version::TASKGROUP_315.get() || self.cancelled.get());
         if late && !callbacks::is_done(task)? {
@@ -141,6 +136,48 @@ impl Own<TaskGroup> {
             callbacks::cancel(task, None)?;
         }
         Ok(())
+    }
+
+    #[inline]
+    fn add(&self, task: &Obj) -> R<()> {
+        match self.tasks.get() {
+            Some(tasks) if tasks.is_dict() => tasks.dict_set(task, task),
+            Some(tasks) => tasks.call_method(&names::ADD, &[task]).map(drop),
+            None => {
+                let tasks = Obj::dict()?;
+                tasks.dict_set(task, task)?;
+                self.tasks.set(tasks);
+                Ok(())
+            }
+        }
+    }
+
+    fn discard(&self, task: &Obj) -> R<()> {
+        match self.tasks.get() {
+            Some(tasks) if tasks.is_dict() => tasks.dict_discard(task),
+            Some(tasks) => tasks.call_method(&names::DISCARD, &[task]).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn has_errors(&self) -> R<bool> {
+        self.errors.get().map_or(Ok(false), |errors| errors.truth())
+    }
+
+    #[cold]
+    fn add_error(&self, error: &Obj) -> R<()> {
+        self.errors_list()?
+            .call_method(&names::APPEND, &[error])
+            .map(drop)
+    }
+
+    fn errors_list(&self) -> R<Obj> {
+        if let Some(errors) = self.errors.get() {
+            return Ok(errors);
+        }
+        let errors = Obj::list(&[])?;
+        self.errors.set(errors.clone());
+        Ok(errors)
     }
 
     fn listen(&self, task: &Obj) -> R<()> {
@@ -167,9 +204,7 @@ impl Own<TaskGroup> {
 
     /// `_on_task_done(task)`
     fn on_task_done(&self, task: &Obj) -> R<()> {
-        if let Some(tasks) = self.tasks.get() {
-            tasks.dict_discard(task)?;
-        }
+        self.discard(task)?;
         if let Some(completed) = self.completed.get()
             && !self.has_tasks()?
             && !callbacks::is_done(&completed)?
@@ -185,7 +220,7 @@ impl Own<TaskGroup> {
     /// A task ended with an exception: the others and the parent are cancelled.
     #[cold]
     fn failed(&self, task: &Obj, exception: Obj) -> R<()> {
-        self.errors.push_back(exception.clone());
+        self.add_error(&exception)?;
         if self.is_base_error(&exception)? && self.base_error.is_empty() {
             self.base_error.set(exception.clone());
         }
@@ -376,8 +411,8 @@ fn repr(this: &Own<TaskGroup>) -> R<Obj> {
     if tasks > 0 {
         text += &format!(" tasks={tasks}");
     }
-    if !this.errors.is_empty() {
-        text += &format!(" errors={}", this.errors.len());
+    if this.has_errors()? {
+        text += &format!(" errors={}", this.errors_list()?.len()?);
     }
     if this.aborting.get() {
         text += " cancelling";
@@ -390,12 +425,13 @@ fn repr(this: &Own<TaskGroup>) -> R<Obj> {
 static CLASS: ClassCell<TaskGroup> = ClassCell::new();
 
 impl TaskGroup {
-    fn held(&self) -> [&Slot; 8] {
+    fn held(&self) -> [&Slot; 9] {
         [
             &self.loop_,
             &self.parent,
             &self.tasks,
             &self.hook,
+            &self.errors,
             &self.base_error,
             &self.completed,
             &self.propagate,
@@ -404,8 +440,7 @@ impl TaskGroup {
     }
 }
 
-/// asyncio's private attributes, which libraries read, and which some set. `_tasks` and `_errors` are copies:
-/// to change one is to set it.
+/// asyncio's private attributes, which libraries read, and which some change.
 fn attributes(slots: &mut Slots<TaskGroup>) {
     slots.get_set(
         c"_loop",
@@ -427,7 +462,7 @@ fn attributes(slots: &mut Slots<TaskGroup>) {
         |this| Ok(this.completed.get_or_none()),
         |this, value| put(&this.completed, value),
     );
-    slots.get_set(c"_tasks", tasks, set_tasks);
+    slots.get_set(c"_tasks", tasks, |this, value| put(&this.tasks, value));
     slots.get_set(c"_errors", errors, set_errors);
     slots.get_set(
         c"_entered",
@@ -465,39 +500,29 @@ fn set(flag: &Cell<bool>, value: Option<&Obj>) -> R<()> {
     Ok(())
 }
 
+/// `_tasks`: a set, and the truth from now on.
 fn tasks(this: &Own<TaskGroup>) -> R<Obj> {
-    match this.tasks.get() {
-        Some(tasks) => Obj::set(&tasks.to_vec()?),
-        None => Obj::set(&[]),
-    }
-}
-
-fn set_tasks(this: &Own<TaskGroup>, value: Option<&Obj>) -> R<()> {
-    let tasks = Obj::dict()?;
-    for task in not_deleted(value)?.to_vec()? {
-        tasks.dict_set(&task, &task)?;
-    }
-    this.tasks.set(tasks);
-    Ok(())
+    let tasks = match this.tasks.get() {
+        Some(tasks) if !tasks.is_dict() => return Ok(tasks),
+        Some(tasks) => Obj::set(&tasks.to_vec()?)?,
+        None => Obj::set(&[])?,
+    };
+    this.tasks.set(tasks.clone());
+    Ok(tasks)
 }
 
 fn errors(this: &Own<TaskGroup>) -> R<Obj> {
     if this.finished.get() {
         Ok(Obj::none())
     } else {
-        Obj::list(&this.errors.snapshot())
+        this.errors_list()
     }
 }
 
 fn set_errors(this: &Own<TaskGroup>, value: Option<&Obj>) -> R<()> {
     let value = not_deleted(value)?;
-    let errors = value.non_none().map_or_else(|| Ok(Vec::new()), Obj::to_vec)?;
     this.finished.set(value.is_none());
-    drop(this.errors.take());
-    for error in errors {
-        this.errors.push_back(error);
-    }
-    Ok(())
+    put(&this.errors, Some(value))
 }
 
 impl Class for TaskGroup {
@@ -539,13 +564,11 @@ impl Class for TaskGroup {
         for slot in self.held() {
             slot.visit(visitor);
         }
-        self.errors.for_each(|error| visitor.obj(error));
     }
     fn clear(&self) {
         for slot in self.held() {
             slot.put(None);
         }
-        drop(self.errors.take());
     }
 }
 

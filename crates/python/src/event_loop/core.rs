@@ -15,7 +15,7 @@ use super::handles::Queued;
 use super::readers::Side;
 use crate::ffi::window::Window;
 use crate::ffi::{
-    Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Unowned, Visitor, running, threads,
+    Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Unowned, Visitor, threads,
 };
 use crate::futures::Future;
 use crate::tasks::Task;
@@ -103,8 +103,11 @@ pub(crate) struct LoopCore {
     pub(crate) window: OwnSlot<Window>,
     /// Transports that send at the end of this callback: rule 1 of `transports/writing.rs`.
     pub(crate) held_back: Fifo<Held>,
+    /// The task whose step runs. (On 3.14+ the thread state knows.)
+    #[cfg(not(Py_3_14))]
     pub(crate) current: OwnSlot<Task>,
-    /// `_current_tasks[loop]` has been brought up to date (3.11 to 3.13).
+    /// `_current_tasks[loop]` has been brought up to date, and is the truth until the step ends.
+    #[cfg(not(Py_3_14))]
     pub(crate) published: Cell<bool>,
     /// Rule 2.
     pub(crate) fast: Cell<bool>,
@@ -212,26 +215,42 @@ impl LoopCore {
     }
 
     /// Says that `task` is the current one. Errors as asyncio's `_enter_task`.
+    #[cfg(not(Py_3_14))]
     #[inline]
     pub(crate) fn enter_task(&self, task: &Own<Task>) -> R<()> {
         if !self.current.is_empty() {
             return Err(already_running(self, task)?);
         }
-        running::enter_task(task)?;
         self.current.fill(task.clone());
         Ok(())
     }
 
+    /// Says that `task` is the current one. Errors as asyncio's `_enter_task`.
+    #[cfg(Py_3_14)]
+    #[inline]
+    pub(crate) fn enter_task(&self, task: &Own<Task>) -> R<()> {
+        crate::ffi::running::enter_task(task)
+    }
+
     /// The step is over; hands on its result.
+    #[cfg(not(Py_3_14))]
     #[inline]
     pub(crate) fn leave_task<T>(&self, task: &Own<Task>, result: R<T>) -> R<T> {
         drop(self.current.take());
         if self.published.replace(false) {
             return self.unpublish(task, result);
         }
-        running::leave_task(task, result)
+        result
     }
 
+    /// The step is over; hands on its result.
+    #[cfg(Py_3_14)]
+    #[inline]
+    pub(crate) fn leave_task<T>(&self, task: &Own<Task>, result: R<T>) -> R<T> {
+        crate::ffi::running::leave_task(task, result)
+    }
+
+    #[cfg(not(Py_3_14))]
     #[cold]
     fn unpublish<T>(&self, task: &Own<Task>, result: R<T>) -> R<T> {
         let loop_ = task.as_future().require_loop()?;
@@ -260,6 +279,7 @@ impl LoopCore {
     }
 }
 
+#[cfg(not(Py_3_14))]
 #[cold]
 fn already_running(core: &LoopCore, task: &Own<Task>) -> R<crate::ffi::Raised> {
     let current = core
@@ -346,6 +366,7 @@ impl Class for LoopCore {
                 }
             }
         });
+        #[cfg(not(Py_3_14))]
         self.current.visit(visitor);
         self.window.visit(visitor);
         for slot in self.slots_held() {
@@ -359,6 +380,7 @@ impl Class for LoopCore {
         drop(self.held_back.take());
         drop(self.eager.take());
         self.peers.clear();
+        #[cfg(not(Py_3_14))]
         drop(self.current.take());
         drop(self.window.take());
         for slot in self.slots_held() {

@@ -9,9 +9,12 @@ use crate::ffi::function::Imp;
 use crate::ffi::pyclass::{Body, Field, Pool, Pooled, PyClass, is_tracked, pooled, track};
 use crate::ffi::{Args, Obj, Own, R, Visitor, context};
 use crate::imports::{self, names};
+use crate::version;
 
 static HANDLE: PyClass = PyClass::new();
 static TIMER_HANDLE: PyClass = PyClass::new();
+/// What `call_soon_threadsafe` gives: since 3.14 a class of its own, before a `Handle`.
+static THREAD_SAFE_HANDLE: PyClass = PyClass::new();
 static CALLBACK: Field = Field::new();
 static ARGS: Field = Field::new();
 static CANCELLED: Field = Field::new();
@@ -21,9 +24,11 @@ static REPR: Field = Field::new();
 static CONTEXT: Field = Field::new();
 static WHEN: Field = Field::new();
 static SCHEDULED: Field = Field::new();
+static LOCK: Field = Field::new();
 
 static HANDLES: Pool = Pool::new();
 static TIMER_HANDLES: Pool = Pool::new();
+static THREAD_SAFE_HANDLES: Pool = Pool::new();
 
 struct OfHandles;
 impl Pooled for OfHandles {
@@ -36,6 +41,13 @@ struct OfTimerHandles;
 impl Pooled for OfTimerHandles {
     fn pool() -> &'static Pool {
         &TIMER_HANDLES
+    }
+}
+
+struct OfThreadSafeHandles;
+impl Pooled for OfThreadSafeHandles {
+    fn pool() -> &'static Pool {
+        &THREAD_SAFE_HANDLES
     }
 }
 
@@ -91,6 +103,21 @@ pub(super) fn init() -> R<()> {
     pooled::<OfHandles>(&HANDLE, &fields);
     let timer_fields = [&fields[..], &[&WHEN, &SCHEDULED]].concat();
     pooled::<OfTimerHandles>(&TIMER_HANDLE, &timer_fields);
+    if !version::SINCE_314.get() {
+        THREAD_SAFE_HANDLE.fill(HANDLE.get().clone());
+        return Ok(());
+    }
+    // The lock of asyncio's class stays empty: the GIL is enough.
+    let base = Obj::import("asyncio.events")?.getattr_str("_ThreadSafeHandle")?;
+    LOCK.find(&base, "_lock")?;
+    let mut body = Body::new("asyncio.events", "_ThreadSafeHandle", &[])?;
+    for (sig, imp) in common {
+        body.method(sig, imp)?;
+    }
+    body.method("__init__(self, callback, args, loop, context=None)", init_handle)?;
+    body.method("cancel(self)", cancel)?;
+    THREAD_SAFE_HANDLE.fill(body.build(&[&base, HANDLE.get()])?);
+    pooled::<OfThreadSafeHandles>(&THREAD_SAFE_HANDLE, &[&fields[..], &[&LOCK]].concat());
     Ok(())
 }
 
@@ -176,6 +203,23 @@ fn fill(handle: &Obj, loop_: &Obj, callback: Obj, args: Obj, context: Obj) -> R<
     };
     SOURCE_TRACEBACK.set(handle, traceback);
     Ok(())
+}
+
+/// Makes a handle that any thread may cancel, and puts it into the ready queue.
+pub(super) fn soon_threadsafe(
+    loop_: &Obj,
+    core: &LoopCore,
+    callback: Obj,
+    args: &[Obj],
+    context: Option<Obj>,
+) -> R<Obj> {
+    if !version::SINCE_314.get() {
+        return soon(loop_, core, callback, args, context);
+    }
+    let handle = THREAD_SAFE_HANDLE.alloc_pooled(&THREAD_SAFE_HANDLES)?;
+    fill(&handle, loop_, callback, tuple(args)?, copied(context)?)?;
+    core.push(Entry::Handle(Queued(handle.clone())));
+    Ok(handle)
 }
 
 /// A handle. `context`: `None` copies the current one.
@@ -285,11 +329,17 @@ pub(crate) fn unschedule(handle: &Obj) {
     SCHEDULED.set(handle, Obj::bool(false));
 }
 
+/// Is it exactly of a class of ours?
+#[inline(always)]
+fn is_ours(handle: &Obj) -> bool {
+    HANDLE.is_exact(handle) || TIMER_HANDLE.is_exact(handle) || THREAD_SAFE_HANDLE.is_exact(handle)
+}
+
 /// Is it one of asyncio's handles (or derived from them)? Every field access below rests on it.
 #[inline]
 fn this<'a>(args: &'a Args) -> R<&'a Obj> {
     let this = args.req(0)?;
-    if TIMER_HANDLE.is_exact(this) || HANDLE.is_exact(this) || this.isinstance(&imports::ASYNCIO_HANDLE)? {
+    if is_ours(this) || this.isinstance(&imports::ASYNCIO_HANDLE)? {
         Ok(this)
     } else {
         Err(crate::ffi::errors::type_error("a Handle is required"))
@@ -386,7 +436,7 @@ pub(super) fn run(loop_: &Obj, core: &Own<LoopCore>, handle: &Obj) -> R<()> {
     if is_cancelled(handle) {
         return Ok(());
     }
-    if core.debug.get() || !(HANDLE.is_exact(handle) || TIMER_HANDLE.is_exact(handle)) {
+    if core.debug.get() || !is_ours(handle) {
         return crate::debug::run_timed(core, handle);
     }
     call(loop_, handle)

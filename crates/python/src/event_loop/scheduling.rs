@@ -65,7 +65,8 @@ fn call_soon_threadsafe(args: &Args) -> R<Obj> {
     if core.debug.get() {
         debug_checks(core, callback, "call_soon_threadsafe", false)?;
     }
-    let handle = handles::soon(loop_, core, callback.clone(), args.rest(), args.opt(2).cloned())?;
+    let context = args.opt(2).cloned();
+    let handle = handles::soon_threadsafe(loop_, core, callback.clone(), args.rest(), context)?;
     core.wake_up();
     Ok(handle)
 }

@@ -140,6 +140,7 @@ impl<T: Class> OwnSlot<T> {
         self.0.take()
     }
     /// Is it empty?
+    #[cfg_attr(Py_3_14, allow(dead_code))]
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         // SAFETY: a read of the pointer.

@@ -617,6 +617,12 @@ impl Obj {
         unsafe { Obj::owned(c::PyDict_New()) }
     }
 
+    /// Is it exactly a dict?
+    #[inline(always)]
+    pub(crate) fn is_dict(&self) -> bool {
+        // SAFETY: alive.
+        unsafe { c::PyDict_CheckExact(self.as_ptr()) != 0 }
+    }
     /// `self[key] = value` for a dict.
     pub(crate) fn dict_set(&self, key: &Obj, value: &Obj) -> R<()> {
         // SAFETY: alive; a non-dict raises SystemError.

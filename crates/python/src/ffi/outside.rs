@@ -117,14 +117,23 @@ mod place {
         None
     }
 
+    /// The current task of `loop`, if it is known.
+    #[inline(always)]
+    #[cfg(Py_3_14)]
+    pub(crate) fn current(_: &Obj) -> Option<Option<Obj>> {
+        None
+    }
+
     /// `_enter_task(loop, task)`: not by us.
     #[inline(always)]
+    #[cfg(Py_3_14)]
     pub(crate) fn enter(_: &Obj, _: &Obj) -> bool {
         false
     }
 
     /// `_leave_task(loop, task)`: not by us.
     #[inline(always)]
+    #[cfg(Py_3_14)]
     pub(crate) fn leave(_: &Obj, _: &Obj) -> bool {
         false
     }
@@ -200,14 +209,32 @@ mod place {
             return None;
         }
         // SAFETY: null or a live reference, turned into one of ours at once.
+        Some(unsafe { owned(*place(&RUNNING_LOOP)) })
+    }
+
+    /// The current task of `loop`, if that is the running loop of this thread.
+    #[inline(always)]
+    pub(crate) fn current(loop_: &Obj) -> Option<Option<Obj>> {
+        // SAFETY: both places hold null or a live reference, turned into one of ours at once.
         unsafe {
-            let running = *place(&RUNNING_LOOP);
-            Some(if running.is_null() {
-                None
-            } else {
-                Some(Obj::borrowed_unchecked(running))
-            })
+            if !linked() || *place(&RUNNING_LOOP) != loop_.as_ptr() {
+                return None;
+            }
+            Some(owned(*place(&RUNNING_TASK)))
         }
+    }
+
+    /// A new reference, or `None` for null.
+    ///
+    /// # Safety
+    /// Null or a live reference.
+    #[inline(always)]
+    unsafe fn owned(reference: *mut c::PyObject) -> Option<Obj> {
+        if reference.is_null() {
+            return None;
+        }
+        // SAFETY: by contract.
+        Some(unsafe { Obj::borrowed_unchecked(reference) })
     }
 
     /// `_enter_task(loop, task)`. `false`: asyncio's own is to do it, and perhaps to complain.
@@ -370,4 +397,6 @@ mod place {
     }
 }
 
-pub(crate) use place::{EXISTS, enter, find, leave, linked, running, tasks_of_thread};
+pub(crate) use place::{EXISTS, find, linked, running, tasks_of_thread};
+#[cfg(Py_3_14)]
+pub(crate) use place::{current, enter, leave};

@@ -323,7 +323,8 @@ pub(crate) trait Pooled {
 const POOL_SIZE: usize = 16_384;
 
 /// Gives a class that [`Body::build`] has made (with no `__slots__` of its own) a deallocator that knows
-/// its fields, and a pool: CPython's general one walks bases, slots, dict and finalizers for each.
+/// its fields, and a pool: CPython's general one walks bases, slots, dict and finalizers for each. What the
+/// class makes when it is called comes from the pool, too.
 /// `fields` are all the object fields that instances have, inherited ones included.
 pub(crate) fn pooled<P: Pooled>(class: &'static PyClass, fields: &[&Field]) {
     let pool = P::pool();

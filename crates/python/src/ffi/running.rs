@@ -123,25 +123,23 @@ pub(crate) fn require() -> R<Obj> {
 
 /// Tells the interpreter who the current task is: a slot of the thread state (3.14+). On earlier
 /// versions the loop itself is the place, read by [`crate::tasks::registry`].
+#[cfg(Py_3_14)]
 #[inline]
 pub(crate) fn enter_task(task: &super::Own<crate::tasks::Task>) -> R<()> {
-    if cfg!(Py_3_14) {
-        let loop_ = task.as_future().require_loop()?;
-        if !outside::enter(&loop_, task.obj()) {
-            imports::ENTER_TASK.call(&[&loop_, task.obj()])?;
-        }
+    let loop_ = task.as_future().require_loop()?;
+    if !outside::enter(&loop_, task.obj()) {
+        imports::ENTER_TASK.call(&[&loop_, task.obj()])?;
     }
     Ok(())
 }
 
 /// Takes it back, handing on the result of the step.
+#[cfg(Py_3_14)]
 #[inline]
 pub(crate) fn leave_task<T>(task: &super::Own<crate::tasks::Task>, result: R<T>) -> R<T> {
-    if cfg!(Py_3_14) {
-        let loop_ = task.as_future().require_loop()?;
-        if !outside::leave(&loop_, task.obj()) {
-            return crate::tasks::step::leave_foreign(&loop_, task, result);
-        }
+    let loop_ = task.as_future().require_loop()?;
+    if outside::leave(&loop_, task.obj()) {
+        return result;
     }
-    result
+    crate::tasks::step::leave_foreign(&loop_, task, result)
 }

@@ -172,7 +172,7 @@ impl Own<TaskGroup> {
         }
         let propagate = self.propagate.take();
         if let Some(cancellation) = propagate
-            && self.errors.is_empty()
+            && !self.has_errors()?
         {
             return Err(raise_with_context(&cancellation));
         }
@@ -180,10 +180,10 @@ impl Own<TaskGroup> {
         if let (Some(kind), Some(body)) = (&kind, &body)
             && !is_cancellation(kind)?
         {
-            self.errors.push_back(body.clone());
+            self.add_error(body)?;
             alone = version::TASKGROUP_315.get() && kind.issubclass(exc::generator_exit())?;
         }
-        if self.errors.is_empty() {
+        if !self.has_errors()? {
             let swallow = version::TASKGROUP_315.get() || self.cancelled.get();
             return Ok(if swallow { Obj::bool(true) } else { Obj::none() });
         }
@@ -193,17 +193,17 @@ impl Own<TaskGroup> {
             waiting::uncancel(&parent)?;
             callbacks::cancel(&parent, None)?;
         }
+        let errors = self.errors_list()?;
         if let Some(body) = &body
             && alone
-            && self.errors.len() == 1
+            && errors.len()? == 1
         {
             // an asynchronous generator that is being closed wants to see just that
             return Err(raise_with_context(body));
         }
-        let errors = Obj::list(&self.errors.snapshot())?;
         let group =
             imports::BASE_EXCEPTION_GROUP.call(&[&Obj::str("unhandled errors in a TaskGroup")?, &errors])?;
-        drop(self.errors.take());
+        self.errors.put(None);
         self.finished.set(true);
         let raised = raise_with_context(&group);
         exceptions::set_cause(&group, None);
@@ -222,7 +222,7 @@ impl Own<TaskGroup> {
             self.parent.put(None);
             self.base_error.put(None);
             self.finished.set(true);
-            drop(self.errors.take());
+            self.errors.put(None);
         }
     }
 }

@@ -143,15 +143,15 @@ pub(crate) fn start(task: &Own<Task>, loop_: &Obj, eager: bool) -> R<()> {
 /// The first step at once, inside `create_task`; it counts as current meanwhile.
 #[cold]
 fn start_eagerly(task: &Own<Task>, loop_: &Obj) -> R<()> {
-    let previous = super::registry::swap_current(loop_, Some(task.obj()))?;
+    let interrupted = super::registry::interrupt(loop_, task)?;
     task.enter_list();
     let task_context = task.context.get_or_none();
     let result = context::run(&task_context, || step::run_and_go_on(task, loop_, None));
     let result = match result {
-        Ok(()) => super::registry::swap_current(loop_, previous.as_ref()).map(drop),
+        Ok(()) => super::registry::resume(loop_, interrupted),
         Err(raised) => {
             let exception = raised.take();
-            super::registry::swap_current(loop_, previous.as_ref())?;
+            super::registry::resume(loop_, interrupted)?;
             Err(raise(&exception))
         }
     };
