@@ -1,7 +1,7 @@
 //! "Running and stopping the loop": run_forever, run_until_complete, stop, close, shutdown_asyncgens.
 
 use super::class::this;
-use super::core::LoopCore;
+use super::core::{self, LoopCore};
 use super::run;
 use crate::ffi::errors::{exc, raise, runtime_error};
 use crate::ffi::function::Imp;
@@ -195,7 +195,9 @@ fn close(args: &Args) -> R<Obj> {
 
 /// `EventLoop.__del__`: a loop that nobody closed.
 pub(super) fn del(args: &Args) -> R<Obj> {
-    let Ok((loop_, core)) = this(args) else {
+    let loop_ = args.req(0)?;
+    let Some(core) = core::of(loop_) else {
+        // its making has failed half-way
         return Ok(Obj::none());
     };
     if core.closed.get() || core.reactor.with(|reactor| reactor.is_none()) {
