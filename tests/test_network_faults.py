@@ -276,31 +276,44 @@ def test_a_slow_reader_bounds_the_buffer(aio, high, several):
 # -- descriptors that are gone -----------------------------------------------------------------------------------------------
 
 
-def test_a_descriptor_closed_under_a_transport(aio):
-    """By number, so that not even the socket object knows: the next write is told."""
+@pytest.mark.skipif(STDLIB, reason="asyncio cannot close the transport any more")
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_descriptor_closed_under_a_transport(aio, asked):
+    """By number, so that not even the socket object, if there is one, knows: the next write is told."""
+    reports = Reports()
 
     async def main() -> None:
-        transport, protocol, peer = await over("tcp")
-        shown = transport.get_extra_info("socket")
-        number = os.dup(shown.fileno())
-        try:
-            os.close(shown.fileno())
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(reports)
+        made: list[Log] = []
+
+        def factory() -> Log:
+            made.append(Log())
+            return made[-1]
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()) as peer:
+            await until(lambda: made, 20)
+            (protocol,) = made
+            transport = protocol.transport
+            number = transport.get_extra_info("socket").fileno() if asked else transport._sock_fd
+            kept = os.dup(number)
+            os.close(number)
             async with calm(0.1):
                 peer.send(b"x")
             transport.write(b"x")
             error = await asyncio.wait_for(protocol.lost, 20)
             assert isinstance(error, OSError)
+            assert not isinstance(error, TimeoutError)
+            await asyncio.sleep(0.01)
             assert protocol.events[-1] == "lost"
-        finally:
-            peer.close()
-            os.close(number)
+            os.close(kept)
+        server.close()
 
-    async def guarded() -> None:
-        # closing the socket object finds its number gone, or takes somebody else's
-        with contextlib.suppress(OSError):
-            await main()
-
-    run(aio, guarded())
+    run(aio, main())
+    # (the socket object finds its number gone when it is closed, and says so)
+    assert all(isinstance(report["exception"], OSError) for report in reports.contexts)
+    assert len(reports.contexts) == asked
 
 
 @pytest.mark.skipif(STDLIB, reason="asyncio cannot remove it any more")
