@@ -129,6 +129,7 @@ impl<T: Class> OwnSlot<T> {
         drop(self.0.replace(value));
     }
     /// Fills an empty one.
+    #[cfg_attr(Py_3_14, allow(dead_code))]
     #[inline(always)]
     pub(crate) fn fill(&self, value: Own<T>) {
         debug_assert!(self.is_empty());
