@@ -23,7 +23,7 @@ import pytest
 
 from tests.support import STDLIB, newer, run, succeeds
 from tests.test_servers import no_descriptors_left
-from tests.test_transports import MANY, connected, receive, until
+from tests.test_transports import MANY, Log, connected, receive, until
 
 
 @pytest.fixture
@@ -276,7 +276,13 @@ def test_an_empty_host_is_every_interface(aio):
 def test_a_connection_without_descriptors_is_an_error_and_leaves_nothing(aio):
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        made: list[Log] = []
+
+        def factory() -> Log:
+            made.append(Log())
+            return made[-1]
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
         for make in (
             lambda: loop.create_connection(asyncio.Protocol, *address),
@@ -292,6 +298,7 @@ def test_a_connection_without_descriptors_is_an_error_and_leaves_nothing(aio):
             assert len(os.listdir("/proc/self/fd")) == before
         transport, _ = await loop.create_connection(asyncio.Protocol, *address)
         transport.abort()
+        await until(lambda: made and made[0].lost.done())
         server.close()
 
     run(aio, main())
