@@ -890,6 +890,34 @@ class PlainSubprocessProtocol(asyncio.SubprocessProtocol):
     """With attributes."""
 
 
+class PlainChild:
+    """What a Process takes for a transport and a protocol."""
+
+    stdin = stdout = stderr = None
+
+    def get_pid(self) -> int:
+        return 1
+
+
+@case
+def process(aio, loop, marker):
+    return aio.subprocess.Process(attributed(PlainChild(), marker), PlainChild(), loop)
+
+
+@case
+def process_streams(aio, loop, marker):
+    child = PlainChild()
+    child.stdout = attributed(aio.StreamReader(), marker)
+    return aio.subprocess.Process(PlainChild(), child, loop)
+
+
+@case
+def subprocess_stream_protocol(aio, loop, marker):
+    protocol = aio.subprocess.SubprocessStreamProtocol(1000, loop)
+    protocol.stdout = marker
+    return protocol, protocol._stdin_closed
+
+
 @held
 def loop_subprocess(aio, loop, marker):
     protocol = attributed(PlainSubprocessProtocol(), marker)
