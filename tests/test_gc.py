@@ -1019,6 +1019,15 @@ def open_loop(aio, loop, marker):
     return attributed(other, marker)
 
 
+@case
+def open_loop_asked(aio, loop, marker):
+    """Somebody waits for an answer that nobody takes in."""
+    other = aio.new_event_loop()
+    asking = other.getaddrinfo("localhost", 80)
+    asking.send(None).add_done_callback(marker.callback)
+    return attributed(other, marker), asking
+
+
 def crowd(loop: Any, marker: Any) -> list[Any]:
     """Handles in copies of a context that refers to the marker: of a callback among many, and of a timer."""
 

@@ -41,13 +41,15 @@
 //! # }
 //! ```
 //!
-//! The crate never names Python, never starts a thread, never reads the environment and never logs.
+//! The crate never names Python, starts no thread but the resolver's, never reads the environment and never logs.
 
 pub mod buffer;
 pub mod clock;
 pub mod sys;
 
 pub mod reactor;
+
+pub mod resolver;
 
 pub mod schedule;
 
@@ -56,12 +58,14 @@ pub mod tls;
 pub use buffer::{Buffer, Search, Verdict, scratch};
 pub use clock::{Clock, Monotonic, RESOLUTION, TestClock, timeout_until};
 pub use reactor::{Interest, Poller, Reactor, Readiness, Token};
+pub use resolver::Resolver;
 pub use schedule::{Ready, Timers};
 pub use sys::Backend;
 pub use sys::child;
 pub use sys::epoll::Epoll;
 pub use sys::events::Events;
 pub use sys::file;
+pub use sys::names;
 pub use sys::pipe::SignalPipe;
 pub use sys::scripted::Scripted;
 pub use sys::socket;

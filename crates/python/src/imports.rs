@@ -93,6 +93,10 @@ imports! {
     AF_INET = "socket"."AF_INET";
     AF_INET6 = "socket"."AF_INET6";
     SOCK_STREAM = "socket"."SOCK_STREAM";
+    SOCK_DGRAM = "socket"."SOCK_DGRAM";
+    ADDRESS_FAMILY = "socket"."AddressFamily";
+    SOCKET_KIND = "socket"."SocketKind";
+    GAIERROR = "socket"."gaierror";
     ASYNCIO_SERVER = "asyncio.base_events"."Server";
     TRANSPORT = "asyncio.transports"."Transport";
     SSL_TRANSPORT = "asyncio.sslproto"."_SSLProtocolTransport";

@@ -32,6 +32,7 @@ pub mod epoll;
 pub mod events;
 mod fd;
 pub mod file;
+pub mod names;
 pub mod pipe;
 pub mod scripted;
 pub mod socket;

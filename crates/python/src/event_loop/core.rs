@@ -22,8 +22,9 @@ use crate::tasks::Task;
 use crate::transports::peers::Peers;
 use crate::transports::writing::Held;
 use crate::transports::{Happening, Source};
-use aioxide_core::{Clock, Events, Monotonic, Reactor, SignalPipe, Timers};
+use aioxide_core::{Clock, Events, Monotonic, Reactor, Resolver, SignalPipe, Timers};
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::ffi::CStr;
 
 /// Something to do in a turn of the loop.
@@ -134,8 +135,11 @@ pub(crate) struct LoopCore {
     pub(crate) asyncgens_shutdown: Cell<bool>,
     pub(crate) old_asyncgen_hooks: Slot,
     pub(crate) origin_tracking: Cell<i32>,
-    /// The executor of `getaddrinfo`.
+    /// The executor of look-ups that Python makes.
     pub(crate) resolver: Slot,
+    /// The threads of those that we make, and who waits for which: `lookups.rs`.
+    pub(crate) names: Inner<Option<Resolver>>,
+    pub(crate) asked: Inner<HashMap<u64, Own<Future>>>,
     /// `{socket: inode}` of the Unix servers whose files are ours to remove.
     pub(crate) unix_servers: Slot,
     /// `{signum: Handle}`
@@ -366,6 +370,11 @@ impl Class for LoopCore {
                 }
             }
         });
+        self.asked.with(|asked| {
+            for future in asked.values() {
+                visitor.own(future);
+            }
+        });
         #[cfg(not(Py_3_14))]
         self.current.visit(visitor);
         self.window.visit(visitor);
@@ -380,6 +389,7 @@ impl Class for LoopCore {
         drop(self.held_back.take());
         drop(self.eager.take());
         self.peers.clear();
+        drop(self.asked.with(std::mem::take));
         #[cfg(not(Py_3_14))]
         drop(self.current.take());
         drop(self.window.take());

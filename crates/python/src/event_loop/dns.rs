@@ -1,7 +1,8 @@
 //! "DNS": getaddrinfo, getnameinfo.
 //!
-//! Owns the resolver: a small pool of threads of its own, so that a program that fills its default executor
-//! can still look up names, and lookups that hang do not take that executor's threads.
+//! Names are looked up by threads of the loop's own, so that a program that fills its default executor can still look up
+//! names, and lookups that hang do not take that executor's threads: by the resolver (`lookups.rs`), or, where Python
+//! has to be asked, by a small executor.
 //!
 //! Rules
 //! 1. An address that is written out is no reason for a thread: it is answered at once.
@@ -10,8 +11,8 @@
 
 use super::class::this;
 use super::core::LoopCore;
-use super::{executors, readers};
-use crate::ffi::errors::{type_error, value_error};
+use super::{executors, lookups, readers};
+use crate::ffi::errors::{raise, type_error, value_error};
 use crate::ffi::object::{ascii, exact_int, exact_number, is_exact_str};
 use crate::ffi::pyclass::Body;
 use crate::ffi::{Args, Co, Coroutine, Obj, Own, R};
@@ -213,29 +214,48 @@ fn getaddrinfo(args: &Args) -> R<Obj> {
         "BaseEventLoop.getaddrinfo",
         &[loop_, &query],
         |co: Co| async move {
-            let looking_up = match look_up(&co.local(0), &co.local(1).to_vec()?)? {
-                Ok(answer) => return Ok(answer),
-                Err(future) => future,
+            let (future, number) = match look_up(&co.local(0), &co.local(1).to_vec()?)? {
+                LookUp::Answered(answer) => return Ok(answer),
+                LookUp::InExecutor(future) => (future, None),
+                LookUp::Asked(future, number) => (future, Some(number)),
             };
-            co.wait(looking_up).await
+            let result = co.wait(future).await;
+            match (result, number) {
+                (Err(raised), Some(number)) => {
+                    // cancelled, perhaps
+                    let exception = raised.take();
+                    lookups::forget(state(&co.local(0))?, number);
+                    Err(raise(&exception))
+                }
+                (result, _) => result,
+            }
         },
     )
 }
 
-/// The answer, or the future of it.
-fn look_up(loop_: &Obj, query: &[Obj]) -> R<Result<Obj, Obj>> {
+/// How a question is going to be answered.
+enum LookUp {
+    /// It is.
+    Answered(Obj),
+    /// To be awaited.
+    InExecutor(Obj),
+    /// To be awaited, and taken back by its number if it is not.
+    Asked(Obj, u64),
+}
+
+fn look_up(loop_: &Obj, query: &[Obj]) -> R<LookUp> {
     let (core, [host, port, ..]) = (state(loop_)?, query) else {
         return Err(type_error("host and port are required"));
     };
     core.check_closed()?;
-    let function = Obj::import("socket")?.getattr(&names::GETADDRINFO)?;
+    let function = imports::SOCKET_MODULE.getattr(&names::GETADDRINFO)?;
+    let ours = !core.debug.get() && function.is(&imports::GETADDRINFO);
     let written_out = is_written_out(host)? && is_number_or_none(port);
-    if written_out
-        && !core.debug.get()
-        && function.is(&imports::GETADDRINFO)
+    if ours
+        && written_out
         && let Some(answer) = answer(query)?
     {
-        return Ok(Ok(answer));
+        return Ok(LookUp::Answered(answer));
     }
     let function = if core.debug.get() {
         loop_.getattr_str("_getaddrinfo_debug")?
@@ -244,9 +264,14 @@ fn look_up(loop_: &Obj, query: &[Obj]) -> R<Result<Obj, Obj>> {
     };
     if written_out {
         // libc reads it without asking anybody
-        return function.call(&query.iter().collect::<Vec<_>>()).map(Ok);
+        let answer = function.call(&query.iter().collect::<Vec<_>>())?;
+        return Ok(LookUp::Answered(answer));
     }
-    executors::submit(loop_, &resolver(core)?, &function, query).map(Err)
+    if ours && let Some(question) = lookups::question(query)? {
+        let (future, number) = lookups::ask(loop_, core, question)?;
+        return Ok(LookUp::Asked(future.into_obj(), number));
+    }
+    executors::submit(loop_, &resolver(core)?, &function, query).map(LookUp::InExecutor)
 }
 
 fn state(loop_: &Obj) -> R<&Own<LoopCore>> {
@@ -316,6 +341,7 @@ fn resolver(core: &Own<LoopCore>) -> R<Obj> {
 
 /// The loop is closed: nobody waits for an answer any more. A lookup that is under way is left to its thread.
 pub(super) fn on_close(core: &Own<LoopCore>) -> R<()> {
+    lookups::close(core);
     let Some(pool) = core.resolver.take() else {
         return Ok(());
     };

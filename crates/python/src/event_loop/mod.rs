@@ -18,6 +18,7 @@
 //! | `servers.rs` | create_server, create_unix_server |
 //! | `datagrams.rs` | create_datagram_endpoint |
 //! | `dns.rs` | getaddrinfo, getnameinfo |
+//! | `lookups.rs` | what the resolver's threads are asked, and what they answer |
 //! | `sockets.rs` | sock_recv and its family: trying, waiting, trying again |
 //! | `socket_calls.rs` | one attempt of each of them |
 //! | `sendfile.rs` | sendfile, sock_sendfile |
@@ -35,6 +36,8 @@ pub(crate) mod errors;
 mod executors;
 pub(crate) mod handles;
 pub(crate) mod lifecycle;
+mod lookups;
+pub(crate) mod missing;
 mod pipes;
 pub(crate) mod readers;
 pub(crate) mod run;

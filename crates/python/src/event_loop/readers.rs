@@ -11,7 +11,7 @@
 
 use super::class::this;
 use super::core::{Entry, LoopCore, Waiter, Watch};
-use super::{handles, signals};
+use super::{handles, lookups, signals};
 use crate::ffi::errors::{connection_error, exc, os_error, raise, runtime_error, value_error};
 use crate::ffi::function::Imp;
 use crate::ffi::{Args, Obj, Own, R, Unowned, threads};
@@ -466,6 +466,7 @@ pub(crate) fn after_fork(core: &LoopCore) -> R<()> {
     }
     // the threads of the resolver live in the parent
     core.resolver.put(None);
+    lookups::abandon(core);
     let pipe = core
         .signal_pipe
         .with(|pipe| pipe.as_ref().map_or(Ok(()), |pipe| pipe.reopen()));

@@ -13,7 +13,7 @@
 //!    leave the loop, and what was still queued stays queued.
 
 use super::core::{Entry, LoopCore, Timer};
-use super::{errors, handles, readers};
+use super::{errors, handles, lookups, readers};
 use crate::ffi::errors::{R, Raised, exc, os_error, raise};
 use crate::ffi::{Class, Obj, Own, context, threads, unseen};
 use crate::hook::Hook;
@@ -53,6 +53,9 @@ pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         fire_timers(core, core.time(loop_)?);
     } else {
         busy(loop_, core)?;
+    }
+    if lookups::are_answered(core) {
+        lookups::deliver(core)?;
     }
     for _ in 0..core.ready.len() {
         let entries = core.entries.get().wrapping_add(1);
@@ -136,7 +139,12 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     };
     waker.park();
     // With the GIL held nobody has been able to push since the check above; a signal may have come, and
-    // has written to the pipe.
+    // has written to the pipe. The resolver's threads do without the GIL.
+    let timeout = if lookups::are_answered(core) {
+        Some(Duration::ZERO)
+    } else {
+        timeout
+    };
     let result = poll(loop_, core, timeout);
     waker.unpark();
     core.last_poll.set(core.now());

@@ -15,6 +15,22 @@ pub(crate) fn socket_event(event: &CStr, socket: &Obj, address: &Obj) -> R<()> {
     check(unsafe { PySys_Audit(event.as_ptr(), c"OO".as_ptr(), socket.as_ptr(), address.as_ptr()) })
 }
 
+/// `sys.audit("socket.getaddrinfo", host, port, family, type, proto)`
+pub(crate) fn look_up(host: &Obj, port: &Obj, [family, kind, protocol]: [c_int; 3]) -> R<()> {
+    // SAFETY: alive; the format takes two objects and three ints.
+    check(unsafe {
+        PySys_Audit(
+            c"socket.getaddrinfo".as_ptr(),
+            c"OOiii".as_ptr(),
+            host.as_ptr(),
+            port.as_ptr(),
+            family,
+            kind,
+            protocol,
+        )
+    })
+}
+
 /// Does anybody listen? Then there must be objects to tell of.
 ///
 /// The arguments of an event are made only if there is a hook. These cannot be made, so no hook ever hears of it.

@@ -854,6 +854,12 @@ pub(crate) fn is_exact_str(object: &Obj) -> bool {
     unsafe { c::PyUnicode_CheckExact(object.as_ptr()) != 0 }
 }
 
+/// `isinstance(object, str)`
+pub(crate) fn is_str(object: &Obj) -> bool {
+    // SAFETY: alive.
+    unsafe { c::PyUnicode_Check(object.as_ptr()) != 0 }
+}
+
 /// `None`, as a place (for calls that want a reference to one).
 pub(crate) static NONE: Static = Static::new();
 
