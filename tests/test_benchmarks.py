@@ -28,10 +28,9 @@ def test_operation(implementation, key):
 
 
 @pytest.mark.parametrize("key", outside.CASES)
-def test_outside(implementation, key, monkeypatch):
-    monkeypatch.setattr(outside, "WINDOW", 0.01)
+def test_outside(implementation, key):
     with outside.answering() as peers:
-        assert outside.ask(implementation.name, key, peers) > 0
+        assert outside.ask(implementation.name, key, peers, window=0.01) > 0
 
 
 @pytest.mark.parametrize("case", memory.CASES)

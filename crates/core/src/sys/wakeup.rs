@@ -57,9 +57,16 @@ impl Waker {
     /// Wakes the loop if it sleeps or is about to: one system call for the first of many.
     #[inline]
     pub fn wake(&self) {
-        if self.parked.swap(false, Ordering::AcqRel) {
+        if self.claim() {
             self.signal();
         }
+    }
+
+    /// The first half of [`Waker::wake`]. `true`: the caller owes the other half, [`Waker::signal`], at once.
+    #[inline]
+    #[must_use]
+    pub fn claim(&self) -> bool {
+        self.parked.swap(false, Ordering::AcqRel)
     }
 
     /// Says that the loop is about to sleep. It must look at its queue once more after this (rule 2).
@@ -105,8 +112,9 @@ impl Waker {
         Ok(())
     }
 
+    /// The second half: the system call.
     #[cold]
-    fn signal(&self) {
+    pub fn signal(&self) {
         // It fails only if the count is at its limit: then it is readable, which is all we want.
         let _ = retry_on_intr(|| write(&self.fd, &1_u64.to_ne_bytes()));
     }

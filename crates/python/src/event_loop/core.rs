@@ -209,13 +209,28 @@ impl LoopCore {
             .set(!self.debug.get() && !self.closed.get() && !self.patched.get());
     }
 
-    /// A loop that sleeps in the kernel wakes up. Any thread, with the GIL.
-    pub(crate) fn wake_up(&self) {
+    /// Puts something at the end of the ready queue, from another thread that has more to do before it lets the loop's
+    /// have the GIL: a worker of an executor wants to be seen idle again.
+    pub(crate) fn push_from_worker(&self, entry: Entry) {
+        self.push(entry);
         self.reactor.with(|reactor| {
             if let Some(reactor) = reactor {
                 reactor.waker().wake();
             }
         });
+    }
+
+    /// A loop that sleeps in the kernel wakes up. Any thread, with the GIL, which it gives up for the system call: the
+    /// loop's thread may run as soon as it is woken, and would only wait for it.
+    #[inline]
+    pub(crate) fn wake_up(&self) {
+        let waker = self.reactor.with(|reactor| {
+            let waker = reactor.as_ref()?.waker();
+            waker.claim().then(|| waker.clone())
+        });
+        if let Some(waker) = waker {
+            threads::without_gil(move || waker.signal());
+        }
     }
 
     /// Says that `task` is the current one. Errors as asyncio's `_enter_task`.

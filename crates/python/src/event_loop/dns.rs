@@ -18,6 +18,7 @@ use crate::ffi::pyclass::Body;
 use crate::ffi::{Args, Co, Coroutine, Obj, Own, R};
 use crate::imports::{self, names};
 use crate::kwnames;
+use crate::transports::socket::ip_text;
 use std::net::IpAddr;
 
 /// How many lookups are under way at a time.
@@ -304,20 +305,16 @@ fn answer(query: &[Obj]) -> R<Option<Obj>> {
     let (Some(address), true) = (parse(host)?, matching && flags.to_i64()? & !HARMLESS_FLAGS == 0) else {
         return Ok(None);
     };
-    let socket = Obj::import("socket")?;
     let written = socket_family(address);
     if !matches!(family.to_i64()?, ANY_FAMILY) && !family.eq(&written)? {
         return Ok(None);
     }
-    let kind = socket.getattr_str(if kind.to_i64()? == STREAM {
-        "SOCK_STREAM"
+    let kind: &Obj = if kind.to_i64()? == STREAM {
+        &imports::SOCK_STREAM
     } else {
-        "SOCK_DGRAM"
-    })?;
-    // as libc writes it
-    let packed = socket.call_method_str("inet_pton", &[&written, host])?;
-    let host = socket.call_method_str("inet_ntop", &[&written, &packed])?;
-    let info = ipaddr_info(&host, &port, &written, &kind, &Obj::int(0)?, &[])?;
+        &imports::SOCK_DGRAM
+    };
+    let info = ipaddr_info(&ip_text(address)?, &port, &written, kind, &Obj::int(0)?, &[])?;
     info.map(|info| Obj::list(&[info])).transpose()
 }
 

@@ -1,9 +1,10 @@
 //! Futures that are not ours: the protocol that asyncio documents for them, and chaining.
 
 use super::callbacks::{self, as_native};
-use super::methods;
+use super::{Future, methods};
+use crate::event_loop::core::{self, Entry};
 use crate::ffi::errors::{assertion_error, type_error, value_error};
-use crate::ffi::{Args, Obj, Own, R, Raised, running};
+use crate::ffi::{Args, Class, Obj, Own, R, Raised, running};
 use crate::hook::Hook;
 use crate::imports::{self, names};
 use crate::tasks::task::is_plain_coroutine;
@@ -162,7 +163,14 @@ fn set_state(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
                 return Ok(());
             }
             let hook = Hook::new("_set_state", copy_hook, Some(source), Some(destination))?;
-            to.call_method(&names::CALL_SOON_THREADSAFE, &[hook.obj()])?;
+            match core::fast(to) {
+                Some(core) => core.push_from_worker(Entry::Callback {
+                    callback: hook.into_obj(),
+                    argument: None,
+                    context: None,
+                }),
+                None => drop(to.call_method(&names::CALL_SOON_THREADSAFE, &[hook.obj()])?),
+            }
             Ok(())
         }
         _ => copy_state(&source, &destination),
@@ -208,6 +216,12 @@ fn copy_to_asyncio(source: &Obj, destination: &Obj) -> R<()> {
     if callbacks::is_done(destination)? {
         return Err(value_error("the destination future is done"));
     }
+    if let Some(result) = result_of_finished(source)? {
+        return match Future::class().exact(destination) {
+            Some(destination) => destination.finish(result),
+            None => destination.call_method(&names::SET_RESULT, &[&result]).map(drop),
+        };
+    }
     if callbacks::is_cancelled(source)? {
         callbacks::cancel(destination, None)?;
         return Ok(());
@@ -220,6 +234,18 @@ fn copy_to_asyncio(source: &Obj, destination: &Obj) -> R<()> {
         destination.call_method(&names::SET_EXCEPTION, &[&convert(&exception)?])?;
     }
     Ok(())
+}
+
+/// The result of a `concurrent.futures.Future` that has ended well, without the locks of its methods: nobody changes it
+/// any more.
+fn result_of_finished(source: &Obj) -> R<Option<Obj>> {
+    if !source.is_exactly(&imports::CONCURRENT_FUTURE)
+        || !source.getattr(&names::STATE_)?.eq(&names::FINISHED)?
+        || !source.getattr(&names::EXCEPTION_)?.is_none()
+    {
+        return Ok(None);
+    }
+    source.getattr(&names::RESULT_).map(Some)
 }
 
 /// `concurrent.futures`' CancelledError and the like become asyncio's.
