@@ -22,6 +22,7 @@ test: lint core pytest  ## everything that must pass
 bench: build $(venv)/bench.stamp  ## speed and memory; ARGS="--only sleep0": one row
 	$(bin)/python -m benchmarks.run $(ARGS)
 	$(if $(ARGS),,$(bin)/python -m benchmarks.network && $(bin)/python -m benchmarks.outside)
+	$(if $(ARGS),,$(bin)/python -m benchmarks.endurance)
 	$(if $(ARGS),,$(bin)/python -m benchmarks.memory && $(bin)/python -m benchmarks.plot)
 
 lint: $(venv)/dev.stamp  ## formatting and lints, Rust and Python

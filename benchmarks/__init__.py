@@ -3,6 +3,7 @@
     make bench                                  all of it, on python3.11
     python -m benchmarks.run --help             speed, and wake-ups beside a busy thread
     python -m benchmarks.network --help         CPU time of servers per message, with a native load generator
+    python -m benchmarks.endurance --help       10,000 idle connections; a minute of connecting and disconnecting
     python -m benchmarks.outside --help         CPU time of clients, name look-ups, calls from threads, signals
     python -m benchmarks.memory --help          bytes per task and future, and whether ten million tasks leave a trace
     python -m benchmarks.plot                   results/*.json as pictures and a table

@@ -130,15 +130,15 @@ def pinned(core: int) -> list[str]:
 
 
 @contextmanager
-def served(implementation: str, case: Case) -> Iterator[tuple[str, int]]:
-    """A fresh server process: where it listens, and its number."""
-    command = [*pinned(0), sys.executable, "-m", "benchmarks.servers", implementation, case.server]
+def served(implementation: str, server: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A fresh server process: where it listens, and the process."""
+    command = [*pinned(0), sys.executable, "-m", "benchmarks.servers", implementation, server]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         where = process.stdout.readline().strip()
         if not where:
-            raise RuntimeError(f"the {case.server} server of {implementation} has not started")
-        yield where, process.pid
+            raise RuntimeError(f"the {server} server of {implementation} has not started")
+        yield where, process
     finally:
         process.kill()
         process.wait()
@@ -151,8 +151,8 @@ def measure(binary: Path, names: Sequence[str], case: Case, rounds: int, seconds
     for turn in range(rounds):
         shift = turn % len(names)
         for name in [*names[shift:], *names[:shift]]:
-            with served(name, case) as (where, pid):
-                arguments = ["--to", where, "--pid", str(pid), "--seconds", str(seconds), *case.load]
+            with served(name, case.server) as (where, process):
+                arguments = ["--to", where, "--pid", str(process.pid), "--seconds", str(seconds), *case.load]
                 program = [sys.executable, "-m", "benchmarks.tls_load"] if where.startswith("tls:") else [binary]
                 command = [*pinned(1), *program, *arguments]
                 done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

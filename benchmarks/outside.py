@@ -244,7 +244,9 @@ def main() -> int:
     parser.add_argument("--implementations", nargs="+", default=list(NAMES), choices=NAMES, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-save", action="store_true", help="prints the table, leaves results/ alone")
-    parser.add_argument("--sample", nargs=4, metavar=("NAME", "KEY", "PEERS", "WINDOW"), help="one sample, in this process")
+    parser.add_argument(
+        "--sample", nargs=4, metavar=("NAME", "KEY", "PEERS", "WINDOW"), help="one sample, in this process"
+    )
     options = parser.parse_args()
     if options.sample:
         name, key, peers, window = options.sample

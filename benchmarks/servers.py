@@ -1,11 +1,14 @@
 """The servers that the load generator talks to: ``python -m benchmarks.servers IMPLEMENTATION CASE``.
 
 CASE may have arguments: ``exactly:1024``. Prints where it listens as soon as it does, and serves until it is
-terminated.
+terminated. SIGUSR1 makes it count its objects.
 """
 
 import asyncio
+import gc
+import json
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -252,11 +255,18 @@ async def timeout(aio: Any) -> str:
     return await _streams(aio, converse)
 
 
+def report() -> None:
+    """How many objects there are, for whoever has sent the signal."""
+    gc.collect()
+    print(json.dumps({"objects": len(gc.get_objects()), "blocks": sys.getallocatedblocks()}), flush=True)
+
+
 def main() -> None:
     implementation = load(sys.argv[1])
     name, *arguments = sys.argv[2].split(":")
     loop = implementation.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.add_signal_handler(signal.SIGUSR1, report)
     print(loop.run_until_complete(SERVERS[name](implementation.aio, *arguments)), flush=True)
     loop.run_forever()
 

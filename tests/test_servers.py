@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.endurance import look
+from benchmarks.network import served
 from tests.support import STDLIB, Reports, newer, run
 
 
@@ -532,3 +534,47 @@ def test_fork_leaves_the_server_alone(aio):
             sock.close()
 
     run(aio, main())
+
+
+# -- many of them: benchmarks/endurance.py in small ----------------------------------------------------------------------
+
+
+def converse_with(where: str) -> None:
+    host, port = where.removeprefix("tcp:").rsplit(":", 1)
+    with socket.create_connection((host, int(port))) as sock:
+        sock.sendall(b"hello")
+        assert sock.recv(10) == b"hello"
+
+
+@pytest.mark.skipif(STDLIB, reason="about aioxide's own size")
+def test_connections_leave_nothing_behind():
+    with served("aioxide", "protocol") as (where, process):
+        samples = []
+        for _ in range(6):
+            for _ in range(200):
+                converse_with(where)
+            time.sleep(0.05)  # the last one has ended for the server, too
+            samples.append(look(process))
+    for what, allowed in {"resident": 192 * 1024, "descriptors": 4, "objects": 50, "blocks": 100}.items():
+        values = [sample[what] for sample in samples]
+        assert min(values[4:]) - max(values[2:4]) <= allowed, values
+
+
+@pytest.mark.skipif(STDLIB, reason="about aioxide's own size")
+def test_idle_connections_are_small():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = min(3000, hard - 200)
+    try:
+        with served("aioxide", "protocol") as (where, process), contextlib.ExitStack() as stack:
+            host, port = where.removeprefix("tcp:").rsplit(":", 1)
+            converse_with(where)
+            before = look(process)
+            for _ in range(count):
+                stack.enter_context(socket.create_connection((host, int(port))))
+            converse_with(where)
+            after = look(process)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert after["descriptors"] - before["descriptors"] >= count
+    assert (after["resident"] - before["resident"]) / count < 1000

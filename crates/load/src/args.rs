@@ -26,6 +26,8 @@ pub(crate) struct Args {
     pub(crate) pipeline: usize,
     /// A connection for each message.
     pub(crate) churn: bool,
+    /// With `churn`: at most so many connections a second.
+    pub(crate) rate: usize,
     pub(crate) window: Duration,
 }
 
@@ -40,6 +42,7 @@ impl Args {
             size: 1024,
             pipeline: 1,
             churn: false,
+            rate: usize::MAX,
             window: Duration::from_millis(250),
         };
         while let Some(name) = words.next() {
@@ -59,6 +62,7 @@ impl Args {
                 "--connections" => args.connections = number()?,
                 "--idle" => args.idle = number()?,
                 "--size" => args.size = number()?,
+                "--rate" => args.rate = number()?,
                 "--pipeline" => args.pipeline = number()?,
                 "--seconds" => {
                     let seconds = value

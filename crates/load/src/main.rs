@@ -1,7 +1,8 @@
 //! Loads an echo server from one thread and says what that cost it: `benchmarks/network.py` runs it.
 //!
 //! Every connection sends `pipeline` messages of `size` bytes in one write, waits for all of them to come back,
-//! and begins again. With `--churn` a connection is opened for one message and closed. The server's CPU time is
+//! and begins again. With `--churn` a connection is opened for one message and closed, `--rate` times a second at
+//! most. The server's CPU time is
 //! read from the kernel at the beginning and the end of the window, so starting and connecting do not count.
 //!
 //! ```text
@@ -24,6 +25,8 @@ use std::time::Duration;
 /// Before the window: caches are filled, adaptive things have adapted.
 /// In seconds.
 const WARM_UP: f64 = 0.06;
+/// How long it waits when it is ahead of its rate.
+const PAUSE: Duration = Duration::from_millis(1);
 
 fn main() -> Result<(), String> {
     let args = Args::parse(std::env::args().skip(1))?;
@@ -56,9 +59,12 @@ fn run(args: &Args) -> io::Result<String> {
     let mut window: Option<(f64, Duration, u64)> = None;
     let (clock, mut messages) = (Monotonic, 0_u64);
     let started = clock.now();
+    // connections that have ended and are to be opened again
+    let mut owed = 0;
     loop {
-        poller.wait(&mut events, Some(Duration::from_secs(5)))?;
-        if events.iter().next().is_none() {
+        let patience = if owed > 0 { PAUSE } else { Duration::from_secs(5) };
+        poller.wait(&mut events, Some(patience))?;
+        if owed == 0 && events.iter().next().is_none() {
             return Err(io::Error::other("the server has stopped answering"));
         }
         let mut ready = Vec::new();
@@ -74,13 +80,17 @@ fn run(args: &Args) -> io::Result<String> {
             if args.churn {
                 reactor.set_interest(fd, Interest::EMPTY)?;
                 connections.remove(&fd);
-                let mut fresh = Connection::open(args)?;
-                reactor.set_interest(fresh.fd(), Interest::READABLE)?;
-                fresh.send(&mut buffer)?;
-                connections.insert(fresh.fd(), fresh);
+                owed += 1;
             } else {
                 connection.send(&mut buffer)?;
             }
+        }
+        while owed > 0 && (messages as f64) < (clock.now() - started) * args.rate as f64 {
+            let mut fresh = Connection::open(args)?;
+            reactor.set_interest(fresh.fd(), Interest::READABLE)?;
+            fresh.send(&mut buffer)?;
+            connections.insert(fresh.fd(), fresh);
+            owed -= 1;
         }
         match window {
             None if clock.now() - started > WARM_UP => {
