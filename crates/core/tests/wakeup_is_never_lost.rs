@@ -15,7 +15,7 @@ use std::time::Duration;
 use aioxide_core::{Events, Reactor};
 use support::{LONG, poll};
 
-/// How often the eventfd was written to since it was last read.
+/// How often the eventfd was written to.
 fn written(reactor: &Reactor) -> u64 {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", reactor.waker().fd())).unwrap();
     let line = info
@@ -47,15 +47,18 @@ fn many_wake_ups_are_one_write() {
 }
 
 #[test]
-fn a_wake_up_before_the_wait_ends_it_and_is_not_told() {
+fn a_wake_up_before_the_wait_ends_it_once_and_is_not_told() {
     let reactor: Reactor = Reactor::new().unwrap();
     let mut events = Events::new();
-    reactor.waker().park();
-    reactor.waker().wake();
-    reactor.poller().wait(&mut events, None).unwrap();
-    assert_eq!(events.len(), 1);
-    assert_eq!(support::dispatch(&reactor, &mut events), []);
-    assert_eq!(written(&reactor), 0);
+    for _ in 0..3 {
+        reactor.waker().park();
+        reactor.waker().wake();
+        reactor.poller().wait(&mut events, None).unwrap();
+        assert_eq!(events.len(), 1);
+        assert_eq!(support::dispatch(&reactor, &mut events), []);
+        reactor.poller().wait(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(events.is_empty());
+    }
     assert_eq!(poll(&reactor), []);
     assert_eq!(reactor.watched(), 0);
 }

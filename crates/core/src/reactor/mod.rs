@@ -54,7 +54,7 @@ impl<B: Backend> Reactor<B> {
     /// The same on a backend that was made elsewhere, such as a script for a test.
     pub fn with_backend(backend: B) -> io::Result<Self> {
         let waker = Waker::new()?;
-        backend.add(waker.fd(), Token::WAKER, Interest::READABLE)?;
+        backend.add_waker(waker.fd())?;
         Ok(Self {
             backend: Arc::new(backend),
             waker: Arc::new(waker),
@@ -132,12 +132,11 @@ impl<B: Backend> Reactor<B> {
     /// Tells `on_ready` what the last wait found, in the kernel's order, and empties `events`.
     ///
     /// Left out are events of registrations that have ended since, and what nobody asks for any more. A
-    /// wake-up is taken in and not told: the caller looks at its queue after every wait anyway.
+    /// wake-up is not told: the caller looks at its queue after every wait anyway.
     #[inline]
     pub fn dispatch(&self, events: &mut Events, mut on_ready: impl FnMut(RawFd, Readiness)) {
         for (token, readiness) in events.iter() {
             if token == Token::WAKER {
-                self.waker.drain();
                 continue;
             }
             let fd = token.fd();
@@ -162,8 +161,7 @@ impl<B: Backend> Reactor<B> {
     pub fn reopen_after_fork(&mut self) -> io::Result<()> {
         self.backend.reopen()?;
         self.waker.reopen()?;
-        self.backend
-            .add(self.waker.fd(), Token::WAKER, Interest::READABLE)?;
+        self.backend.add_waker(self.waker.fd())?;
         for index in 0..self.slots.len() {
             let slot = self.slots[index];
             if slot.interest.is_empty() {

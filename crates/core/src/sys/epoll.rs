@@ -1,8 +1,8 @@
 //! Linux's epoll, level-triggered: `selectors.EpollSelector`.
 //!
 //! Owns the epoll descriptor and the choice of the system call to wait with.
-//! Must never use edge-triggering: asyncio's `add_reader` promises to call back for as long as there is
-//! something to read, however little of it the callback takes.
+//! Must never use edge-triggering but for the waker: asyncio's `add_reader` promises to call back for as long as there
+//! is something to read, however little of it the callback takes.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -35,6 +35,13 @@ impl Backend for Epoll {
     fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         fd::with_borrowed(fd, |fd| {
             Ok(epoll::add(&self.fd, fd, data(token), flags(interest))?)
+        })
+    }
+
+    fn add_waker(&self, fd: RawFd) -> io::Result<()> {
+        fd::with_borrowed(fd, |fd| {
+            let flags = EventFlags::IN | EventFlags::ET;
+            Ok(epoll::add(&self.fd, fd, data(Token::WAKER), flags)?)
         })
     }
 

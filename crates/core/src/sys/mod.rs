@@ -11,7 +11,7 @@
 //! 1. **Shared.** All methods take `&self`. One thread may be in [`Backend::wait`] while another changes
 //!    registrations; a change that makes something ready ends the wait.
 //! 2. **Level-triggered.** What is ready is reported by every wait for as long as it is. Nothing needs
-//!    re-arming.
+//!    re-arming. The waker alone is reported once for every write, so that nobody has to read it.
 //! 3. **Tokens are opaque.** A backend stores a token and gives it back unchanged. It may report a token
 //!    whose registration ended after the wait began; the reactor sorts that out.
 //! 4. **Errors are the kernel's.** [`Backend::add`] answers `EEXIST` if the descriptor has a registration,
@@ -52,6 +52,9 @@ pub trait Backend: Send + Sync + Sized {
 
     /// Begins a registration.
     fn add(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()>;
+
+    /// Begins the registration of the waker, under [`Token::WAKER`].
+    fn add_waker(&self, fd: RawFd) -> io::Result<()>;
 
     /// Replaces the token and the interest of a registration.
     fn modify(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()>;

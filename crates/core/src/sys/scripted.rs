@@ -105,6 +105,10 @@ impl Backend for Scripted {
         Ok(())
     }
 
+    fn add_waker(&self, fd: RawFd) -> io::Result<()> {
+        self.add(fd, Token::WAKER, Interest::READABLE)
+    }
+
     fn modify(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         let mut state = self.state();
         state.calls.push(Call::Modify(fd, token, interest));

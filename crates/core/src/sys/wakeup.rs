@@ -15,16 +15,16 @@
 //! 3. If it finds something, it calls [`Waker::unpark`] and does not block.
 //! 4. After the wait, however that ended, it calls [`Waker::unpark`], and looks at the queue again.
 //! 5. Whoever turns `parked` from true to false in [`Waker::wake`], and nobody else, writes to the eventfd.
-//! 6. Whoever finds the eventfd readable calls [`Waker::drain`]. It may be readable though nothing is in the
-//!    queue (the loop woke by itself as the write was on its way): one turn for nothing, which does no harm.
+//! 6. Nobody reads the eventfd: the backend reports it once for every write. That may end a wait though nothing is
+//!    in the queue (the loop woke by itself as the write was on its way): one turn for nothing, which does no harm.
 //!
 //! Why none is lost: `parked` is changed by swaps only, and the swaps of one variable have an order. Let W be
 //! the swap of a producer, and P the next swap of `park`, or the one before.
 //!
 //! * W before P: P reads what W wrote, or what a later swap made of it. Each swap both acquires and releases,
 //!   so all that came before W, the item above all, is visible after P, and the last look of rule 2 finds it.
-//! * W after P, and the first that is: it reads true and writes to the eventfd. The eventfd stays readable
-//!   until it is drained, so the wait ends, whether it has begun or not.
+//! * W after P, and the first that is: it reads true and writes to the eventfd. The kernel keeps the event for the
+//!   next wait that asks, so the wait ends, whether it has begun or not.
 //! * W after P, and not the first: a swap in between made it false. If that was a producer's, that one writes
 //!   to the eventfd. If it was `unpark`, the loop is awake, and rule 4 makes it look: what W released, it
 //!   either sees then or at the next `park`, by the first case.
@@ -34,7 +34,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::{read, retry_on_intr, write};
+use rustix::io::{retry_on_intr, write};
 
 use super::fd;
 
@@ -90,14 +90,7 @@ impl Waker {
         self.parked.load(Ordering::Relaxed)
     }
 
-    /// Takes in all wake-ups: the eventfd is not readable any more.
-    pub fn drain(&self) {
-        let mut count = [0; 8];
-        // It fails only if there is nothing to read.
-        let _ = retry_on_intr(|| read(&self.fd, &mut count));
-    }
-
-    /// The descriptor to watch for readability. It is the waker's own: not to be read, written or closed by
+    /// The descriptor to watch. It is the waker's own: not to be read, written or closed by
     /// others.
     #[inline]
     #[must_use]
@@ -115,7 +108,7 @@ impl Waker {
     /// The second half: the system call.
     #[cold]
     pub fn signal(&self) {
-        // It fails only if the count is at its limit: then it is readable, which is all we want.
+        // It fails only if the count is at its limit, for which 2⁶⁴ wake-ups are too few.
         let _ = retry_on_intr(|| write(&self.fd, &1_u64.to_ne_bytes()));
     }
 }
