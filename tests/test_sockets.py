@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import socket
+import subprocess
 import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from tests.support import run, succeeds
+from tests.support import STDLIB, run, succeeds
 
 
 class Derived(socket.socket):
@@ -469,3 +476,66 @@ def test_an_audit_hook_that_objects():
         aio.run(main())
     """
     succeeds(source)
+
+
+def test_what_nobody_waits_for_wakes_nobody(aio):
+    """The kernel goes on watching a socket between two operations, but not for long."""
+
+    async def main() -> None:
+        loop = aio.get_running_loop()
+        pairs = [pair_of(socket.socket) for _ in range(5)]
+        with contextlib.ExitStack() as stack:
+            for ours, theirs in pairs:
+                stack.enter_context(ours)
+                stack.enter_context(theirs)
+                waiting = aio.create_task(loop.sock_recv(ours, 10))
+                await aio.sleep(0)
+                theirs.send(b"awaited")
+                assert await waiting == b"awaited"
+                theirs.send(b"not awaited")
+            began = time.process_time()
+            await aio.sleep(0.3)
+            assert time.process_time() - began < 0.15
+            for ours, _ in pairs:
+                assert await loop.sock_recv(ours, 20) == b"not awaited"
+
+    run(aio, main())
+
+
+def test_a_conversation_needs_no_registration(aio):
+    """Reading and writing in turns asks the kernel to watch the socket once."""
+    source = """
+        import asyncio, socket
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            theirs.setblocking(False)
+
+            async def echo() -> None:
+                for _ in range(200):
+                    await loop.sock_sendall(theirs, await loop.sock_recv(theirs, 100))
+
+            echoing = loop.create_task(echo())
+            for _ in range(200):
+                await loop.sock_sendall(ours, b"x")
+                assert await loop.sock_recv(ours, 100) == b"x"
+            await echoing
+            ours.close()
+            theirs.close()
+
+        aio.run(main())
+    """
+    if STDLIB:
+        pytest.skip("asyncio asks twice for each operation that waits")
+    strace = shutil.which("strace")
+    if not strace or subprocess.run([strace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("strace counts them, and is not there or not allowed")
+    with tempfile.NamedTemporaryFile() as log:
+        program = "import aioxide as aio\n" + textwrap.dedent(source)
+        subprocess.run(
+            [strace, "-f", "-e", "trace=epoll_ctl", "-o", log.name, sys.executable, "-c", program], check=True
+        )
+        calls = [line for line in Path(log.name).read_text().splitlines() if "epoll_ctl" in line]
+    assert len(calls) < 20, calls
