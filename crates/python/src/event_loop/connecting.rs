@@ -183,8 +183,7 @@ pub(super) async fn connect_bare(co: &Co, target: &Target, shown: impl Fn() -> R
     let fd = socket::open(target.family, target.kind, target.proto).map_err(|error| os_error(&error))?;
     match socket::connect(fd.as_raw_fd(), &target.to) {
         Ok(()) => return Ok(fd),
-        // (of a Unix socket, EAGAIN says that nothing has begun: its server has no room)
-        Err(error) if is_under_way(&error) && target.family != libc::AF_UNIX => {}
+        Err(error) if is_under_way(&error) => {}
         Err(error) => return Err(os_error(&error)),
     }
     if target.is_here() {

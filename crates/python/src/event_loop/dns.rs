@@ -9,7 +9,7 @@
 //! 2. `socket.getaddrinfo` is looked up when it is called; who has replaced it is asked about
 //!    written-out addresses, too.
 
-use super::class::this;
+use super::class::{self, this};
 use super::core::LoopCore;
 use super::{executors, lookups, readers};
 use crate::ffi::errors::{raise, type_error, value_error};
@@ -215,20 +215,26 @@ fn getaddrinfo(args: &Args) -> R<Obj> {
         "BaseEventLoop.getaddrinfo",
         &[loop_, &query],
         |co: Co| async move {
-            let (future, number) = match look_up(&co.local(0), &co.local(1).to_vec()?)? {
+            let (future, number, logged) = match look_up(&co.local(0), &co.local(1).to_vec()?)? {
                 LookUp::Answered(answer) => return Ok(answer),
-                LookUp::InExecutor(future) => (future, None),
-                LookUp::Asked(future, number) => (future, Some(number)),
+                LookUp::InExecutor(future) => return co.wait(future).await,
+                LookUp::Asked(future, number, logged) => (future, number, logged),
             };
             let result = co.wait(future).await;
-            match (result, number) {
-                (Err(raised), Some(number)) => {
+            let loop_ = co.local(0);
+            let core = state(&loop_)?;
+            match (result, logged) {
+                (Err(raised), _) => {
                     // cancelled, perhaps
                     let exception = raised.take();
-                    lookups::forget(state(&co.local(0))?, number);
+                    lookups::forget(core, number);
                     Err(raise(&exception))
                 }
-                (result, _) => result,
+                (Ok(answer), Some(logged)) => {
+                    logged.answered(core, &answer)?;
+                    Ok(answer)
+                }
+                (Ok(answer), None) => Ok(answer),
             }
         },
     )
@@ -241,7 +247,7 @@ enum LookUp {
     /// To be awaited.
     InExecutor(Obj),
     /// To be awaited, and taken back by its number if it is not.
-    Asked(Obj, u64),
+    Asked(Obj, u64, Option<Logged>),
 }
 
 fn look_up(loop_: &Obj, query: &[Obj]) -> R<LookUp> {
@@ -250,7 +256,10 @@ fn look_up(loop_: &Obj, query: &[Obj]) -> R<LookUp> {
     };
     core.check_closed()?;
     let function = imports::SOCKET_MODULE.getattr(&names::GETADDRINFO)?;
-    let ours = !core.debug.get() && function.is(&imports::GETADDRINFO);
+    let debug = core.debug.get();
+    let native = function.is(&imports::GETADDRINFO)
+        && (!debug || class::EVENT_LOOP.is_exact(loop_) && !core.patched.get());
+    let ours = native && !debug;
     let written_out = is_written_out(host)? && is_number_or_none(port);
     if ours
         && written_out
@@ -258,7 +267,7 @@ fn look_up(loop_: &Obj, query: &[Obj]) -> R<LookUp> {
     {
         return Ok(LookUp::Answered(answer));
     }
-    let function = if core.debug.get() {
+    let function = if debug {
         loop_.getattr_str("_getaddrinfo_debug")?
     } else {
         function
@@ -268,9 +277,12 @@ fn look_up(loop_: &Obj, query: &[Obj]) -> R<LookUp> {
         let answer = function.call(&query.iter().collect::<Vec<_>>())?;
         return Ok(LookUp::Answered(answer));
     }
-    if ours && let Some(question) = lookups::question(query)? {
+    if native && let Some(question) = lookups::question(query)? {
+        let logged = debug
+            .then(|| Logged::asked(core, &query.iter().collect::<Vec<_>>()))
+            .transpose()?;
         let (future, number) = lookups::ask(loop_, core, question)?;
-        return Ok(LookUp::Asked(future.into_obj(), number));
+        return Ok(LookUp::Asked(future.into_obj(), number, logged));
     }
     executors::submit(loop_, &resolver(core)?, &function, query).map(LookUp::InExecutor)
 }
@@ -351,31 +363,57 @@ pub(super) fn on_close(core: &Own<LoopCore>) -> R<()> {
     .map(drop)
 }
 
-/// `socket.getaddrinfo` in debug mode, in the thread that asks: logs the question, and how long it took.
+/// A question in debug mode: what it is, and how long it takes, is logged.
+struct Logged {
+    question: String,
+    began: f64,
+}
+
+impl Logged {
+    fn asked(core: &LoopCore, query: &[&Obj]) -> R<Logged> {
+        let mut question = String::new();
+        for (index, part) in query.iter().enumerate() {
+            match index {
+                0 => question = part.to_str()?.to_string()?,
+                1 => question.push_str(&format!(":{}", part.repr()?)),
+                _ if part.truth()? => {
+                    let name = ["family", "type", "proto", "flags"].get(index - 2).unwrap_or(&"");
+                    question.push_str(&format!(", {name}={}", part.repr()?));
+                }
+                _ => {}
+            }
+        }
+        imports::LOGGER.call_method_str(
+            "debug",
+            &[&Obj::str("Get address info %s")?, &Obj::str(&question)?],
+        )?;
+        Ok(Logged {
+            question,
+            began: core.now(),
+        })
+    }
+
+    fn answered(&self, core: &LoopCore, answer: &Obj) -> R<()> {
+        let took = core.now() - self.began;
+        let text = format!(
+            "Getting address info {} took {:.3}ms: {}",
+            self.question,
+            took * 1e3,
+            answer.repr()?
+        );
+        let slow = took >= core.slow_callback_duration.get_or_none().to_f64()?;
+        imports::LOGGER.call_method_str(if slow { "info" } else { "debug" }, &[&Obj::str(&text)?])?;
+        Ok(())
+    }
+}
+
+/// `socket.getaddrinfo` in debug mode, in the thread that asks.
 fn getaddrinfo_debug(args: &Args) -> R<Obj> {
     let (_, core) = this(args)?;
-    let mut question = format!("{}:{}", args.req(1)?.to_str()?.to_string()?, args.req(2)?.repr()?);
-    for (index, name) in [(3, "family"), (4, "type"), (5, "proto"), (6, "flags")] {
-        let hint = args.req(index)?;
-        if hint.truth()? {
-            question.push_str(&format!(", {name}={}", hint.repr()?));
-        }
-    }
-    imports::LOGGER.call_method_str(
-        "debug",
-        &[&Obj::str("Get address info %s")?, &Obj::str(&question)?],
-    )?;
-    let began = core.now();
     let query: Vec<&Obj> = (1..=6).map(|index| args.req(index)).collect::<R<_>>()?;
-    let answer = Obj::import("socket")?.call_method(&names::GETADDRINFO, &query)?;
-    let took = core.now() - began;
-    let text = format!(
-        "Getting address info {question} took {:.3}ms: {}",
-        took * 1e3,
-        answer.repr()?
-    );
-    let slow = took >= core.slow_callback_duration.get_or_none().to_f64()?;
-    imports::LOGGER.call_method_str(if slow { "info" } else { "debug" }, &[&Obj::str(&text)?])?;
+    let logged = Logged::asked(core, &query)?;
+    let answer = imports::SOCKET_MODULE.call_method(&names::GETADDRINFO, &query)?;
+    logged.answered(core, &answer)?;
     Ok(answer)
 }
 

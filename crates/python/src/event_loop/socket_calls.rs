@@ -307,15 +307,26 @@ fn begin_to_connect(call: &Call) -> R<bool> {
             Err(error) => Err(os_error(&error)),
         };
     }
-    let connected = unless_it_blocks(call.sock.call_method(&names::CONNECT, &[&call.argument]))?;
-    Ok(connected.is_some())
+    let Err(raised) = call.sock.call_method(&names::CONNECT, &[&call.argument]) else {
+        return Ok(true);
+    };
+    let exception = raised.take();
+    if exception.isinstance(exc::blocking_io_error())?
+        && exception
+            .getattr_str("errno")?
+            .eq(&Obj::int(libc::EAGAIN.into())?)?
+    {
+        return Err(raise(&exception));
+    }
+    Ok(unless_it_blocks(Err(raise(&exception)))?.is_some())
 }
 
-/// What Python makes a BlockingIOError or an InterruptedError of.
+/// What Python makes a BlockingIOError or an InterruptedError of, but for EAGAIN: that says that nothing has begun (a
+/// Unix socket's server has no room, for one).
 pub(super) fn is_under_way(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EAGAIN | libc::EALREADY | libc::EINPROGRESS | libc::EINTR)
+        Some(libc::EALREADY | libc::EINPROGRESS | libc::EINTR)
     )
 }
 
