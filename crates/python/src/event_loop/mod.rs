@@ -37,7 +37,6 @@ mod executors;
 pub(crate) mod handles;
 pub(crate) mod lifecycle;
 mod lookups;
-pub(crate) mod missing;
 mod pipes;
 pub(crate) mod readers;
 pub(crate) mod run;
