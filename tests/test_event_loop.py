@@ -143,6 +143,38 @@ def test_handle_of_call_soon_threadsafe(aio, loop, debug):
     assert log[-1] == "made"
 
 
+@newer((3, 14))
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("method", ["cancel", "cancelled"])
+def test_other_threads_wait_for_a_handle_that_runs(aio, loop, method, debug):
+    loop.set_debug(debug)
+    loop.slow_callback_duration = 3600
+    log: list[Any] = []
+    started = threading.Event()
+
+    def runs():
+        started.set()
+        time.sleep(0.1)
+        getattr(handle, method)()  # its own thread does not wait
+        log.append("ran")
+        if method == "cancelled":
+            raise ValueError("it ends, too")
+
+    def other():
+        started.wait()
+        getattr(handle, method)()
+        log.append("other")
+        loop.call_soon_threadsafe(loop.stop)
+
+    loop.set_exception_handler(lambda loop, context: log.append(type(context["exception"])))
+    handle = loop.call_soon_threadsafe(runs)
+    thread = threading.Thread(target=other)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert log == (["ran", "other"] if method == "cancel" else ["ran", ValueError, "other"])
+
+
 def callback(*args: Any) -> None:
     raise AssertionError("cancelled")
 

@@ -43,6 +43,7 @@ imports! {
     ABSTRACT_EVENT_LOOP = "asyncio.events"."AbstractEventLoop";
     ASYNCIO_HANDLE = "asyncio.events"."Handle";
     ASYNCIO_TIMER_HANDLE = "asyncio.events"."TimerHandle";
+    RLOCK = "_thread"."RLock";
     GET_EVENT_LOOP = "asyncio.events"."get_event_loop";
     FORMAT_TRACEBACK = "traceback"."format_list";
     SORTED = "builtins"."sorted";

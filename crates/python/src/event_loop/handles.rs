@@ -24,6 +24,8 @@ static REPR: Field = Field::new();
 static CONTEXT: Field = Field::new();
 static WHEN: Field = Field::new();
 static SCHEDULED: Field = Field::new();
+/// An RLock that is held while the callback runs, so that other threads that cancel or ask wait for its end. Made when
+/// the handle first runs: before that the GIL is enough.
 static LOCK: Field = Field::new();
 
 static HANDLES: Pool = Pool::new();
@@ -107,15 +109,14 @@ pub(super) fn init() -> R<()> {
         THREAD_SAFE_HANDLE.fill(HANDLE.get().clone());
         return Ok(());
     }
-    // The lock of asyncio's class stays empty: the GIL is enough.
     let base = Obj::import("asyncio.events")?.getattr_str("_ThreadSafeHandle")?;
     LOCK.find(&base, "_lock")?;
     let mut body = Body::new("asyncio.events", "_ThreadSafeHandle", &[])?;
-    for (sig, imp) in common {
-        body.method(sig, imp)?;
-    }
     body.method("__init__(self, callback, args, loop, context=None)", init_handle)?;
-    body.method("cancel(self)", cancel)?;
+    body.method("get_context(self)", get_context)?;
+    body.method("cancelled(self)", cancelled_threadsafe)?;
+    body.method("cancel(self)", cancel_threadsafe)?;
+    body.method("_run(self)", run_threadsafe)?;
     THREAD_SAFE_HANDLE.fill(body.build(&[&base, HANDLE.get()])?);
     pooled::<OfThreadSafeHandles>(&THREAD_SAFE_HANDLE, &[&fields[..], &[&LOCK]].concat());
     Ok(())
@@ -430,6 +431,65 @@ fn run_method(args: &Args) -> R<Obj> {
     Ok(Obj::none())
 }
 
+/// Is it a thread-safe handle (or derived from one)? The field `LOCK` rests on it.
+#[inline]
+fn this_threadsafe<'a>(args: &'a Args) -> R<&'a Obj> {
+    let this = args.req(0)?;
+    if THREAD_SAFE_HANDLE.is_exact(this) || this.isinstance(THREAD_SAFE_HANDLE.get())? {
+        Ok(this)
+    } else {
+        Err(crate::ffi::errors::type_error("a _ThreadSafeHandle is required"))
+    }
+}
+
+fn cancelled_threadsafe(args: &Args) -> R<Obj> {
+    let handle = this_threadsafe(args)?;
+    locked(LOCK.get(handle), || Ok(Obj::bool(is_cancelled(handle))))
+}
+
+fn cancel_threadsafe(args: &Args) -> R<Obj> {
+    let handle = this_threadsafe(args)?;
+    locked(LOCK.get(handle), || cancel_handle(handle))?;
+    Ok(Obj::none())
+}
+
+fn run_threadsafe(args: &Args) -> R<Obj> {
+    let handle = this_threadsafe(args)?;
+    let loop_ = LOOP.get(handle).unwrap_or_else(Obj::none);
+    call_threadsafe(&loop_, handle)?;
+    Ok(Obj::none())
+}
+
+/// `_ThreadSafeHandle._run()`: other threads wait for its end.
+fn call_threadsafe(loop_: &Obj, handle: &Obj) -> R<()> {
+    let lock = match LOCK.get(handle) {
+        Some(lock) => lock,
+        None => {
+            let lock = imports::RLOCK.call(&[])?;
+            LOCK.set(handle, lock.clone());
+            lock
+        }
+    };
+    locked(Some(lock), || {
+        // (cancelled while we waited for the lock)
+        if is_cancelled(handle) {
+            return Ok(());
+        }
+        call(loop_, handle)
+    })
+}
+
+/// `with lock: f()`, if there is a lock.
+fn locked<T>(lock: Option<Obj>, f: impl FnOnce() -> R<T>) -> R<T> {
+    let Some(lock) = lock else { return f() };
+    lock.call_method(&names::ACQUIRE, &[])?;
+    let result = f();
+    let released = lock.call_method(&names::RELEASE, &[]);
+    let value = result?;
+    released?;
+    Ok(value)
+}
+
 /// Runs a handle that has become ready.
 #[inline]
 pub(super) fn run(loop_: &Obj, core: &Own<LoopCore>, handle: &Obj) -> R<()> {
@@ -438,6 +498,9 @@ pub(super) fn run(loop_: &Obj, core: &Own<LoopCore>, handle: &Obj) -> R<()> {
     }
     if core.debug.get() || !is_ours(handle) {
         return crate::debug::run_timed(core, handle);
+    }
+    if version::SINCE_314.get() && THREAD_SAFE_HANDLE.is_exact(handle) {
+        return call_threadsafe(loop_, handle);
     }
     call(loop_, handle)
 }
