@@ -302,8 +302,10 @@ def test_fallback_not_wanted(aio):
             with pytest.raises(asyncio.SendfileNotAvailableError, match="not a regular file"):
                 await loop.sendfile(transport, object(), fallback=False)
             read, write = os.pipe()
+            # since 3.14 the file is moved to where it was read up to, even if nothing was read
+            fails = asyncio.SendfileNotAvailableError if sys.version_info < (3, 14) else OSError
             with open(read, "rb") as reading, open(write, "wb"):
-                with pytest.raises(asyncio.SendfileNotAvailableError, match=r"os\.sendfile call failed"):
+                with pytest.raises(fails, match=r"os\.sendfile call failed|Illegal seek"):
                     await loop.sendfile(transport, reading, 0, 5, fallback=False)
             transport.write(b"usable")
             assert await receive(peer, 6) == b"usable"
@@ -319,7 +321,7 @@ def test_fallback_for_what_has_no_position(aio):
             ours, theirs = socket.socketpair()
             theirs.send(b"over another socket")
             with ours, theirs, ours.makefile("rb") as file:
-                with pytest.raises(io.UnsupportedOperation):
+                with pytest.raises(io.UnsupportedOperation if sys.version_info < (3, 14) else OSError):
                     await asyncio.get_running_loop().sendfile(transport, file, 0, 19)
             if sys.version_info < (3, 14):
                 assert await receive(peer, 19) == b"over another socket"

@@ -317,10 +317,15 @@ pub(super) fn process_exited(this: &Own<Subprocess>, returncode: i32) -> R<()> {
     });
     let callback = this.protocol.get_or_none().getattr_str("process_exited")?;
     call(this, callback, &[])?;
-    if version::SINCE_314.get() || this.broken.get() {
+    if this.broken.get() {
         wake_waiters(this)?;
     }
-    try_finish(this)
+    try_finish(this)?;
+    // after connection_lost: who has waited finds that there is no process any longer
+    if version::SINCE_314.get() {
+        wake_waiters(this)?;
+    }
+    Ok(())
 }
 
 fn wake_waiters(this: &Own<Subprocess>) -> R<()> {
