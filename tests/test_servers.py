@@ -576,5 +576,6 @@ def test_idle_connections_are_small():
             after = look(process)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert after["descriptors"] - before["descriptors"] >= count
+    # (the connection before them may have been open still when the server was looked at)
+    assert after["descriptors"] - before["descriptors"] >= count - 1
     assert (after["resident"] - before["resident"]) / count < 1000
