@@ -24,7 +24,7 @@ def interpreter() -> Interpreter:
 
 @pytest.fixture
 def runner(interpreter, tmp_path) -> Runner:
-    return Runner(interpreter, path=[ROOT], out=tmp_path, limits=Limits(test=2.0))
+    return Runner(interpreter, path=[ROOT], out=tmp_path, limits=Limits(test=8.0))
 
 
 def test_a_hang_and_a_crash_cost_one_test_each(runner):
