@@ -98,3 +98,30 @@ fn what_was_forgotten_but_not_closed_is_silenced_or_adopted() {
     reactor.set_interest(fd, Interest::WRITABLE).unwrap();
     assert_eq!(poll(&reactor), [(fd, WRITABLE)]);
 }
+
+#[test]
+fn what_was_closed_while_a_duplicate_lives_wakes_nobody_twice() {
+    let mut reactor: Reactor = Reactor::new().unwrap();
+    let mut events = Events::new();
+    let (a, _b) = pair();
+    let (c, _d) = pair();
+    let closed = at(450, a);
+    let fd = closed.as_raw_fd();
+    let _duplicate = closed.try_clone().unwrap();
+    for fd in [fd, c.as_raw_fd()] {
+        reactor.set_interest(fd, Interest::WRITABLE).unwrap();
+    }
+    drop(closed);
+    reactor.set_interest(fd, Interest::EMPTY).unwrap();
+    assert_eq!(poll(&reactor), [(c.as_raw_fd(), WRITABLE)]);
+    reactor.shed_orphans().unwrap();
+    reactor.set_interest(c.as_raw_fd(), Interest::EMPTY).unwrap();
+    reactor
+        .poller()
+        .wait(&mut events, Some(std::time::Duration::ZERO))
+        .unwrap();
+    assert!(events.is_empty());
+    // The others are watched as before.
+    reactor.set_interest(c.as_raw_fd(), Interest::WRITABLE).unwrap();
+    assert_eq!(poll(&reactor), [(c.as_raw_fd(), WRITABLE)]);
+}

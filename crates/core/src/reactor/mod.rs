@@ -12,6 +12,7 @@ mod token;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -33,6 +34,8 @@ pub struct Reactor<B = Epoll> {
     /// can be.
     slots: Vec<Slot>,
     watched: usize,
+    /// The kernel reports a registration that nothing can end: see [`Reactor::shed_orphans`].
+    orphans: AtomicBool,
 }
 
 /// What we know about one descriptor.
@@ -60,6 +63,7 @@ impl<B: Backend> Reactor<B> {
             waker: Arc::new(waker),
             slots: Vec::new(),
             watched: 0,
+            orphans: AtomicBool::new(false),
         })
     }
 
@@ -148,9 +152,29 @@ impl<B: Backend> Reactor<B> {
                 if !readiness.is_empty() {
                     on_ready(fd, readiness);
                 }
+            } else {
+                self.orphans.store(true, Relaxed);
             }
         }
         events.clear();
+    }
+
+    /// Gets rid of what [`Reactor::dispatch`] has found: registrations of descriptors that were closed behind our
+    /// back while a duplicate (a child's, for instance) keeps the file open.
+    ///
+    /// No descriptor is left by which the kernel would find such a registration, and it would wake the loop again
+    /// and again. So everything is registered afresh, with a new backend in the old one's place. Costs nothing if
+    /// there are none.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    #[inline]
+    pub fn shed_orphans(&mut self) -> io::Result<()> {
+        if std::mem::take(self.orphans.get_mut()) {
+            self.register_afresh()
+        } else {
+            Ok(())
+        }
     }
 
     /// Makes the reactor this process's own, after `fork`, in the child.
@@ -159,8 +183,14 @@ impl<B: Backend> Reactor<B> {
     /// would lose. This puts new ones in their places and registers every descriptor again, except those that
     /// were closed since. Wakers and pollers that were handed out before stay good.
     pub fn reopen_after_fork(&mut self) -> io::Result<()> {
-        self.backend.reopen()?;
         self.waker.reopen()?;
+        self.register_afresh()
+    }
+
+    /// A new backend under the old one's number, with everything that the table has.
+    #[cold]
+    fn register_afresh(&mut self) -> io::Result<()> {
+        self.backend.reopen()?;
         self.backend.add_waker(self.waker.fd())?;
         for index in 0..self.slots.len() {
             let slot = self.slots[index];
@@ -246,11 +276,12 @@ impl<B: Backend> Reactor<B> {
     /// Tries to end a registration that the table does not have, lest it wake the loop again and again.
     ///
     /// It succeeds if `fd` was forgotten and is still open. It cannot if `fd` was closed while a duplicate
-    /// keeps the file open: no descriptor is left by which epoll would find the registration.
+    /// keeps the file open: then it is an orphan.
     #[cold]
     fn disarm(&self, fd: RawFd) {
-        // Nothing to do about a failure: most often the kernel has done it itself.
-        let _ = self.backend.delete(fd);
+        if self.backend.delete(fd).is_err() {
+            self.orphans.store(true, Relaxed);
+        }
     }
 
     #[inline]

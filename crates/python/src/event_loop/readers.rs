@@ -19,7 +19,7 @@ use crate::futures::Future;
 use crate::imports::names;
 use crate::transports::life::Life;
 use crate::transports::{Happening, Source};
-use aioxide_core::{Events, Interest};
+use aioxide_core::{Events, Interest, Reactor};
 
 /// What this file adds to the class.
 pub(super) const METHODS: &[(&str, Imp)] = &[
@@ -414,6 +414,9 @@ pub(super) fn dispatch(loop_: &Obj, core: &Own<LoopCore>, events: &mut Events) -
             });
         });
     });
+    core.reactor
+        .with(|reactor| reactor.as_mut().map_or(Ok(()), Reactor::shed_orphans))
+        .map_err(|error| os_error(&error))?;
     for (fd, side) in idle {
         // a cancelled handle, or a future that was ended and has not left yet
         drop(take(core, fd, side, |waiter| !waits(waiter)));
