@@ -17,6 +17,7 @@ turn into a skip. Exceptions stand in ``allowlist.txt``, each with its reason.
 # What aioxide claims to replace today. Grows until it is every file of test.test_asyncio.
 CLAIMED_FILES = (
     "test_base_events",
+    "test_buffered_proto",
     "test_context",
     "test_eager_task_factory",
     "test_events",
@@ -24,9 +25,12 @@ CLAIMED_FILES = (
     "test_futures2",
     "test_locks",
     "test_pep492",
+    "test_protocols",
     "test_queues",
     "test_runners",
     "test_sendfile",
+    "test_server",
+    "test_sock_lowlevel",
     "test_ssl",
     "test_sslproto",
     "test_streams",
