@@ -11,7 +11,7 @@ from tests.conformance.runner import Allowlist, Interpreter, Runner, Target
 
 pytestmark = pytest.mark.skipif(os.environ.get("AIOXIDE_CONFORMANCE") == "0", reason="AIOXIDE_CONFORMANCE=0")
 
-FIRST_VERSION = {"test_eager_task_factory": (3, 12), "test_server": (3, 12)}
+FIRST_VERSION = {"test_eager_task_factory": (3, 12), "test_server": (3, 13)}
 FILES = [file for file in CLAIMED_FILES if sys.version_info >= FIRST_VERSION.get(file, (3, 0))]
 
 
