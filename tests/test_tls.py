@@ -776,6 +776,52 @@ def test_default_context(aio):
     run(aio, main())
 
 
+def test_a_self_signed_certificate_is_good_for_who_trusts_it(aio):
+    """It is an authority, too; what matters is what OpenSSL thinks of that."""
+
+    async def main() -> None:
+        client_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client_tls.load_verify_locations(certificates.SELF_SIGNED)
+        server_tls = server_context(certificate=certificates.SELF_SIGNED)
+        async with connected(server=Echo, client_tls=client_tls, server_tls=server_tls) as (client, _):
+            client.transport.write(b"hello")
+            assert await client.receive(5) == b"hello"
+            assert ("DNS", "localhost") in client.transport.get_extra_info("peercert")["subjectAltName"]
+
+    run(aio, main())
+
+
+def test_the_settings_of_a_context_count(aio):
+    """Those that were made in Python, before and after the first connection."""
+
+    async def cipher(client_tls: ssl.SSLContext) -> tuple[str, str, int]:
+        async with connected(client_tls=client_tls) as (client, server):
+            found = client.transport.get_extra_info("cipher")
+            assert server.transport.get_extra_info("cipher") == found
+            return found
+
+    async def main() -> None:
+        found = reports()
+        client_tls = client_context(TLS12)
+        for name in ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"):
+            client_tls.set_ciphers(name)
+            assert (await cipher(client_tls))[0] == name
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            async with connected(client_tls=client_tls, server_tls=server_context(TLS13)):
+                pass
+        client_tls = client_context()
+        client_tls.check_hostname = False
+        async with connected(client_tls=client_tls, hostname="wrong.example"):
+            pass
+        client_tls.verify_mode = ssl.CERT_NONE
+        async with connected(client_tls=client_tls, server_tls=server_context(certificate=certificates.SELF_SIGNED)):
+            pass
+        await asyncio.sleep(0.01)
+        assert found.contexts == []
+
+    run(aio, main())
+
+
 @pytest.mark.parametrize("hostname", ["wrong.example", "localhost"])
 def test_verification_failure(aio, hostname):
     async def main() -> None:

@@ -7,6 +7,7 @@ ca.pem                    who signs the others
 server.pem                localhost, 127.0.0.1, ::1
 other.pem                 other.example
 client.pem                a client
+self_signed.pem           localhost, signed by itself, and so its own authority
 """
 
 import ssl
@@ -17,6 +18,7 @@ CA = HERE / "ca.pem"
 SERVER = HERE / "server.pem"
 OTHER = HERE / "other.pem"
 CLIENT = HERE / "client.pem"
+SELF_SIGNED = HERE / "self_signed.pem"
 
 
 def server_context(version: ssl.TLSVersion | None = None, *, certificate: Path = SERVER) -> ssl.SSLContext:

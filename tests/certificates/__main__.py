@@ -4,7 +4,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from . import CA, CLIENT, OTHER, SERVER
+from . import CA, CLIENT, OTHER, SELF_SIGNED, SERVER
 
 CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-sha256"]
 DAYS = "36500"
@@ -33,6 +33,9 @@ def main() -> None:
             openssl("x509", "-req", "-in", request, "-CA", CA, "-CAkey", ca_key, "-days", DAYS, "-sha256",
                     "-extfile", extensions, "-out", certificate)  # fmt: skip
             path.write_text(key.read_text() + certificate.read_text())
+        openssl("req", "-x509", *CURVE, "-keyout", key, "-out", certificate, "-days", DAYS, "-subj", "/CN=localhost",
+                "-addext", "subjectAltName=DNS:localhost")  # fmt: skip
+        SELF_SIGNED.write_text(key.read_text() + certificate.read_text())
 
 
 main()
