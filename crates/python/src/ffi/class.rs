@@ -10,7 +10,7 @@ use super::object::{Obj, Static};
 use super::unseen;
 use pyo3::ffi as c;
 use std::cell::Cell;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
@@ -795,11 +795,14 @@ impl<T: Class> Slots<T> {
 
     fn getset(&mut self, name: &'static CStr, attribute: Attribute<T>, settable: bool) {
         let attribute = Box::leak(Box::new(attribute));
+        let doc = crate::docs::of_member(&self.qualname, &name.to_string_lossy())
+            .and_then(|text| CString::new(text).ok())
+            .map_or(std::ptr::null(), |text| text.into_raw().cast_const());
         self.getset.push(c::PyGetSetDef {
             name: name.as_ptr(),
             get: Some(getter::<T>),
             set: settable.then_some(setter::<T> as c::setter),
-            doc: std::ptr::null(),
+            doc,
             closure: (&raw mut *attribute).cast(),
         });
     }

@@ -1,13 +1,58 @@
-//! `__doc__`: what our classes and functions are for is what asyncio's are for, in asyncio's words. And
-//! `__annotations__`: what they take and give is what the running version says.
+//! `__doc__`: what our classes and functions are for, how they fail, in which unit and from which thread they
+//! are called. And `__annotations__`: what they take and give is what the running version says.
 //!
-//! Both are taken from the running Python, when the extension is made.
+//! The texts lie beside this file, one after the other: `[Class.method]`, and then what it says, as
+//! reStructuredText; docs/ makes its reference of them. What has none here gets that of its namesake in the
+//! running Python's asyncio. So do annotations, always.
 
 use crate::ffi::{Obj, R, function};
 use crate::imports::names;
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
-/// Gives everything public in `module` the text of its namesake in asyncio, and so for methods.
+/// Text by name: `"Lock.acquire"`.
+static TEXTS: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+    [
+        include_str!("event_loop.txt"),
+        include_str!("futures.txt"),
+        include_str!("locks.txt"),
+        include_str!("queues.txt"),
+        include_str!("runners.txt"),
+        include_str!("streams.txt"),
+        include_str!("subprocesses.txt"),
+        include_str!("tasks.txt"),
+    ]
+    .iter()
+    .flat_map(|file| file.trim_start_matches('[').split("\n\n["))
+    .filter_map(|section| section.split_once("]\n"))
+    .map(|(name, text)| (name, text.trim_end()))
+    .collect()
+});
+
+/// The text of a member of a class of ours.
+pub(crate) fn of_member(class: &str, member: &str) -> Option<&'static str> {
+    TEXTS.get(format!("{class}.{member}").as_str()).copied()
+}
+
+/// Gives everything public in `module` its text, and so for methods.
 pub(crate) fn copy(module: &Obj) -> R<()> {
+    for (name, text) in TEXTS.iter() {
+        let (owner, member) = match name.split_once('.') {
+            Some((class, member)) => (module.getattr_opt(&Obj::interned(class)?)?, member),
+            None => (Some(module.clone()), *name),
+        };
+        let Some(owner) = owner else { continue };
+        let members = owner.getattr_str("__dict__")?;
+        let described = members.call_method_str("get", &[&Obj::interned(member)?])?;
+        // a descriptor in C has its text since it was made
+        if !described.is_none() && described.getattr(&names::DOC)?.is_none() {
+            described.setattr(&names::DOC, &Obj::str(text)?)?;
+        }
+    }
+    copy_from_asyncio(module)
+}
+
+fn copy_from_asyncio(module: &Obj) -> R<()> {
     let theirs = namesakes()?;
     for (name, ours) in members(module)? {
         if let Some(original) = theirs.dict_get(&name)?.filter(|original| !original.is(&ours)) {
