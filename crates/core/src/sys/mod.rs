@@ -33,6 +33,7 @@ pub mod events;
 mod fd;
 pub mod file;
 pub mod names;
+mod parked;
 pub mod pipe;
 pub mod scripted;
 pub mod socket;
@@ -40,6 +41,7 @@ pub mod wakeup;
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::atomic;
 use std::time::Duration;
 
 use crate::reactor::{Interest, Token};
