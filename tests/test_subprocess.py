@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests import hammer
 from tests.support import STDLIB, Reports, run, succeeds
 
 OLD = sys.version_info < (3, 14)
@@ -652,6 +653,13 @@ def test_many(aio):
             assert done == list(range(start, start + 24))
 
     run(aio, main())
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.skipif(STDLIB and OLD, reason="asyncio's return codes get lost, and its pipes warn")
+def test_many_processes(aio):
+    """The same with Process objects (tests/hammer.py, which can do it with 5,000)."""
+    assert run(aio, hammer.run_children(240)) == []
 
 
 # -- what the program's own code does -----------------------------------------------------------------------------------------

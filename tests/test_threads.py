@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import contextvars
 import functools
+import os
+import sys
 import threading
 import time
 from typing import Any
 
 import pytest
 
-from tests.support import run
+import aioxide
+from tests import hammer
+from tests.support import STDLIB, run
 
 
 def test_to_thread(aio):
@@ -150,3 +156,72 @@ def test_blocked_thread_and_loop(aio):
         return await waiting
 
     assert run(aio, main()) is True
+
+
+@pytest.mark.skipif(STDLIB, reason="asyncio writes a byte for every call")
+def test_many_calls_wake_a_sleeping_loop_a_few_times():
+    """A thread that keeps the GIL leaves a thousand callbacks to a loop that sleeps, by a system call or two."""
+
+    def written() -> int:
+        """How often the loop's eventfd was written to: nobody reads it."""
+        total = 0
+        for name in os.listdir("/proc/self/fdinfo"):
+            with contextlib.suppress(OSError), open(f"/proc/self/fdinfo/{name}") as info:
+                total += sum(int(line.split()[1], 16) for line in info if line.startswith("eventfd-count:"))
+        return total
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        called = []
+        counts = []
+        done = loop.create_future()
+
+        def thread() -> None:
+            time.sleep(0.05)  # the loop is in epoll_wait by now
+            before = written()
+            interval = sys.getswitchinterval()
+            sys.setswitchinterval(60)
+            try:
+                for number in range(1000):
+                    loop.call_soon_threadsafe(called.append, number)
+                loop.call_soon_threadsafe(done.set_result, None)
+            finally:
+                sys.setswitchinterval(interval)
+            counts.append(written() - before)
+
+        other = threading.Thread(target=thread)
+        other.start()
+        await done
+        other.join()
+        assert called == list(range(1000))
+        return counts[0]
+
+    # the first call lets go of the GIL for its system call: the loop may run just then, and go to sleep again
+    assert min(run(aioxide, main()) for _ in range(3)) <= 3
+
+
+@pytest.mark.deadline(120)
+def test_hammered_by_threads(aio):
+    """Eight threads, two loops side by side (tests/hammer.py, which can do it for longer)."""
+    messages, faults = hammer.run_threads(3)
+    assert not faults
+    assert messages > 1000
+
+
+def test_the_hammer_notices(monkeypatch):
+    """A message that is lost, and one that comes twice, are faults."""
+    receive = hammer.Target.receive
+
+    def loses(self: hammer.Target, thread: int, number: int) -> None:
+        if number != 7:
+            receive(self, thread, number)
+
+    def doubles(self: hammer.Target, thread: int, number: int) -> None:
+        receive(self, thread, number)
+        if number == 7:
+            receive(self, thread, number)
+
+    for wrong in (loses, doubles):
+        monkeypatch.setattr(hammer.Target, "receive", wrong)
+        _, faults = hammer.run_threads(0.3, threads=1)
+        assert faults
