@@ -190,6 +190,73 @@ def test_a_datagram_is_answered_to_whom_it_came_from(aio, family):
 
 
 @families
+def test_many_peers_are_told_apart_and_answered(aio, family):
+    """More than the transport remembers, in turns; some are answered in the call, some later, some by a tuple of one's own."""
+
+    class Echo(Log):
+        def datagram_received(self, data: bytes, address: Any) -> None:
+            super().datagram_received(data, address)
+            match len(self.received) % 3:
+                case 0:
+                    self.transport.sendto(data.upper(), address)
+                case 1:
+                    asyncio.get_running_loop().call_soon(self.transport.sendto, data.upper(), address)
+                case _:
+                    self.transport.sendto(data.upper(), (*address,))
+                    self.transport.sendto(b"", (*address,)[:2] if SINCE_313 else address)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with endpoint(Echo, local_addr=LOCAL[family]) as (transport, protocol):
+            where = transport.get_extra_info("sockname")
+            with contextlib.ExitStack() as stack:
+                peers = [stack.enter_context(peer(FAMILY[family], LOCAL[family])) for _ in range(200)]
+                expected = []
+                for turn in range(4):
+                    for number, sock in enumerate(peers):
+                        text = f"{turn}-{number}-x".encode()
+                        sock.setblocking(False)
+                        sock.sendto(text, where[:2])
+                        answer = b""
+                        while not answer:  # (there may be an empty one from before)
+                            answer = await asyncio.wait_for(loop.sock_recv(sock, 100), 5)
+                        assert answer == text.upper()
+                        expected.append((text, sock.getsockname()))
+                assert protocol.events[1:] == expected
+
+    run(aio, main())
+
+
+def test_a_method_that_is_replaced_later_is_called_from_then_on(aio, monkeypatch):
+    """On the class: instances of ``socket.socket`` take no attributes."""
+
+    async def main() -> None:
+        async with endpoint() as (transport, protocol):
+            where = transport.get_extra_info("sockname")
+            originals = {name: getattr(socket.socket, name) for name in ("recvfrom", "sendto")}
+            calls: list[str] = []
+
+            def replacement(name: str) -> Any:
+                def method(self: Any, *args: Any) -> Any:
+                    calls.append(name)
+                    return originals[name](self, *args)
+
+                return method
+
+            for turn in range(4):
+                with monkeypatch.context() as patch:
+                    if turn % 2:
+                        for name in originals:
+                            patch.setattr(socket.socket, name, replacement(name), raising=False)
+                    calls.clear()
+                    transport.sendto(b"x", where)
+                    await until(lambda turn=turn: len(protocol.received) == turn + 1)
+                    assert set(calls) == ({"sendto", "recvfrom"} if turn % 2 else set())
+
+    run(aio, main())
+
+
+@families
 def test_a_connected_endpoint_hears_and_reaches_its_peer_alone(aio, family):
     async def main() -> None:
         with peer(FAMILY[family], LOCAL[family]) as sock, peer(FAMILY[family], LOCAL[family]) as stranger:

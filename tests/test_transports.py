@@ -219,6 +219,47 @@ def test_abort_drops_it(aio):
 
 
 @families
+@pytest.mark.parametrize("size", [600, 9_000, 100_000])
+def test_what_a_protocol_has_kept_never_changes(aio, family, size):
+    """The memory of messages that are gone is used again; that of those which somebody holds is not."""
+    kept: list[tuple[Any, bytearray]] = []
+
+    class Keeper(Log):
+        def data_received(self, data: bytes) -> None:
+            self.data += data
+            copy = bytearray(data)
+            assert hash(data) == hash(bytes(copy))
+            assert data[-1:] == copy[-1:]
+            assert len(data) == len(copy)
+            match len(kept) % 4:
+                case 0:
+                    kept.append((data, copy))
+                case 1:
+                    kept.append((memoryview(data)[1:], copy[1:]))
+                case 2:
+                    kept.append(({data: None}, copy))
+                case _:
+                    kept.append((None, copy))  # this one is let go
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        generator = random.Random(size)
+        async with connected(family, Keeper) as (_, protocol, peer):
+            sent = 0
+            for number in range(80):
+                message = bytes([number]) * generator.randrange(size // 2, size)
+                await loop.sock_sendall(peer, message)
+                sent += len(message)
+                await until(lambda sent=sent: len(protocol.data) == sent)
+        assert len(kept) >= 80
+        for held, copy in kept:
+            if held is not None:
+                assert bytes(*held if isinstance(held, dict) else [held]) == copy
+
+    run(aio, main())
+
+
+@families
 def test_half_close(aio, family):
     async def main() -> None:
         async with connected(family) as (transport, protocol, peer):

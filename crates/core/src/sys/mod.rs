@@ -36,6 +36,7 @@ pub mod names;
 mod parked;
 pub mod pipe;
 pub mod scripted;
+mod sender;
 pub mod socket;
 pub mod wakeup;
 

@@ -18,6 +18,9 @@ use rustix::net::{
 };
 
 use super::fd::with_borrowed;
+use super::sender::Room;
+
+pub use super::sender::{RawIp, Sender};
 
 /// How many pieces one [`send_vectored`] takes; the rest is for the next.
 pub const MOST_PIECES: usize = 64;
@@ -143,12 +146,15 @@ pub fn send_vectored(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
 /// # Errors
 /// [`io::ErrorKind::WouldBlock`] if there is none.
 #[inline]
-pub fn receive_from(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<Address>)> {
-    with_borrowed(fd, |fd| {
-        let (taken, _, from) =
-            retry_on_intr(|| rustix::net::recvfrom(fd, &mut *buffer, RecvFlags::DONTWAIT))?;
-        Ok((taken, from.map(Address::from)))
-    })
+pub fn receive_from(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Sender)> {
+    let mut room = Room::new();
+    loop {
+        match room.receive(fd, buffer) {
+            Ok(taken) => return Ok((taken, room.sender())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// `sendto(2)` to an IP address.

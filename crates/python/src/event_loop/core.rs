@@ -13,6 +13,7 @@
 use super::class;
 use super::handles::Queued;
 use super::readers::Side;
+use crate::ffi::spare::Spares;
 use crate::ffi::window::Window;
 use crate::ffi::{
     Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, R, Slot, Slots, Unowned, Visitor, threads,
@@ -96,6 +97,8 @@ pub(crate) struct LoopCore {
     pub(crate) told: Cell<Vec<(Waiter, Side)>>,
     /// What everything is read into: see [`with_scratch`](LoopCore::with_scratch).
     scratch: Cell<Option<Box<[u8]>>>,
+    /// What came in and is not used any more, to be used again.
+    pub(crate) spares: Spares,
     /// Those that are asked in the next turn whether there is more to read, whatever the kernel says by then.
     pub(crate) eager: Fifo<Source>,
     /// Whom datagrams came from.
@@ -404,6 +407,7 @@ impl Class for LoopCore {
         drop(self.held_back.take());
         drop(self.eager.take());
         self.peers.clear();
+        self.spares.clear();
         drop(self.asked.with(std::mem::take));
         #[cfg(not(Py_3_14))]
         drop(self.current.take());

@@ -18,7 +18,7 @@ use crate::ffi::object::exact_int;
 use crate::ffi::pysocket::{self, Method, Plain};
 use crate::ffi::{Obj, R, Raised};
 use crate::imports::names;
-use crate::transports::socket::{address, written_out};
+use crate::transports::socket::{address, sender as sender_of, written_out};
 use aioxide_core::socket::{self, Address};
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -48,9 +48,9 @@ fn size(argument: &Obj) -> Option<usize> {
     exact_int(argument).and_then(|size| usize::try_from(size).ok())
 }
 
-/// The address of a sender or of a client.
-fn from(address_: Option<&Address>) -> R<Obj> {
-    Ok(address_.map_or(Ok(None), address)?.unwrap_or_else(Obj::none))
+/// The address of a client.
+fn from(client: &Address) -> R<Obj> {
+    Ok(address(client)?.unwrap_or_else(Obj::none))
 }
 
 // --- receiving ------------------------------------------------------------------------------------
@@ -65,9 +65,9 @@ impl Operation for Recv {
         match (call.plain(&pysocket::RECV), size(&call.argument)) {
             (Some(_), Some(0)) => Obj::empty_bytes().map(Some),
             (Some(socket), Some(most)) if most <= MOST => {
-                let received = call.with_scratch(|scratch| {
+                let received = call.with_scratch(|scratch, spares| {
                     let count = socket::receive(socket.fd, &mut scratch[..most])?;
-                    Ok(bytes::new(&scratch[..count]))
+                    Ok(spares.bytes(&scratch[..count]))
                 })?;
                 unless_blocked(received)?.transpose()
             }
@@ -82,7 +82,7 @@ impl Operation for Recv {
 /// More than the buffer has room for may be asked of a stream, and be there.
 #[cold]
 fn receive_much(call: &Call, socket: Plain, most: usize) -> R<Option<Obj>> {
-    let received = call.with_scratch(|scratch| {
+    let received = call.with_scratch(|scratch, _| {
         let count = socket::receive(socket.fd, scratch)?;
         if count < scratch.len() {
             return Ok(bytes::new(&scratch[..count]));
@@ -131,14 +131,14 @@ impl Operation for RecvFrom {
     fn attempt(call: &Call) -> R<Option<Obj>> {
         match (call.plain(&pysocket::RECVFROM), size(&call.argument)) {
             (Some(socket), Some(most @ 1..=MOST)) if socket.has_known_addresses() => {
-                let received = call.with_scratch(|scratch| {
+                let received = call.with_scratch(|scratch, spares| {
                     let (count, sender) = socket::receive_from(socket.fd, &mut scratch[..most])?;
-                    Ok((bytes::new(&scratch[..count]), sender))
+                    Ok((spares.bytes(&scratch[..count]), sender))
                 })?;
                 let Some((data, sender)) = unless_blocked(received)? else {
                     return Ok(None);
                 };
-                Obj::tuple(&[&data?, &from(sender.as_ref())?]).map(Some)
+                Obj::tuple(&[&data?, &sender_of(&sender)?]).map(Some)
             }
             _ => unless_it_blocks(call.sock.call_method(&names::RECVFROM, &[&call.argument])),
         }
@@ -168,7 +168,7 @@ impl Operation for RecvFromInto {
             let received = buffer.with_mut(|place| socket::receive_from(socket.fd, &mut place[..most]));
             drop(buffer);
             return unless_blocked(received)?
-                .map(|(count, sender)| Obj::tuple(&[&Obj::int(count as i64)?, &from(sender.as_ref())?]))
+                .map(|(count, sender)| Obj::tuple(&[&Obj::int(count as i64)?, &sender_of(&sender)?]))
                 .transpose();
         }
         unless_it_blocks(call.sock.call_method(&names::RECVFROM_INTO, &[buf, &nbytes]))
@@ -265,7 +265,7 @@ impl Operation for Accept {
                     return Err(raised);
                 }
             };
-            return Obj::tuple(&[&connection, &from(Some(&peer))?]).map(Some);
+            return Obj::tuple(&[&connection, &from(&peer)?]).map(Some);
         }
         let Some(pair) = unless_it_blocks(call.sock.call_method(&names::ACCEPT, &[]))? else {
             return Ok(None);

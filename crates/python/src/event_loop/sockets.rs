@@ -17,6 +17,7 @@ use super::socket_calls::{Accept, Connect, Recv, RecvFrom, RecvFromInto, RecvInt
 use crate::ffi::errors::{exc, raise, type_error, value_error};
 use crate::ffi::pyclass::Body;
 use crate::ffi::pysocket::{self, Plain};
+use crate::ffi::spare::Spares;
 use crate::ffi::{Args, Class, Co, Coroutine, Obj, Own, R, Raised, Step};
 use crate::futures::{Future, iter, methods};
 use crate::imports::{self, names};
@@ -78,10 +79,11 @@ impl Call<'_> {
         self.coroutine.locals[ARGUMENT].set(argument);
     }
 
-    /// Uses the buffer that everything is read into.
-    pub(super) fn with_scratch<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> R<T> {
+    /// Uses the buffer that everything is read into, and what objects are made of it with.
+    pub(super) fn with_scratch<T>(&self, f: impl FnOnce(&mut [u8], &Spares) -> T) -> R<T> {
         let loop_ = self.coroutine.locals[LOOP].get_or_none();
-        Ok(loop_core(&loop_)?.with_scratch(f))
+        let core = loop_core(&loop_)?;
+        Ok(core.with_scratch(|scratch| f(scratch, &core.spares)))
     }
 }
 

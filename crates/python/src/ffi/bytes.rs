@@ -91,10 +91,7 @@ impl Bytes {
         // SAFETY: of the class (see `of`), immutable, and alive as long as `self`.
         unsafe {
             let object = self.0.as_ptr();
-            std::slice::from_raw_parts(
-                c::PyBytes_AsString(object).cast(),
-                c::PyBytes_Size(object) as usize,
-            )
+            std::slice::from_raw_parts(c::PyBytes_AS_STRING(object).cast(), c::Py_SIZE(object) as usize)
         }
     }
 }
@@ -136,6 +133,57 @@ pub(crate) fn is_exact_array(object: &Obj) -> bool {
 pub(crate) fn delete_front(object: &Obj, count: usize) -> R<()> {
     // SAFETY: alive.
     check(unsafe { c::PySequence_DelSlice(object.as_ptr(), 0, count as isize) })
+}
+
+/// Writes to what `object` lets others write to. BufferError or TypeError if that is nothing. `f` must not run Python
+/// code.
+#[inline]
+pub(crate) fn with_writable<T>(object: &Obj, f: impl FnOnce(&mut [u8]) -> T) -> R<T> {
+    View::of(object, c::PyBUF_WRITABLE, |view| {
+        if view.len == 0 || view.readonly != 0 {
+            return f(&mut []);
+        }
+        // SAFETY: the exporter keeps the memory in place while there is a view, allows writing, and with the GIL held
+        // and no Python code running nobody else writes to it.
+        f(unsafe { std::slice::from_raw_parts_mut(view.buf.cast(), view.len as usize) })
+    })
+}
+
+/// Reads what is in `object`. BufferError if it is not one piece. `f` must not run Python code.
+#[inline]
+pub(crate) fn with_readable<T>(object: &Obj, f: impl FnOnce(&[u8]) -> T) -> R<T> {
+    View::of(object, c::PyBUF_SIMPLE, |view| {
+        if view.len == 0 {
+            return f(&[]);
+        }
+        // SAFETY: as above.
+        f(unsafe { std::slice::from_raw_parts(view.buf.cast(), view.len as usize) })
+    })
+}
+
+/// A view that lives for one call, where it is: it may refer to itself, and so is never moved.
+struct View(MaybeUninit<c::Py_buffer>);
+
+impl View {
+    #[inline]
+    fn of<T>(object: &Obj, flags: i32, f: impl FnOnce(&c::Py_buffer) -> T) -> R<T> {
+        let mut view = View(MaybeUninit::uninit());
+        // SAFETY: the place is valid, and filled if the call succeeds.
+        check(unsafe { c::PyObject_GetBuffer(object.as_ptr(), view.0.as_mut_ptr(), flags) })?;
+        let filled = Filled(&mut view);
+        // SAFETY: filled.
+        Ok(f(unsafe { filled.0.0.assume_init_ref() }))
+    }
+}
+
+/// Gives it back, however the call ends.
+struct Filled<'a>(&'a mut View);
+
+impl Drop for Filled<'_> {
+    fn drop(&mut self) {
+        // SAFETY: filled by `PyObject_GetBuffer`, released once.
+        unsafe { c::PyBuffer_Release(self.0.0.as_mut_ptr()) }
+    }
 }
 
 /// A view of somebody's buffer, which can change its contents but not its size while we have it.

@@ -33,6 +33,7 @@ pub(crate) mod pyclass;
 pub(crate) mod pysocket;
 pub(crate) mod running;
 pub(crate) mod send;
+pub(crate) mod spare;
 pub(crate) mod threads;
 pub(crate) mod unseen;
 pub(crate) mod window;

@@ -9,6 +9,7 @@ use crate::imports::{self, names};
 use pyo3::ffi as c;
 use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// `_socket.socket`
 static BASE: Static = Static::new();
@@ -30,6 +31,8 @@ struct Head {
 pub(crate) struct Method {
     name: &'static Static,
     original: Static,
+    /// The version of the class in which it has been seen there; 0: of none.
+    seen: AtomicU32,
 }
 
 impl Method {
@@ -37,19 +40,35 @@ impl Method {
         Method {
             name,
             original: Static::new(),
+            seen: AtomicU32::new(0),
         }
     }
 
     /// Has nobody put something else into the class? (Instances of it have no attributes of their own.)
+    ///
+    /// A class has a version number as long as neither it nor a base is changed, and never the same one again.
     #[inline]
     fn is_original(&self) -> bool {
+        // SAFETY: a class, alive for ever; the field is read under the GIL.
+        let version = unsafe { (*imports::SOCKET.as_ptr().cast::<c::PyTypeObject>()).tp_version_tag };
+        (version != 0 && version == self.seen.load(Relaxed)) || self.is_found()
+    }
+
+    #[cold]
+    fn is_found(&self) -> bool {
         unsafe extern "C" {
             fn _PyType_Lookup(class: *mut c::PyTypeObject, name: *mut c::PyObject) -> *mut c::PyObject;
         }
-        // SAFETY: a class and a name; the look-up gives a borrowed pointer, which is only compared.
+        // SAFETY: a class and a name; the look-up gives a borrowed pointer, which is only compared. It gives the class
+        // a version if it has none.
         unsafe {
-            let class = imports::SOCKET.as_ptr().cast();
-            self.original.filled() && _PyType_Lookup(class, self.name.as_ptr()) == self.original.as_ptr()
+            let class = imports::SOCKET.as_ptr().cast::<c::PyTypeObject>();
+            let found =
+                self.original.filled() && _PyType_Lookup(class, self.name.as_ptr()) == self.original.as_ptr();
+            if found {
+                self.seen.store((*class).tp_version_tag, Relaxed);
+            }
+            found
         }
     }
 }

@@ -602,12 +602,11 @@ pub(super) fn ask_for_odd_addresses(this: &Life) -> R<()> {
         (&this.local, "sockname", "getsockname"),
         (&this.peer, "peername", "getpeername"),
     ] {
-        let odd = match known {
-            Address::Other => this.socket.made_object().is_some(),
-            known => address(known)?.is_none(),
-        };
+        if !matches!(known, Address::Other) || this.socket.made_object().is_none() {
+            continue;
+        }
         let key = Obj::interned(key)?;
-        if !odd || (this.extra.get()).map_or(Ok(false), |extra| extra.contains(&key))? {
+        if (this.extra.get()).map_or(Ok(false), |extra| extra.contains(&key))? {
             continue;
         }
         let Some(object) = this.socket.object()? else {

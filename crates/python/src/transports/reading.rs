@@ -9,7 +9,7 @@ use super::stream::{self, Stream};
 use super::telling;
 use crate::event_loop::core::{LoopCore, MOST};
 use crate::event_loop::run::is_fatal;
-use crate::ffi::bytes::{self, Buffer};
+use crate::ffi::bytes;
 use crate::ffi::errors::{R, os_error, runtime_error};
 use crate::ffi::{Obj, Own, Raised};
 use crate::imports::names;
@@ -81,40 +81,45 @@ pub(super) fn take_in<I: Intake>(
 ) -> R<io::Result<Option<Obj>>> {
     let last = last_read.get() as usize;
     if last >= MUCH {
-        return take_in_much::<I>(fd, last_read, last);
+        return take_in_much::<I>(core, fd, last_read, last);
     }
     core.with_scratch(|scratch| match I::take(fd, scratch) {
         Ok(0) => Ok(Ok(None)),
         Ok(count) => {
             last_read.set(count as u32);
-            bytes::new(&scratch[..count]).map(|data| Ok(Some(data)))
+            core.spares.bytes(&scratch[..count]).map(|data| Ok(Some(data)))
         }
         Err(error) => Ok(Err(error)),
     })
 }
 
-fn take_in_much<I: Intake>(fd: RawFd, last_read: &Cell<u32>, last: usize) -> R<io::Result<Option<Obj>>> {
+fn take_in_much<I: Intake>(
+    core: &LoopCore,
+    fd: RawFd,
+    last_read: &Cell<u32>,
+    last: usize,
+) -> R<io::Result<Option<Obj>>> {
     // if the room was used up, there may have been more
     let room = (last + 1).next_power_of_two().min(MOST);
-    let mut taken = 0;
-    let data = bytes::filled(room, |place| {
-        taken = I::take_uninit(fd, place)?;
+    core.spares.read(room, |place| {
+        let taken = I::take_uninit(fd, place)?;
+        last_read.set(taken as u32);
         Ok(taken)
-    })?;
-    last_read.set(taken as u32);
-    Ok(data.map(|data| (taken > 0).then_some(data)))
+    })
 }
 
 /// `_read_ready__get_buffer()`
 fn into_buffer(this: &Own<Stream>, protocol: &Obj) -> R<()> {
-    let mut buffer = match get_buffer(protocol) {
+    let buffer = match get_buffer(protocol) {
         Ok(buffer) => buffer,
         Err(raised) => return failed(this, raised, "Fatal error: protocol.get_buffer() call failed."),
     };
-    let result = match Buffer::writable(&buffer) {
-        Ok(mut view) => view.with_mut(|place| socket::receive(this.socket.fd(), place)),
+    let result = match bytes::with_writable(&buffer, |place| socket::receive(this.socket.fd(), place)) {
+        Ok(result) => result,
         Err(raised) => return failed(this, raised, "Fatal read error on socket transport"),
     };
+    // (asyncio's frame has the name for both, and so lets go of it, too, before it goes on)
+    drop(buffer);
     let count = match result {
         Ok(0) => {
             let Some(loop_) = this.loop_.get() else {
@@ -125,8 +130,7 @@ fn into_buffer(this: &Own<Stream>, protocol: &Obj) -> R<()> {
         Ok(count) => count,
         Err(error) => return read_error(this, &error),
     };
-    buffer = Obj::int(count as i64)?;
-    match protocol.call_method(&names::BUFFER_UPDATED, &[&buffer]) {
+    match protocol.call_method(&names::BUFFER_UPDATED, &[&Obj::int(count as i64)?]) {
         Ok(_) => Ok(()),
         Err(raised) => failed(
             this,

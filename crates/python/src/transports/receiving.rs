@@ -14,7 +14,7 @@ use crate::event_loop::run::is_fatal;
 use crate::event_loop::sockets::unless_it_blocks;
 use crate::ffi::errors::{R, exc, os_error, type_error};
 use crate::ffi::pysocket::{self, Plain};
-use crate::ffi::{Obj, Own, bytes};
+use crate::ffi::{Obj, Own};
 use crate::imports::names;
 use aioxide_core::socket;
 use std::cell::Cell;
@@ -102,10 +102,11 @@ fn take_in(core: &LoopCore, sock: &Obj) -> R<Option<(Obj, Obj)>> {
         return ask(sock);
     };
     let received = core.with_scratch(|scratch| {
-        socket::receive_from(plain.fd, scratch).map(|(count, sender)| (bytes::new(&scratch[..count]), sender))
+        socket::receive_from(plain.fd, scratch)
+            .map(|(count, sender)| (core.spares.bytes(&scratch[..count]), sender))
     });
     match received {
-        Ok((data, sender)) => Ok(Some((data?, core.peers.tuple(sender.as_ref())?))),
+        Ok((data, sender)) => Ok(Some((data?, core.peers.tuple(&sender)?))),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(os_error(&error)),
     }

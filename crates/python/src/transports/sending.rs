@@ -186,17 +186,20 @@ fn attempt(this: &Own<Datagram>, data: &Obj, to: &Obj) -> R<bool> {
 /// An IP address that need not be looked up.
 #[inline]
 fn find(this: &Own<Datagram>, family: i32, to: &Obj) -> R<Option<SocketAddr>> {
-    if let Some(loop_) = this.loop_.get()
-        && let Some(core) = core::of(&loop_)
-        && let Some(address) = core.peers.address(to)
+    let loop_ = this.loop_.get();
+    let core = loop_.as_ref().and_then(core::of);
+    if let Some(address) = core.and_then(|core| core.peers.address(to))
         && address.is_ipv4() == (family == libc::AF_INET)
     {
         return Ok(Some(address));
     }
-    Ok(match written_out(family, to)? {
-        Some(Address::Ip(address)) => Some(address),
-        _ => None,
-    })
+    let Some(Address::Ip(address)) = written_out(family, to)? else {
+        return Ok(None);
+    };
+    if let Some(core) = core {
+        core.peers.note(to, address);
+    }
+    Ok(Some(address))
 }
 
 fn unless_blocked(sent: io::Result<usize>) -> R<bool> {

@@ -8,7 +8,7 @@ use crate::ffi::object::{ascii, exact_int};
 use crate::ffi::pysocket::Plain;
 use crate::ffi::{Obj, R, Slot, Visitor, bytes, pysocket};
 use crate::imports::names;
-use aioxide_core::socket::{self, Address};
+use aioxide_core::socket::{self, Address, Sender};
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
@@ -153,15 +153,7 @@ impl Drop for Socket {
 pub(crate) fn address(address: &Address) -> R<Option<Obj>> {
     Ok(Some(match address {
         Address::Other => return Ok(None),
-        Address::Ip(SocketAddr::V4(v4)) => {
-            Obj::tuple(&[&ip_text((*v4.ip()).into())?, &Obj::int(v4.port().into())?])?
-        }
-        Address::Ip(SocketAddr::V6(v6)) => Obj::tuple(&[
-            &ip_text((*v6.ip()).into())?,
-            &Obj::int(v6.port().into())?,
-            &Obj::int(v6.flowinfo().into())?,
-            &Obj::int(v6.scope_id().into())?,
-        ])?,
+        Address::Ip(address) => ip_address(address)?,
         Address::Unix(name) if name.first() == Some(&0) => bytes::new(name)?,
         Address::Unix(name) => bytes::new(name)?.call_method_str(
             "decode",
@@ -171,6 +163,27 @@ pub(crate) fn address(address: &Address) -> R<Option<Obj>> {
             ],
         )?,
     }))
+}
+
+/// The tuple for an IP address.
+pub(crate) fn ip_address(address: &SocketAddr) -> R<Obj> {
+    match address {
+        SocketAddr::V4(v4) => Obj::tuple(&[&ip_text((*v4.ip()).into())?, &Obj::int(v4.port().into())?]),
+        SocketAddr::V6(v6) => Obj::tuple(&[
+            &ip_text((*v6.ip()).into())?,
+            &Obj::int(v6.port().into())?,
+            &Obj::int(v6.flowinfo().into())?,
+            &Obj::int(v6.scope_id().into())?,
+        ]),
+    }
+}
+
+/// What `recvfrom()` says of who has sent something.
+pub(crate) fn sender(sender: &Sender) -> R<Obj> {
+    match sender.address() {
+        Some(known) => Ok(address(&known)?.unwrap_or_else(Obj::none)),
+        None => Ok(Obj::none()),
+    }
 }
 
 /// As `inet_ntop(3)` writes it, which differs from Rust in the addresses that have an IPv4 address at their end.

@@ -226,21 +226,22 @@ fn write_view(this: &Own<Stream>, data: &Obj) -> R<()> {
     let Some(hold_back) = holds_back(this) else {
         return Ok(());
     };
-    let view = match Buffer::readable(data) {
-        Ok(view) => view,
-        Err(raised) => return stream::fatal_error(this, raised.take(), FATAL),
-    };
-    let mut start = 0;
-    if is_idle(this) && !hold_back {
-        match view.with(|data| try_to_send(this, data))? {
-            Some(sent) if sent == view.len() => return Ok(()),
-            Some(sent) => start = sent,
-            None => return Ok(()),
-        }
+    let now = is_idle(this) && !hold_back;
+    let fd = this.socket.fd();
+    let looked = bytes::with_readable(data, |data| {
+        let sent = if now { socket::send(fd, data) } else { Ok(0) };
+        let start = match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            sent => sent?,
+        };
+        Ok((start < data.len()).then(|| Bytes::copy(&data[start..])))
+    });
+    match looked {
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some(rest))) => keep(this, rest?, 0, hold_back),
+        Ok(Err(error)) => stream::fatal_error(this, os_error(&error).take(), FATAL),
+        Err(raised) => stream::fatal_error(this, raised.take(), FATAL),
     }
-    let copy = view.with(|data| Bytes::copy(&data[start..]))?;
-    drop(view);
-    keep(this, copy, 0, hold_back)
 }
 
 /// `writelines(list_of_data)`: all of it, in one system call if the kernel has the room.
