@@ -11,7 +11,7 @@ bin  := $(venv)/bin
 python_for_rust := PYO3_PYTHON=$(CURDIR)/$(bin)/python
 export CARGO_TARGET_DIR := $(CURDIR)/target/py$(subst .,,$(version))
 
-.PHONY: demo test bench lint matrix conformance build pytest core clean requirements
+.PHONY: demo test bench docs lint matrix conformance build pytest core clean requirements
 
 demo: build  ## two tasks, 300 pages, and one table: asyncio beside aioxide
 	$(bin)/python -m aioxide examples/tasks.py
@@ -24,6 +24,10 @@ bench: build $(venv)/bench.stamp  ## speed and memory; ARGS="--only sleep0": one
 	$(if $(ARGS),,$(bin)/python -m benchmarks.network && $(bin)/python -m benchmarks.outside)
 	$(if $(ARGS),,$(bin)/python -m benchmarks.endurance)
 	$(if $(ARGS),,$(bin)/python -m benchmarks.memory && $(bin)/python -m benchmarks.plot)
+
+docs: build $(venv)/docs.stamp  ## the documentation, into build/docs; a warning is an error, and no page needs the network
+	$(bin)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "docs: open build/docs/index.html"
 
 lint: $(venv)/dev.stamp  ## formatting and lints, Rust and Python
 	cargo fmt --all --check
@@ -62,9 +66,13 @@ $(venv)/bench.stamp: requirements/bench.txt $(venv)/dev.stamp
 	$(bin)/python -m pip install --quiet --require-hashes -r $<
 	@touch $@
 
+$(venv)/docs.stamp: requirements/docs.txt $(venv)/dev.stamp
+	$(bin)/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
 requirements:  ## re-pins requirements/*.txt from *.in (needs uv)
-	cd requirements && for name in dev bench; do uv pip compile --quiet --universal --python-version 3.11 \
+	cd requirements && for name in dev bench docs; do uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --custom-compile-command 'make requirements' $$name.in -o $$name.txt; done
 
 clean:
-	rm -rf .venv .venv-* target .pytest_cache .ruff_cache .hypothesis tests/conformance/out python/aioxide/*.so
+	rm -rf .venv .venv-* target build .pytest_cache .ruff_cache .hypothesis tests/conformance/out python/aioxide/*.so

@@ -73,6 +73,7 @@ def test_what_a_text_refers_to_exists():
         for role, target in re.findall(r":(\w+):`([^`]+)`", text):
             if target.startswith("concurrent."):
                 continue
+            target = target.lstrip(".")
             if role == "meth" and "." not in target:
                 target = f"{path.split('.')[0]}.{target}"
             if target == "get_running_loop":  # asyncio's own
