@@ -11,7 +11,7 @@ use super::sockets::{check_no_ssl, loop_core};
 use super::{core, readers};
 use crate::ffi::errors::{assertion_error, exc, raise, type_error, value_error};
 use crate::ffi::pyclass::Body;
-use crate::ffi::{Class, Co, Obj, Own, R, Raised, context};
+use crate::ffi::{Co, Obj, Own, R, Raised, context};
 use crate::futures::{Future, methods};
 use crate::imports::{self, names};
 use crate::tls::protocol::Settings;
@@ -86,15 +86,7 @@ pub(super) fn add(body: &mut Body) -> R<()> {
             if args.opt(5).is_some() {
                 return Err(type_error("a server's connections are made by the server itself"));
             }
-            let waiter = match args
-                .opt(3)
-                .cloned()
-                .map(|waiter| Future::class().take_instance(waiter))
-            {
-                Some(Err(_)) => return Err(type_error("waiter must be a Future")),
-                Some(Ok(waiter)) => Some(waiter),
-                None => None,
-            };
+            let waiter = methods::waiter_argument(args, 3)?;
             let made = open(
                 this(args)?.0,
                 args.req(1)?,

@@ -11,7 +11,7 @@ use super::servers::{FACTORY, LOOP, begin, given, is_abstract, is_true, no_reuse
 use super::sockets::loop_core;
 use crate::ffi::errors::{exc, raise, type_error, value_error};
 use crate::ffi::pyclass::Body;
-use crate::ffi::{Class, Co, Obj, Own, R};
+use crate::ffi::{Co, Obj, Own, R};
 use crate::futures::{Future, methods};
 use crate::imports::{self, names};
 use crate::transports::datagram::{self, Datagram, Opening};
@@ -35,15 +35,7 @@ pub(super) fn add(body: &mut Body) -> R<()> {
     body.method(
         "_make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None)",
         |args| {
-            let waiter = match args
-                .opt(4)
-                .cloned()
-                .map(|waiter| Future::class().take_instance(waiter))
-            {
-                Some(Err(_)) => return Err(type_error("waiter must be a Future")),
-                Some(Ok(waiter)) => Some(waiter),
-                None => None,
-            };
+            let waiter = methods::waiter_argument(args, 4)?;
             let made = open(
                 this(args)?.0,
                 args.req(1)?,

@@ -3,10 +3,10 @@
 use super::class::{EVENT_LOOP, this};
 use super::servers::{FACTORY, LOOP, begin, given};
 use super::sockets::loop_core;
-use crate::ffi::errors::{raise, type_error};
+use crate::ffi::errors::raise;
 use crate::ffi::pyclass::Body;
 use crate::ffi::{Args, Class, Co, Obj, Own, R};
-use crate::futures::Future;
+use crate::futures::{Future, methods};
 use crate::imports::names;
 use crate::transports::{log_debug, read_pipe, write_pipe};
 
@@ -61,20 +61,11 @@ const WRITE: Direction = Direction {
 };
 
 fn make(args: &Args, direction: Direction) -> R<Obj> {
-    let waiter = match args
-        .opt(3)
-        .cloned()
-        .map(|waiter| Future::class().take_instance(waiter))
-    {
-        Some(Err(_)) => return Err(type_error("waiter must be a Future")),
-        Some(Ok(waiter)) => Some(waiter),
-        None => None,
-    };
     (direction.open)(
         this(args)?.0,
         args.req(1)?,
         args.req(2)?,
-        waiter,
+        methods::waiter_argument(args, 3)?,
         args.opt(4).cloned(),
     )
 }

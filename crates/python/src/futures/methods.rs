@@ -3,7 +3,7 @@
 use super::callbacks;
 use super::future::{Future, State, invalid_state};
 use super::iter::FutureIter;
-use crate::ffi::errors::{attribute_error, runtime_error, value_error};
+use crate::ffi::errors::{attribute_error, runtime_error, type_error, value_error};
 use crate::ffi::{Args, Class, Obj, Own, R, Slot, Slots, context};
 use crate::imports::{self, names};
 use crate::version;
@@ -262,4 +262,15 @@ pub(crate) fn create_native(loop_: &Obj, core: &crate::event_loop::core::LoopCor
     let future = Future::class().alloc(Future::default())?;
     init_fields(&future, Some(loop_))?;
     Ok(future)
+}
+
+/// The argument `waiter=None` of the methods that make transports.
+pub(crate) fn waiter_argument(args: &Args, index: usize) -> R<Option<Own<Future>>> {
+    match args.opt(index) {
+        None => Ok(None),
+        Some(waiter) => match Future::class().take_instance(waiter.clone()) {
+            Ok(waiter) => Ok(Some(waiter)),
+            Err(_) => Err(type_error("waiter must be a Future")),
+        },
+    }
 }
