@@ -115,19 +115,9 @@ impl Transport for Datagram {
     }
 }
 
-impl Buffered for Own<Datagram> {
+impl Buffered for Datagram {
     fn flow(&self) -> &Flow {
         &self.flow
-    }
-    fn waiting(&self) -> usize {
-        self.queue.size()
-    }
-    fn parties(&self) -> (Obj, Obj, Obj) {
-        (
-            self.obj().clone(),
-            self.loop_.get_or_none(),
-            self.protocol.get_or_none(),
-        )
     }
 }
 

@@ -31,13 +31,9 @@ impl Default for Flow {
 }
 
 /// Who has a buffer that a protocol may fill too fast.
-pub(crate) trait Buffered {
+pub(super) trait Buffered: Transport {
     /// The marks.
     fn flow(&self) -> &Flow;
-    /// Bytes that wait.
-    fn waiting(&self) -> usize;
-    /// The transport, its loop and its protocol.
-    fn parties(&self) -> (Obj, Obj, Obj);
 }
 
 impl Flow {
@@ -86,39 +82,28 @@ pub(crate) fn limits(args: &Args, default: i64) -> R<(i64, i64)> {
 
 /// `_maybe_pause_protocol()`
 #[inline]
-pub(crate) fn maybe_pause(transport: &impl Buffered) -> R<()> {
-    let flow = transport.flow();
-    if !flow.is_above(transport.waiting()) || flow.paused.get() {
+pub(super) fn maybe_pause<T: Buffered>(this: &Own<T>) -> R<()> {
+    let flow = this.flow();
+    if !flow.is_above(this.waiting()) || flow.paused.get() {
         return Ok(());
     }
     flow.paused.set(true);
-    tell(
-        transport,
-        &names::PAUSE_WRITING,
-        "protocol.pause_writing() failed",
-    )
+    tell(this, &names::PAUSE_WRITING, "protocol.pause_writing() failed")
 }
 
 /// `_maybe_resume_protocol()`
 #[inline]
-pub(crate) fn maybe_resume(transport: &impl Buffered) -> R<()> {
-    let flow = transport.flow();
-    if !flow.paused.get() || transport.waiting() as i64 > flow.low.get() {
+pub(super) fn maybe_resume<T: Buffered>(this: &Own<T>) -> R<()> {
+    let flow = this.flow();
+    if !flow.paused.get() || this.waiting() as i64 > flow.low.get() {
         return Ok(());
     }
     flow.paused.set(false);
-    tell(
-        transport,
-        &names::RESUME_WRITING,
-        "protocol.resume_writing() failed",
-    )
+    tell(this, &names::RESUME_WRITING, "protocol.resume_writing() failed")
 }
 
 /// The methods of a transport that has marks.
-pub(super) fn slots<T: Transport>(slots: &mut Slots<T>) -> R<()>
-where
-    Own<T>: Buffered,
-{
+pub(super) fn slots<T: Buffered>(slots: &mut Slots<T>) -> R<()> {
     slots.method("get_write_buffer_limits(self)", |args| {
         args.this::<T>()?.flow().limits()
     })?;
@@ -134,11 +119,11 @@ where
 }
 
 #[cold]
-fn tell(transport: &impl Buffered, method: &Obj, message: &str) -> R<()> {
-    let (this, loop_, protocol) = transport.parties();
+fn tell<T: Buffered>(this: &Own<T>, method: &Obj, message: &str) -> R<()> {
+    let (loop_, protocol) = (this.loop_.get_or_none(), this.protocol.get_or_none());
     match protocol.call_method(method, &[]) {
         Ok(_) => Ok(()),
         Err(raised) if is_fatal(&raised) => Err(raised),
-        Err(raised) => super::report(&loop_, message, &raised.take(), &this, &protocol),
+        Err(raised) => super::report(&loop_, message, &raised.take(), this.obj(), &protocol),
     }
 }

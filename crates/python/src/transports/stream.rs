@@ -158,20 +158,9 @@ fn leave_server(this: &Stream) {
     }
 }
 
-impl Buffered for Own<Stream> {
+impl Buffered for Stream {
     fn flow(&self) -> &Flow {
         &self.flow
-    }
-    #[inline]
-    fn waiting(&self) -> usize {
-        Transport::waiting(&**self)
-    }
-    fn parties(&self) -> (Obj, Obj, Obj) {
-        (
-            self.obj().clone(),
-            self.loop_.get_or_none(),
-            self.protocol.get_or_none(),
-        )
     }
 }
 

@@ -232,20 +232,9 @@ impl Transport for WritePipe {
     }
 }
 
-impl Buffered for Own<WritePipe> {
+impl Buffered for WritePipe {
     fn flow(&self) -> &Flow {
         &self.flow
-    }
-    #[inline]
-    fn waiting(&self) -> usize {
-        Transport::waiting(&**self)
-    }
-    fn parties(&self) -> (Obj, Obj, Obj) {
-        (
-            self.obj().clone(),
-            self.loop_.get_or_none(),
-            self.protocol.get_or_none(),
-        )
     }
 }
 

@@ -10,8 +10,8 @@
 //! 3. What the program can change is copied when it has to wait.
 //! 4. Nothing is sent or dropped but in order.
 
-use super::flow::{self, Buffered};
-use super::life;
+use super::flow;
+use super::life::{self, Transport};
 use super::stream::{self, Stream};
 use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::bytes::{self, Buffer, Bytes};
