@@ -45,37 +45,52 @@ pub(crate) fn open(
     waiter: Option<Own<Future>>,
     extra: Option<Obj>,
 ) -> R<Own<ReadPipe>> {
-    let core = core::of(loop_).ok_or_else(|| runtime_error("an EventLoop is required"))?;
-    let (life, kind) = begin(loop_, pipe, waiter, extra)?;
-    if kind == Kind::Other {
-        return Err(value_error("Pipe transport is for pipes/sockets only."));
-    }
-    let this = CLASS.alloc(ReadPipe {
+    let opening = Opening {
+        loop_,
+        pipe,
+        protocol,
+        waiter,
+        extra,
+    };
+    let refusal = "Pipe transport is for pipes/sockets only.";
+    begin(opening, refusal, |life, _| ReadPipe {
         life,
         ..ReadPipe::default()
-    })?;
-    this.protocol.set(protocol.clone());
-    life::begin(&this, core);
-    Ok(this)
+    })
 }
 
-/// What both kinds begin with: the pipe does not block any more, if it is one.
-pub(super) fn begin(
-    loop_: &Obj,
-    pipe: &Obj,
-    waiter: Option<Own<Future>>,
-    extra: Option<Obj>,
-) -> R<(Life, Kind)> {
-    let extra = extra.map_or_else(Obj::dict, Ok)?;
-    extra.dict_set(&Obj::interned("pipe")?, pipe)?;
-    let socket = Socket::of(pipe)?;
+/// What a transport is made of.
+pub(super) struct Opening<'a> {
+    pub(super) loop_: &'a Obj,
+    pub(super) pipe: &'a Obj,
+    pub(super) protocol: &'a Obj,
+    pub(super) waiter: Option<Own<Future>>,
+    pub(super) extra: Option<Obj>,
+}
+
+/// How both kinds begin: the pipe does not block any more. Is it none, that is an error, with the text `refusal`.
+pub(super) fn begin<T: Transport>(
+    opening: Opening<'_>,
+    refusal: &str,
+    make: impl FnOnce(Life, Kind) -> T,
+) -> R<Own<T>> {
+    let loop_ = opening.loop_;
+    let core = core::of(loop_).ok_or_else(|| runtime_error("an EventLoop is required"))?;
+    let extra = opening.extra.map_or_else(Obj::dict, Ok)?;
+    extra.dict_set(&Obj::interned("pipe")?, opening.pipe)?;
+    let socket = Socket::of(opening.pipe)?;
     let fd = socket.number();
     let kind = file::kind(fd).map_err(|error| os_error(&error))?;
-    if kind != Kind::Other {
-        core::of(loop_).map_or(Ok(()), |core| core.check_closed())?;
-        file::set_non_blocking(fd).map_err(|error| os_error(&error))?;
+    if kind == Kind::Other {
+        return Err(value_error(refusal));
     }
-    Ok((Life::new(loop_, socket, waiter, Some(extra), None)?, kind))
+    core.check_closed()?;
+    file::set_non_blocking(fd).map_err(|error| os_error(&error))?;
+    let life = Life::new(loop_, socket, opening.waiter, Some(extra), None)?;
+    let this = T::class().alloc(make(life, kind))?;
+    this.protocol.set(opening.protocol.clone());
+    life::begin(&this, core);
+    Ok(this)
 }
 
 /// `logger.info("%r was closed by peer", self)`, in debug mode.

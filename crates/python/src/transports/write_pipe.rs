@@ -6,13 +6,14 @@
 //!    waiting for something to read: data that comes in by a socket counts as that, too.
 //! 3. `close()` is `write_eof()`: what is queued is written first.
 
+use super::Source;
 use super::flow::{self, Buffered, Flow};
 use super::life::{self, Life, Transport};
+use super::read_pipe::{self, Opening};
 use super::writing::Queue;
-use super::{Source, read_pipe};
-use crate::event_loop::core::{self, LoopCore};
+use crate::event_loop::core::LoopCore;
 use crate::ffi::bytes::{self, Buffer, Bytes};
-use crate::ffi::errors::{R, assertion_error, exc, os_error, runtime_error, value_error};
+use crate::ffi::errors::{R, assertion_error, attribute_error, exc, os_error};
 use crate::ffi::{Args, Class, ClassCell, Inner, Obj, Own, Raised, Slots, Visitor};
 use crate::futures::Future;
 use crate::imports::{self, names};
@@ -54,22 +55,22 @@ pub(crate) fn open(
     waiter: Option<Own<Future>>,
     extra: Option<Obj>,
 ) -> R<Own<WritePipe>> {
-    let core = core::of(loop_).ok_or_else(|| runtime_error("an EventLoop is required"))?;
-    let (life, kind) = read_pipe::begin(loop_, pipe, waiter, extra)?;
-    if kind == Kind::Other {
-        return Err(value_error(
-            "Pipe transport is only for pipes, sockets and character devices",
-        ));
-    }
-    // rule 2; a terminal is readable when somebody types
-    life.paused.set(kind == Kind::CharacterDevice);
-    let this = CLASS.alloc(WritePipe {
-        life,
-        ..WritePipe::default()
-    })?;
-    this.protocol.set(protocol.clone());
-    life::begin(&this, core);
-    Ok(this)
+    let opening = Opening {
+        loop_,
+        pipe,
+        protocol,
+        waiter,
+        extra,
+    };
+    let refusal = "Pipe transport is only for pipes, sockets and character devices";
+    read_pipe::begin(opening, refusal, |life, kind| {
+        // rule 2; a terminal is readable when somebody types
+        life.paused.set(kind == Kind::CharacterDevice);
+        WritePipe {
+            life,
+            ..WritePipe::default()
+        }
+    })
 }
 
 // --- writing --------------------------------------------------------------------------------------
