@@ -36,7 +36,7 @@ pub(crate) fn look_up(host: &Obj, port: &Obj, [family, kind, protocol]: [c_int; 
 /// The arguments of an event are made only if there is a hook. These cannot be made, so no hook ever hears of it.
 pub(crate) fn is_heard() -> bool {
     unsafe extern "C" fn refuse(_: *mut c_void) -> *mut c::PyObject {
-        let _: Raised = runtime_error("not an event");
+        runtime_error("not an event").leave();
         std::ptr::null_mut()
     }
     // SAFETY: the format takes a function that makes an object, and what it is called with.

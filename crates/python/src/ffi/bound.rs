@@ -6,7 +6,7 @@
 //! copying) the method that they stand for is made and asked.
 
 use super::class::{Class, ClassCell, Own, Slots, Visitor, guard};
-use super::errors::R;
+use super::errors::{R, to_c};
 use super::function;
 use super::{Obj, Slot, WeakRefs};
 use pyo3::ffi as c;
@@ -79,7 +79,10 @@ unsafe extern "C" fn vectorcall(
         }
         guard(null_mut(), || match this.method() {
             Ok(method) => c::PyObject_Vectorcall(method.as_ptr(), args, nargsf, kwnames),
-            Err(_) => null_mut(),
+            Err(raised) => {
+                raised.leave();
+                null_mut()
+            }
         })
     }
 }
@@ -90,7 +93,7 @@ unsafe extern "C" fn get_attribute(op: *mut c::PyObject, name: *mut c::PyObject)
         let value = Own::<Bound>::view(&op)
             .method()
             .and_then(|method| method.getattr(Obj::view(&name)));
-        value.map_or(null_mut(), Obj::into_ptr)
+        to_c(value)
     })
 }
 
@@ -105,7 +108,7 @@ unsafe extern "C" fn compare(op: *mut c::PyObject, other: *mut c::PyObject, how:
             };
             Obj::owned(c::PyObject_RichCompare(this.as_ptr(), other.as_ptr(), how))
         };
-        compared().map_or(null_mut(), Obj::into_ptr)
+        to_c(compared())
     })
 }
 
@@ -113,7 +116,13 @@ unsafe extern "C" fn hash(op: *mut c::PyObject) -> c::Py_hash_t {
     // SAFETY: one of ours.
     guard(-1, || unsafe {
         let method = Own::<Bound>::view(&op).method();
-        method.map_or(-1, |method| c::PyObject_Hash(method.as_ptr()))
+        match method {
+            Ok(method) => c::PyObject_Hash(method.as_ptr()),
+            Err(raised) => {
+                raised.leave();
+                -1
+            }
+        }
     })
 }
 

@@ -4,7 +4,7 @@
 //! it derefs to the struct. Allocation, deallocation, traversal and the slots are made here, once.
 
 use super::cells::Slot;
-use super::errors::{R, Raised, Saved};
+use super::errors::{R, Raised, Saved, to_c};
 use super::function::{self, Imp};
 use super::object::{Obj, Static};
 use super::unseen;
@@ -524,16 +524,12 @@ pub(crate) fn zst<F: Copy>() -> F {
     unsafe { NonNull::<F>::dangling().read() }
 }
 
-fn to_ptr(result: R<Obj>) -> *mut c::PyObject {
-    result.map_or(std::ptr::null_mut(), Obj::into_ptr)
-}
-
 unsafe extern "C" fn unary<T: Class, F: Fn(&Own<T>) -> R<Obj> + Copy>(
     op: *mut c::PyObject,
 ) -> *mut c::PyObject {
     guard(std::ptr::null_mut(), || {
         // SAFETY: the interpreter calls slots of T with instances of T.
-        to_ptr(zst::<F>()(unsafe { Own::view(&op) }))
+        to_c(zst::<F>()(unsafe { Own::view(&op) }))
     })
 }
 
@@ -569,7 +565,10 @@ unsafe extern "C" fn iternext<T: Resume>(op: *mut c::PyObject) -> *mut c::PyObje
                 super::ended::end_with(value);
                 std::ptr::null_mut()
             }
-            Step::Raise(_) => std::ptr::null_mut(),
+            Step::Raise(raised) => {
+                raised.leave();
+                std::ptr::null_mut()
+            }
         }
     })
 }
@@ -592,7 +591,10 @@ unsafe extern "C" fn send<T: Resume>(
                     *result = value.into_ptr();
                     c::PySendResult::PYGEN_RETURN
                 }
-                Step::Raise(_) => c::PySendResult::PYGEN_ERROR,
+                Step::Raise(raised) => {
+                    raised.leave();
+                    c::PySendResult::PYGEN_ERROR
+                }
             }
         })
     }
@@ -640,7 +642,7 @@ impl<T: Class> Attribute<T> {
 unsafe extern "C" fn getter<T: Class>(op: *mut c::PyObject, closure: *mut c_void) -> *mut c::PyObject {
     // SAFETY: the closure is the leaked `Attribute<T>` of this getset, and the descriptor checked the class.
     guard(std::ptr::null_mut(), || unsafe {
-        to_ptr((*closure.cast::<Attribute<T>>()).get(Own::view(&op)))
+        to_c((*closure.cast::<Attribute<T>>()).get(Own::view(&op)))
     })
 }
 
@@ -656,9 +658,13 @@ unsafe extern "C" fn setter<T: Class>(
         } else {
             Some(Obj::view(&value))
         };
-        (*closure.cast::<Attribute<T>>())
-            .set(Own::view(&op), value)
-            .map_or(-1, |()| 0)
+        match (*closure.cast::<Attribute<T>>()).set(Own::view(&op), value) {
+            Ok(()) => 0,
+            Err(raised) => {
+                raised.leave();
+                -1
+            }
+        }
     })
 }
 
@@ -670,7 +676,7 @@ unsafe extern "C" fn new_empty<T: Class>(
     let class: *mut c::PyObject = class.cast();
     // SAFETY: a type derived from T's (the interpreter checks it in `object.__new__`'s stead).
     guard(std::ptr::null_mut(), || unsafe {
-        to_ptr(
+        to_c(
             T::class()
                 .alloc_for(Obj::view(&class), T::default())
                 .map(Own::into_obj),
@@ -685,7 +691,7 @@ unsafe extern "C" fn new_refused<T: Class>(
 ) -> *mut c::PyObject {
     let name = T::NAME.to_string_lossy();
     let name = name.rsplit('.').next().unwrap_or_default();
-    let _raised = super::errors::type_error(&format!("cannot create '{name}' instances"));
+    super::errors::type_error(&format!("cannot create '{name}' instances")).leave();
     std::ptr::null_mut()
 }
 

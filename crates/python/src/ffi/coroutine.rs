@@ -280,8 +280,9 @@ impl Co {
 /// Throws into what is awaited, as `yield from` does.
 #[cold]
 pub(crate) fn delegate_throw(iter: &Obj, raised: Raised) -> Step {
+    let closing = raised.matches(exc::generator_exit());
     let exception = raised.take();
-    if exception.isinstance(exc::generator_exit()).unwrap_or(false) {
+    if closing {
         return match iter
             .getattr_opt(&crate::imports::names::CLOSE)
             .and_then(|close| close.map_or(Ok(Obj::none()), |c| c.call0()))
@@ -558,8 +559,9 @@ impl Class for Coroutine {
                 this.finish();
             }
             Status::Suspended => {
-                let Ok(exit) = exc::generator_exit().call0() else {
-                    return;
+                let exit = match exc::generator_exit().call0() {
+                    Ok(exit) => exit,
+                    Err(raised) => return raised.unraisable(this.obj()),
                 };
                 match throw_into(this, &exit) {
                     Step::Raise(raised) if raised.matches(exc::generator_exit()) => raised.ignore(),

@@ -53,6 +53,11 @@ impl Raised {
         unsafe { c::PyErr_Clear() }
     }
 
+    /// It stays set: whoever has called us from C is told that something is, and finds it.
+    pub(super) fn leave(self) {
+        let _ = std::mem::ManuallyDrop::new(self);
+    }
+
     /// Does the exception match this class (or tuple of classes)?
     pub(crate) fn matches(&self, class: &Obj) -> bool {
         // SAFETY: the GIL is held, an exception is set, `class` is alive.
@@ -64,6 +69,44 @@ impl Raised {
     pub(crate) fn unraisable(self, where_: &Obj) {
         // SAFETY: the GIL is held and an exception is set.
         unsafe { c::PyErr_WriteUnraisable(where_.as_ptr()) }
+    }
+}
+
+/// Who drops the token while the exception is set has forgotten it: the next one to look would take it for its own.
+#[cfg(debug_assertions)]
+impl Drop for Raised {
+    fn drop(&mut self) {
+        // SAFETY: the GIL is held, as ever when there is a token.
+        let nothing_is_set = unsafe { c::PyErr_Occurred().is_null() };
+        debug_assert!(nothing_is_set, "an exception is dropped, and stays set");
+    }
+}
+
+/// What C gets of a result: the object, or null, and the exception stays set.
+#[inline(always)]
+pub(super) fn to_c(result: R<Obj>) -> *mut c::PyObject {
+    match result {
+        Ok(object) => object.into_ptr(),
+        Err(raised) => {
+            raised.leave();
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// `try: … finally: …`; `tried` is how the first part ended. What the second part raises has the first one's exception
+/// for its context, and wins.
+#[inline]
+pub(crate) fn finally(tried: R<()>, clean_up: impl FnOnce() -> R<()>) -> R<()> {
+    let Err(raised) = tried else { return clean_up() };
+    let exception = raised.take();
+    match clean_up() {
+        Ok(()) => Err(raise(&exception)),
+        Err(raised) => {
+            let later = raised.take();
+            super::exceptions::set_context(&later, Some(exception));
+            Err(raise(&later))
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::bound;
 use super::class::{Class, Own, guard};
-use super::errors::{R, type_error};
+use super::errors::{R, to_c, type_error};
 use super::object::{Obj, Static};
 use pyo3::ffi as c;
 use std::ffi::{c_int, c_void};
@@ -237,7 +237,7 @@ pub(super) unsafe extern "C" fn vectorcall(
             } else {
                 bind_and_call(function, args, kwnames)
             };
-            result.map_or(std::ptr::null_mut(), Obj::into_ptr)
+            to_c(result)
         })
     }
 }
@@ -405,7 +405,7 @@ unsafe extern "C" fn descr_get(
         } else {
             bound::method(function, instance)
         };
-        bound.map_or(std::ptr::null_mut(), Obj::into_ptr)
+        to_c(bound)
     }
 }
 
@@ -417,7 +417,7 @@ unsafe extern "C" fn repr(op: *mut c::PyObject) -> *mut c::PyObject {
             .qualname
             .to_string()
             .and_then(|name| Obj::str(&format!("<function {name} at {op:p}>")));
-        text.map_or(std::ptr::null_mut(), Obj::into_ptr)
+        to_c(text)
     })
 }
 
@@ -431,7 +431,7 @@ unsafe extern "C" fn get_attribute(op: *mut c::PyObject, closure: *mut c_void) -
             2 => Ok(function.module.clone()),
             _ => signature(op, function),
         };
-        value.map_or(std::ptr::null_mut(), Obj::into_ptr)
+        to_c(value)
     })
 }
 

@@ -53,6 +53,9 @@ pub(crate) fn init_module(module: &Bound<'_, PyModule>, init: fn(&Obj) -> R<()>)
     let module = unsafe { Obj::borrowed_unchecked(module.as_ptr()) };
     match init(&module) {
         Ok(()) => Ok(()),
-        Err(_) => Err(Python::attach(PyErr::fetch)),
+        Err(raised) => {
+            raised.leave();
+            Err(Python::attach(PyErr::fetch))
+        }
     }
 }

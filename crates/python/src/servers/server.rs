@@ -102,8 +102,8 @@ pub(super) fn init() -> R<()> {
         Ok(Obj::none())
     })?;
     body.method("_detach(self, transport)", |args| {
-        let core = this(args)?.1;
-        let seat = core.clients.with(|clients| clients.seat_of(args.req(1).ok()?));
+        let (core, transport) = (this(args)?.1, args.req(1)?);
+        let seat = core.clients.with(|clients| clients.seat_of(transport));
         match seat {
             Some(seat) => detach(core, seat)?,
             None => wake_up_if_over(core)?,

@@ -12,7 +12,7 @@
 //! Must never: run Python code while the bytes are native.
 
 use crate::ffi::bytes::{self, Buffer as View, Bytes};
-use crate::ffi::{Inner, Obj, R, Slot, Visitor};
+use crate::ffi::{Inner, Obj, R, Raised, Slot, Visitor};
 use crate::imports::names;
 use aioxide_core::{Buffer, Search, Verdict};
 
@@ -38,7 +38,7 @@ impl ReadBuffer {
         if lent.refcount() > 2 || !bytes::is_exact_array(&lent) {
             return false;
         }
-        let Ok(view) = View::readable(&lent) else {
+        let Some(view) = View::readable(&lent).map_err(Raised::ignore).ok() else {
             return false;
         };
         self.lent.put(None);

@@ -648,8 +648,8 @@ impl Class for Subprocess {
         if this.closed.get() {
             return;
         }
-        for result in [warn_unclosed(this.obj()), close(this)] {
-            if let Err(raised) = result {
+        for end in [|this: &Own<Subprocess>| warn_unclosed(this.obj()), close] {
+            if let Err(raised) = end(this) {
                 raised.unraisable(this.obj());
             }
         }

@@ -21,7 +21,7 @@ use crate::event_loop::core::{self, Entry, LoopCore};
 use crate::event_loop::readers::{self, Side};
 use crate::event_loop::run::is_fatal;
 use crate::event_loop::{errors, handles};
-use crate::ffi::errors::{R, exc, raise, runtime_error};
+use crate::ffi::errors::{R, exc, finally, raise, runtime_error};
 use crate::ffi::pyclass::Field;
 use crate::ffi::{Args, Class, Obj, Own, OwnSlot, Raised, Slot, Slots, Visitor, WeakRefs, class, context};
 use crate::futures::Future;
@@ -525,17 +525,15 @@ pub(super) fn call_connection_lost<T: Transport>(this: &Own<T>, exception: &Obj)
         Some(protocol) => telling::connection_lost(&protocol, exception),
         None => Ok(()),
     };
-    let failure = told.err().map(|raised| raised.take());
-    let gone = give_up_socket(this);
-    this.protocol.put(None);
-    this.context.put(None);
-    this.write_context.put(None);
-    this.loop_.put(None);
-    let ended = T::ended(this);
-    match failure {
-        Some(exception) => Err(raise(&exception)),
-        None => gone.and(ended),
-    }
+    finally(told, || {
+        finally(give_up_socket(this), || {
+            this.protocol.put(None);
+            this.context.put(None);
+            this.write_context.put(None);
+            this.loop_.put(None);
+            T::ended(this)
+        })
+    })
 }
 
 /// Closes the socket; the number is free for others.
@@ -546,7 +544,7 @@ fn give_up_socket(this: &Life) -> R<()> {
         Some(core) => readers::abandon(core, this.socket.shown()),
         None => Ok(()),
     };
-    this.socket.close().and(abandoned)
+    finally(abandoned, || this.socket.close())
 }
 
 /// The loop forgets that the number is a transport's.
@@ -569,8 +567,8 @@ pub(super) fn finalize<T: Transport>(this: &Own<T>) {
     }
     stop_reading(this, false);
     T::forget(this);
-    for result in [give_up_socket(this), T::ended(this)] {
-        if let Err(raised) = result {
+    for end in [|this: &Own<T>| give_up_socket(this), T::ended] {
+        if let Err(raised) = end(this) {
             raised.unraisable(this.obj());
         }
     }

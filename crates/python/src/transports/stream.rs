@@ -8,7 +8,7 @@ use super::life::{self, Life, Transport};
 use super::socket::Socket;
 use super::{Source, reading, writing};
 use crate::event_loop::core::{self, LoopCore};
-use crate::ffi::errors::{R, runtime_error};
+use crate::ffi::errors::{R, finally, runtime_error};
 use crate::ffi::{Class, ClassCell, Inner, Obj, Own, OwnSlot, Slot, Slots, Visitor};
 use crate::futures::Future;
 use crate::imports;
@@ -147,7 +147,7 @@ impl Transport for Stream {
             Some(server) => server::detach(&server, this.seat.get()),
             None => Ok(()),
         };
-        writing::nobody_empties_it(this).and(detached)
+        finally(detached, || writing::nobody_empties_it(this))
     }
 }
 
