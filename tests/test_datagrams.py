@@ -315,6 +315,24 @@ def test_a_datagram_comes_whole(aio, size):
     run(aio, main())
 
 
+def test_a_datagram_may_be_cut_short(aio):
+    """A program may say how much of one it wants."""
+
+    async def main() -> None:
+        with peer() as other:
+            async with endpoint() as (transport, protocol):
+                to = transport.get_extra_info("sockname")
+                transport.max_size = 3
+                other.sendto(b"hello", to)
+                await until(lambda: protocol.received)
+                del transport.max_size
+                other.sendto(b"hello", to)
+                await until(lambda: len(protocol.received) == 2)
+                assert protocol.received == [b"hel", b"hello"]
+
+    run(aio, main())
+
+
 def test_an_empty_datagram_comes_and_goes(aio):
     async def main() -> None:
         async with endpoint() as (transport, protocol):

@@ -459,6 +459,26 @@ def test_reader_has_gone_before_the_write(aio, caplog):
     run(aio, main())
 
 
+def test_what_waits_can_be_put_in_its_place(aio):
+    async def main() -> None:
+        with ends("pipe") as (reader, writer):
+            transport, protocol = await writing(writer)
+            transport.write(MANY)
+            taken = len(MANY) - transport.get_write_buffer_size()
+            transport._buffer = bytearray(b"instead")
+            assert transport.get_write_buffer_size() == 7
+            with pytest.raises(TypeError):
+                transport._buffer = None
+            assert transport._buffer == b"instead"
+            transport.close()
+            assert await asyncio.to_thread(reader.readall) == MANY[:taken] + b"instead"
+            assert await protocol.lost is None
+
+    if STDLIB:
+        pytest.skip("asyncio takes None, and stumbles over it later")
+    run(aio, main())
+
+
 def test_water_marks(aio):
     async def main() -> None:
         with ends("pipe") as (reader, writer):

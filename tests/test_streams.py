@@ -419,6 +419,30 @@ def test_limits(aio):
 
 
 @newer((3, 13))
+def test_sizes_and_limits_that_are_no_integers(aio):
+    """asyncio cuts its buffer at them, which a float cannot do; what it only compares may be one."""
+
+    async def main():
+        reader = fed(aio, b"0123456789")
+        assert await reader.read(0.0) == b""
+        with pytest.raises(TypeError, match="slice indices must be integers"):
+            await reader.read(4.0)
+        reader.feed_eof()
+        assert await reader.read(-1.5) == b"0123456789"
+        for limit in (65536.0, 10.5):
+            reader = fed(aio, b"0123456789", limit=limit)
+            reader.feed_eof()
+            assert reader._limit == limit
+            for _ in range(2):
+                with pytest.raises(TypeError, match="slice indices must be integers"):
+                    await reader.read()
+            assert await reader.readexactly(10) == b"0123456789"
+            with pytest.raises(TypeError, match="slice indices must be integers"):
+                await reader.read()
+
+    run(aio, main())
+
+
 def test_readuntil_takes_several_separators(aio):
     async def main():
         reader = fed(aio, b"one\r\ntwo\nthree\rfour")

@@ -620,6 +620,44 @@ def test_pause_reading(aio):
     run(aio, main())
 
 
+@pytest.mark.parametrize("size", [7, 1 << 20])
+def test_size_of_a_read(aio, size):
+    """A program may say how much comes at once, for one transport."""
+
+    class Pieces(Log):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.events[-1] = len(data)
+
+    async def main() -> None:
+        async with connected("unix", Pieces) as (transport, protocol, peer):
+            assert transport.max_size == 256 * 1024
+            transport.max_size = size
+            assert transport.max_size == size
+            peer.send(bytes(100))
+            await until(lambda: len(protocol.data) == 100)
+            assert protocol.events == ["made", *([7] * 14 + [2] if size == 7 else [100])]
+            del transport.max_size
+            peer.send(bytes(100))
+            await until(lambda: len(protocol.data) == 200)
+            assert protocol.events[-1] == 100
+
+    run(aio, main())
+
+
+def test_a_size_that_is_none_ends_the_connection(aio):
+    async def main() -> None:
+        reports = Reports()
+        asyncio.get_running_loop().set_exception_handler(reports)
+        async with connected() as (transport, protocol, peer):
+            transport.max_size = -1
+            peer.send(b"x")
+            assert isinstance(await protocol.lost, ValueError)
+            assert reports.messages == ["Fatal read error on socket transport"]
+
+    run(aio, main())
+
+
 def test_paused_in_connection_made(aio):
     class Paused(Log):
         def connection_made(self, transport: Any) -> None:

@@ -87,9 +87,9 @@ table! {
     UNIX_SOCKETS_CLEANED = 0x030d00;
     /// `create_server`: an address that this machine does not have is left out.
     BIND_SKIPS_UNAVAILABLE = 0x030d00;
-    /// `create_connection`: a race without errors on record raises TimeoutError; before: IndexError.
+    /// `create_connection`: a race without errors on record raises TimeoutError; before: IndexError (gh-135836).
     EMPTY_RACE_TIMES_OUT = 0x030d06;
-    /// `create_connection`: that a socket of a failed attempt cannot be closed is no news.
+    /// `create_connection`: that a socket of a failed attempt cannot be closed is no news (gh-135836).
     CLOSE_ERRORS_ARE_DROPPED = 0x030d06;
     /// Every callback of a connection runs in the one context that its server or its opener had.
     CONNECTION_CONTEXT = 0x030f00;

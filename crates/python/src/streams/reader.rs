@@ -10,8 +10,8 @@
 use super::buffer::ReadBuffer;
 use super::{reading, transport};
 use crate::event_loop::core;
-use crate::ffi::errors::{R, assertion_error, attribute_error, exc, value_error};
-use crate::ffi::object::exact_number;
+use crate::ffi::errors::{R, assertion_error, attribute_error, exc, type_error, value_error};
+use crate::ffi::object::{self, exact_number};
 use crate::ffi::{Args, Class, ClassCell, Obj, Own, Slot, Slots, Visitor, WeakRefs};
 use crate::futures::future::{Future, State, invalid_state};
 use crate::imports::{self, names};
@@ -21,6 +21,9 @@ use std::mem::offset_of;
 
 /// `asyncio.streams._DEFAULT_LIMIT`
 const DEFAULT_LIMIT: f64 = 65536.0;
+
+/// What cutting off a bytearray says about a float.
+pub(super) const NO_SIZE: &str = "slice indices must be integers or None or have an __index__ method";
 
 /// The struct behind `asyncio.StreamReader`.
 #[derive(Default)]
@@ -66,7 +69,8 @@ impl Limit {
             })?,
         };
         self.number.set(number);
-        self.object.put((number != DEFAULT_LIMIT).then(|| limit.clone()));
+        let is_default = number == DEFAULT_LIMIT && !object::is_float(limit);
+        self.object.put((!is_default).then(|| limit.clone()));
         Ok(())
     }
 
@@ -80,6 +84,14 @@ impl Limit {
         self.object
             .get()
             .map_or_else(|| Obj::int(DEFAULT_LIMIT as i64), Ok)
+    }
+
+    /// Can so many bytes be taken?
+    fn check_is_size(&self) -> R<()> {
+        match self.object.get() {
+            Some(limit) if object::is_float(&limit) => Err(type_error(NO_SIZE)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -277,6 +289,11 @@ impl Own<StreamReader> {
     /// `_source_traceback`
     pub(super) fn source_traceback(&self) -> Option<Obj> {
         self.source_traceback.get()
+    }
+
+    /// `read()` takes `limit` bytes at a time: asyncio cuts that off its buffer.
+    pub(super) fn check_limit_is_size(&self) -> R<()> {
+        self.limit.check_is_size()
     }
 
     /// `_limit`

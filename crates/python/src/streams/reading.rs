@@ -8,7 +8,7 @@
 //! 2. `read()` that was woken takes what there is, even if somebody was faster and that is nothing.
 //! 3. Arguments are looked at when the call is awaited, as in an `async def`.
 
-use super::reader::StreamReader;
+use super::reader::{NO_SIZE, StreamReader};
 use crate::ffi::bytes::{self, Buffer as View, Bytes};
 use crate::ffi::coroutine::StepFn;
 use crate::ffi::errors::{
@@ -193,11 +193,15 @@ fn size_of(co: &Own<Coroutine>) -> R<f64> {
 
 #[cold]
 fn odd_size(size: &Obj) -> R<f64> {
-    let negative = size.lt(&Obj::int(0)?)?;
+    let zero = Obj::int(0)?;
+    let negative = size.lt(&zero)?;
     if crate::ffi::object::is_float(size) {
-        return Err(type_error(
-            "slice indices must be integers or None or have an __index__ method",
-        ));
+        // nothing is cut off for these
+        return match (negative, size.eq(&zero)?) {
+            (true, _) => Ok(-1.0),
+            (_, true) => Ok(0.0),
+            _ => Err(type_error(NO_SIZE)),
+        };
     }
     match size.to_i64() {
         Ok(number) => Ok(number as f64),
@@ -250,10 +254,12 @@ impl Reading for ReadAll {
             if !waited {
                 check(reader)?;
             }
-            if reader.buffer.is_empty()? {
-                if !waited && !reader.eof.get() {
-                    return Ok(None);
-                }
+            let is_empty = reader.buffer.is_empty()?;
+            if is_empty && !waited && !reader.eof.get() {
+                return Ok(None);
+            }
+            reader.check_limit_is_size()?;
+            if is_empty {
                 reader.resume_transport()?;
                 return Obj::empty_bytes()?.call_method_str("join", &[&blocks]).map(Some);
             }

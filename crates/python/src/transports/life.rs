@@ -594,6 +594,18 @@ pub(super) fn extra(this: &Life) -> R<Obj> {
     Ok(extra)
 }
 
+/// `max_size`, if the program has set it: how much is read at once.
+#[inline]
+pub(super) fn own_max_size(this: &Life) -> R<Option<i64>> {
+    match this.dict.get() {
+        None => Ok(None),
+        Some(dict) => {
+            let size = dict.dict_get(&Obj::interned("max_size")?)?;
+            size.as_ref().map(Obj::to_i64).transpose()
+        }
+    }
+}
+
 /// Addresses that only Python's socket module can write down are asked for while they can be.
 pub(super) fn ask_for_odd_addresses(this: &Life) -> R<()> {
     for (known, key, method) in [
@@ -797,7 +809,7 @@ pub(super) fn reading_slots<T: Transport>(slots: &mut Slots<T>) -> R<()> {
         }
         Ok(Obj::none())
     })?;
-    slots.attribute("max_size", Obj::int(256 * 1024)?);
+    slots.attribute("max_size", Obj::int(core::MOST as i64)?);
     slots.get(c"_paused", |this| Ok(Obj::bool(this.paused.get())));
     Ok(())
 }

@@ -170,7 +170,7 @@ fn received(this: &Own<ReadPipe>, core: &Own<LoopCore>) -> R<()> {
     let Some(protocol) = this.protocol.get() else {
         return Ok(());
     };
-    match reading::take_in::<Read>(core, this.socket.fd(), &this.last_read)? {
+    match reading::take_in::<Read>(core, this, &this.last_read)? {
         Ok(Some(data)) => protocol.call_method(&names::DATA_RECEIVED, &[&data]).map(drop),
         Ok(None) => end(this, core, &protocol),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),

@@ -6,11 +6,14 @@
 //! next connection: if there was more, the kernel says so in the next turn.
 
 use super::stream::{self, Stream};
-use super::telling;
+use super::{
+    life::{self, Life},
+    telling,
+};
 use crate::event_loop::core::{LoopCore, MOST};
 use crate::event_loop::run::is_fatal;
 use crate::ffi::bytes;
-use crate::ffi::errors::{R, os_error, runtime_error};
+use crate::ffi::errors::{R, os_error, runtime_error, value_error};
 use crate::ffi::{Obj, Own, Raised};
 use crate::imports::names;
 use crate::tls::protocol::{self, SslProtocol};
@@ -23,6 +26,7 @@ use std::os::fd::RawFd;
 
 /// From here on a copy costs more than making bytes smaller after reading.
 const MUCH: usize = 48 * 1024;
+const FATAL: &str = "Fatal read error on socket transport";
 
 /// `_read_ready()`, in its context.
 #[inline]
@@ -39,10 +43,11 @@ pub(super) fn received(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) ->
             None => into_buffer(this, &protocol),
         };
     }
-    let data = match take_in::<Receive>(core, this.socket.fd(), &this.last_read)? {
-        Ok(Some(data)) => data,
-        Ok(None) => return end(this, loop_, &protocol),
-        Err(error) => return read_error(this, &error),
+    let data = match take_in::<Receive>(core, this, &this.last_read) {
+        Ok(Ok(Some(data))) => data,
+        Ok(Ok(None)) => return end(this, loop_, &protocol),
+        Ok(Err(error)) => return read_error(this, &error),
+        Err(raised) => return failed(this, raised, FATAL),
     };
     match telling::data_received(&protocol, data) {
         Ok(()) => Ok(()),
@@ -76,10 +81,14 @@ impl Intake for Receive {
 #[inline]
 pub(super) fn take_in<I: Intake>(
     core: &LoopCore,
-    fd: RawFd,
+    life: &Life,
     last_read: &Cell<u32>,
 ) -> R<io::Result<Option<Obj>>> {
-    let last = last_read.get() as usize;
+    let (fd, last) = (life.socket.fd(), last_read.get() as usize);
+    if let Some(size) = life::own_max_size(life)? {
+        let room = usize::try_from(size).map_err(|_| value_error("negative buffersize in recv"))?;
+        return take_in_room::<I>(fd, last_read, room);
+    }
     if last >= MUCH {
         return take_in_much::<I>(core, fd, last_read, last);
     }
@@ -108,6 +117,18 @@ fn take_in_much<I: Intake>(
     })
 }
 
+/// At most `room` bytes, as the program wants it.
+#[cold]
+fn take_in_room<I: Intake>(fd: RawFd, last_read: &Cell<u32>, room: usize) -> R<io::Result<Option<Obj>>> {
+    let mut taken = 0;
+    let data = bytes::filled(room, |place| {
+        taken = I::take_uninit(fd, place)?;
+        Ok(taken)
+    })?;
+    last_read.set(taken as u32);
+    Ok(data.map(|data| (taken > 0).then_some(data)))
+}
+
 /// `_read_ready__get_buffer()`
 fn into_buffer(this: &Own<Stream>, protocol: &Obj) -> R<()> {
     let buffer = match get_buffer(protocol) {
@@ -116,7 +137,7 @@ fn into_buffer(this: &Own<Stream>, protocol: &Obj) -> R<()> {
     };
     let result = match bytes::with_writable(&buffer, |place| socket::receive(this.socket.fd(), place)) {
         Ok(result) => result,
-        Err(raised) => return failed(this, raised, "Fatal read error on socket transport"),
+        Err(raised) => return failed(this, raised, FATAL),
     };
     // (asyncio's frame has the name for both, and so lets go of it, too, before it goes on)
     drop(buffer);
@@ -178,7 +199,7 @@ fn read_error(this: &Own<Stream>, error: &io::Error) -> R<()> {
         return Ok(());
     }
     let exception = os_error(error).take();
-    stream::fatal_error(this, exception, "Fatal read error on socket transport")
+    stream::fatal_error(this, exception, FATAL)
 }
 
 /// `_read_ready__on_eof()`

@@ -9,7 +9,7 @@
 
 use super::datagram::Datagram;
 use super::{Happening, Source, life};
-use crate::event_loop::core::LoopCore;
+use crate::event_loop::core::{LoopCore, MOST};
 use crate::event_loop::run::is_fatal;
 use crate::event_loop::sockets::unless_it_blocks;
 use crate::ffi::errors::{R, exc, os_error, type_error};
@@ -20,8 +20,6 @@ use aioxide_core::socket;
 use std::cell::Cell;
 use std::io::ErrorKind;
 
-/// What a protocol may be given at once: asyncio's `max_size`.
-const MOST: i64 = 256 * 1024;
 /// After asking in vain so many datagrams come by the kernel's word alone.
 const FAST: u8 = 8;
 
@@ -61,7 +59,7 @@ pub(super) fn receive(this: &Own<Datagram>, core: &LoopCore) -> R<()> {
     let (Some(protocol), Some(sock)) = (this.protocol.get(), this.socket.made_object()) else {
         return Ok(());
     };
-    match take_in(core, &sock) {
+    match take_in(this, core, &sock) {
         Ok(Some((data, sender))) => {
             ask_again(this, core, unbidden);
             protocol
@@ -96,10 +94,12 @@ fn ask_again(this: &Own<Datagram>, core: &LoopCore, unbidden: bool) {
 
 /// `sock.recvfrom(max_size)`; `None`: there is nothing.
 #[inline]
-fn take_in(core: &LoopCore, sock: &Obj) -> R<Option<(Obj, Obj)>> {
-    let Some(plain) = Plain::with(sock, &pysocket::RECVFROM).filter(|plain| plain.has_known_addresses())
+fn take_in(this: &Datagram, core: &LoopCore, sock: &Obj) -> R<Option<(Obj, Obj)>> {
+    let size = life::own_max_size(this)?;
+    let Some(plain) =
+        Plain::with(sock, &pysocket::RECVFROM).filter(|plain| size.is_none() && plain.has_known_addresses())
     else {
-        return ask(sock);
+        return ask(sock, size.unwrap_or(MOST as i64));
     };
     let received = core.with_scratch(|scratch| {
         socket::receive_from(plain.fd, scratch)
@@ -114,8 +114,8 @@ fn take_in(core: &LoopCore, sock: &Obj) -> R<Option<(Obj, Obj)>> {
 
 /// A socket of another kind.
 #[cold]
-fn ask(sock: &Obj) -> R<Option<(Obj, Obj)>> {
-    let received = sock.call_method(&names::RECVFROM, &[&Obj::int(MOST)?]);
+fn ask(sock: &Obj, size: i64) -> R<Option<(Obj, Obj)>> {
+    let received = sock.call_method(&names::RECVFROM, &[&Obj::int(size)?]);
     let Some(pair) = unless_it_blocks(received)? else {
         return Ok(None);
     };

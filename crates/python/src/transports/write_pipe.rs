@@ -181,6 +181,18 @@ fn room(this: &Own<WritePipe>) -> R<()> {
     Ok(())
 }
 
+/// `_buffer = data`: that waits in the place of what has waited.
+fn set_buffer(this: &Own<WritePipe>, data: Option<&Obj>) -> R<()> {
+    let data = data.ok_or_else(|| attribute_error("_buffer"))?;
+    let copy = Buffer::readable(data)?.with(Bytes::copy)?;
+    let before = this.queue.with(std::mem::take);
+    if !copy.as_slice().is_empty() {
+        this.queue.with(|queue| queue.push(copy, 0));
+    }
+    drop(before);
+    Ok(())
+}
+
 // --- the end --------------------------------------------------------------------------------------
 
 /// `write_eof()` and `close()`; rule 3.
@@ -301,10 +313,14 @@ impl Class for WritePipe {
             room(args.this()?)?;
             Ok(Obj::none())
         })?;
-        slots.get(c"_buffer", |this| {
-            let waiting = this.queue.with(|queue| queue.copy());
-            Obj::import("builtins")?.call_method_str("bytearray", &[&bytes::new(&waiting)?])
-        });
+        slots.get_set(
+            c"_buffer",
+            |this| {
+                let waiting = this.queue.with(|queue| queue.copy());
+                Obj::import("builtins")?.call_method_str("bytearray", &[&bytes::new(&waiting)?])
+            },
+            set_buffer,
+        );
         slots.get(c"_conn_lost", |this| Obj::int(this.in_vain.get().into()));
         slots.get(c"_protocol_paused", |this| Ok(Obj::bool(this.flow.is_paused())));
         Ok(())
