@@ -143,6 +143,7 @@ class Interpreter:
         self.fraction = 0
         self.broken: BaseException | None = None
         self.dead = False  # nothing is recorded or done any more: the end of the run
+        self.sealed = False  # not even what finalizers report: the trace has been handed out
         self.tasks: dict[str, Any] = {}
         self.names: dict[int, str] = {}
         self.futures: dict[str, Any] = {}
@@ -275,8 +276,12 @@ class Interpreter:
         for slot in (*slots, self.exceptions, self.caught, self.keep):
             slot.clear()
         self.locks = self.events = self.conds = self.sems = self.barriers = self.queues = []
-        gc.collect()
+        # a finalizer that reports keeps what it reports alive until it is done: that is garbage of the next round
+        for _ in range(10):
+            if not gc.collect():
+                break
         self.trace.late.sort()
+        self.sealed = True
         return self.trace
 
     # -- recording -----------------------------------------------------------------------------------------------------
@@ -286,6 +291,8 @@ class Interpreter:
             self.trace.events.append((self.hop, actor, op, VAR.get(), *outcome))
 
     def on_error(self, loop: Any, context: dict[str, Any]) -> None:
+        if self.sealed:
+            return
         message = self.clean(context["message"])
         error = context.get("exception")
         keys = ",".join(sorted(context))
