@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import random
@@ -31,6 +32,12 @@ def reset(peer: socket.socket) -> None:
 def descriptors() -> int:
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
+
+
+#: how large a packet may be, of those that a datagram is cut into (<linux/in6.h>)
+IPV6_MTU = 24
+#: messages between processes (<linux/netlink.h>)
+NETLINK_USERSOCK = 2
 
 
 @contextlib.asynccontextmanager
@@ -269,6 +276,87 @@ def test_a_slow_reader_bounds_the_buffer(aio, high, several):
                 await asyncio.sleep(0)
             assert found == expected
             assert not protocol.paused
+
+    run(aio, main())
+
+
+# -- no memory ---------------------------------------------------------------------------------------------------------------
+
+
+def made_socket(*arguments: Any) -> socket.socket:
+    try:
+        return socket.socket(*arguments)
+    except OSError as error:
+        pytest.skip(f"no such sockets here: {error}")
+
+
+@pytest.mark.parametrize("connected_to_peer", [True, False])
+def test_no_buffer_space_for_what_is_sent(aio, connected_to_peer):
+    """ENOBUFS: a datagram that is cut into more pieces than the socket's buffer holds is lost, and nothing else."""
+    large = bytes(20_000)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with made_socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+            ours = made_socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            peer.bind(("::1", 0))
+            peer.setblocking(False)
+            ours.setblocking(False)
+            ours.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU, 1280)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            if connected_to_peer:
+                ours.connect(peer.getsockname())
+            else:
+                with pytest.raises(OSError, match="No buffer space") as info:
+                    await loop.sock_sendto(ours, large, peer.getsockname())
+                assert info.value.errno == errno.ENOBUFS
+            transport, protocol = await loop.create_datagram_endpoint(DatagramLog, sock=ours)
+            to = None if connected_to_peer else peer.getsockname()
+            for n in range(20):
+                transport.sendto(b"%d" % n, to)
+                transport.sendto(large, to)
+                assert [error.errno for error in protocol.errors] == [errno.ENOBUFS] * (n + 1)
+                assert transport.get_write_buffer_size() == 0
+                assert await loop.sock_recv(peer, 100) == b"%d" % n
+            async with calm(0.1):
+                assert protocol.events == ["made", *protocol.errors]
+            assert not transport.is_closing()
+            transport.close()
+            assert await protocol.lost is None
+
+    run(aio, main())
+
+
+def test_no_buffer_space_for_what_comes(aio):
+    """ENOBUFS: the kernel has dropped messages for want of room, and says so once; what comes later, comes."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours = made_socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_USERSOCK)
+        with made_socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_USERSOCK) as peer:
+            ours.bind((0, 1))
+            ours.setblocking(False)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            transport, protocol = await loop.create_datagram_endpoint(DatagramLog, sock=ours)
+
+            def send(data: bytes) -> None:
+                # (to everybody: that one of them had no room is no failure, but told as one)
+                with contextlib.suppress(ConnectionRefusedError):
+                    peer.sendto(data, (0, 1))
+
+            for n in range(3):
+                for _ in range(20):
+                    send(bytes(400))
+                await until(lambda n=n: len(protocol.errors) == n + 1)
+                assert protocol.errors[-1].errno == errno.ENOBUFS
+                await asyncio.sleep(0.01)
+                send(b"later")
+                await until(lambda n=n: protocol.received.count(b"later") == n + 1)
+            async with calm(0.1):
+                assert len(protocol.errors) == 3
+            assert not transport.is_closing()
+            transport.close()
+            assert await protocol.lost is None
 
     run(aio, main())
 
