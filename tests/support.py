@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Coroutine
+import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,90 @@ def run_hops(aio: Any, main: Coroutine[Any, Any, Any]) -> tuple[Any, int]:
         return result, hops
 
     return run(aio, counted())
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Waits for the condition to come true, for things that the kernel or another process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "this never came true"
+        await asyncio.sleep(0.001)
+
+
+class Log(asyncio.Protocol):
+    """A protocol that writes down what it is told."""
+
+    #: what it answers to `eof_received()`
+    keep_open = False
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.data = bytearray()
+        self.transport: Any = None
+        self.lost = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.events.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        self.events.append("data")
+        self.data += data
+
+    def eof_received(self) -> bool:
+        self.events.append("eof")
+        self.ended.set()
+        return self.keep_open
+
+    def pause_writing(self) -> None:
+        self.events.append("pause")
+
+    def resume_writing(self) -> None:
+        self.events.append("resume")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.events.append("lost")
+        if not self.lost.done():
+            self.lost.set_result(exc)
+
+
+class DatagramLog(asyncio.DatagramProtocol):
+    """A protocol that writes down which datagrams and errors come."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.transport: Any = None
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.events.append("made")
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        self.events.append((data, address))
+
+    def error_received(self, exc: OSError) -> None:
+        self.events.append(exc)
+
+    def pause_writing(self) -> None:
+        self.events.append("pause")
+
+    def resume_writing(self) -> None:
+        self.events.append("resume")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.events.append("lost")
+        if not self.lost.done():
+            self.lost.set_result(exc)
+
+    @property
+    def received(self) -> list[Any]:
+        return [event[0] for event in self.events if isinstance(event, tuple)]
+
+    @property
+    def errors(self) -> list[OSError]:
+        return [event for event in self.events if isinstance(event, OSError)]
 
 
 class Reports:

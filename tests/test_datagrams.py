@@ -21,53 +21,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import STDLIB, Reports, run, succeeds
+from tests.support import STDLIB, DatagramLog, Reports, run, succeeds, until
 
 ANY = ("127.0.0.1", 0)
 #: since 3.13 an empty datagram is sent, and each that waits counts eight bytes more
 SINCE_313 = sys.version_info >= (3, 13)
 
 
-class Log(asyncio.DatagramProtocol):
-    """Writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.transport: Any = None
-        self.lost = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.events.append("made")
-
-    def datagram_received(self, data: bytes, address: Any) -> None:
-        self.events.append((data, address))
-
-    def error_received(self, exc: OSError) -> None:
-        self.events.append(exc)
-
-    def pause_writing(self) -> None:
-        self.events.append("pause")
-
-    def resume_writing(self) -> None:
-        self.events.append("resume")
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.events.append("lost")
-        if not self.lost.done():
-            self.lost.set_result(exc)
-
-    @property
-    def received(self) -> list[Any]:
-        return [event[0] for event in self.events if isinstance(event, tuple)]
-
-    @property
-    def errors(self) -> list[OSError]:
-        return [event for event in self.events if isinstance(event, OSError)]
-
-
 @contextlib.asynccontextmanager
-async def endpoint(protocol: Any = Log, **kwargs: Any) -> AsyncIterator[tuple[Any, Any]]:
+async def endpoint(protocol: Any = DatagramLog, **kwargs: Any) -> AsyncIterator[tuple[Any, Any]]:
     if not kwargs:
         kwargs["local_addr"] = ANY
     transport, made = await asyncio.get_running_loop().create_datagram_endpoint(protocol, **kwargs)
@@ -90,13 +52,6 @@ def peer(family: int = socket.AF_INET, address: Any = ANY, timeout: float = 20.0
         yield sock
 
 
-async def until(condition: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "this never came true"
-        await asyncio.sleep(0.001)
-
-
 def full(kernel_buffer: int = 4096) -> tuple[socket.socket, socket.socket]:
     """A pair whose first end has no room for another datagram."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -110,7 +65,7 @@ def full(kernel_buffer: int = 4096) -> tuple[socket.socket, socket.socket]:
 
 
 @contextlib.asynccontextmanager
-async def stuffed(protocol: Any = Log) -> AsyncIterator[tuple[Any, Any, socket.socket]]:
+async def stuffed(protocol: Any = DatagramLog) -> AsyncIterator[tuple[Any, Any, socket.socket]]:
     """An endpoint whose next datagrams have to wait, and the socket that can take them."""
     ours, theirs = full()
     loop = asyncio.get_running_loop()
@@ -165,7 +120,7 @@ def _no_ipv6(request: pytest.FixtureRequest) -> None:
 
 @families
 def test_a_datagram_is_answered_to_whom_it_came_from(aio, family):
-    class Echo(Log):
+    class Echo(DatagramLog):
         def datagram_received(self, data: bytes, address: Any) -> None:
             super().datagram_received(data, address)
             self.transport.sendto(data.upper(), address)
@@ -193,7 +148,7 @@ def test_a_datagram_is_answered_to_whom_it_came_from(aio, family):
 def test_many_peers_are_told_apart_and_answered(aio, family):
     """More than the transport remembers, in turns; some are answered in the call, some later, some by a tuple of one's own."""
 
-    class Echo(Log):
+    class Echo(DatagramLog):
         def datagram_received(self, data: bytes, address: Any) -> None:
             super().datagram_received(data, address)
             match len(self.received) % 3:
@@ -365,7 +320,7 @@ def test_data_must_be_bytes(aio):
 
 
 def test_what_a_datagram_arranges_for_happens_before_the_next_one(aio):
-    class Protocol(Log):
+    class Protocol(DatagramLog):
         def datagram_received(self, data: bytes, address: Any) -> None:
             super().datagram_received(data, address)
             loop = asyncio.get_running_loop()
@@ -391,7 +346,7 @@ def test_what_a_datagram_arranges_for_happens_before_the_next_one(aio):
 def test_two_endpoints_and_their_callbacks_take_turns(aio):
     events: list[Any] = []
 
-    class Protocol(Log):
+    class Protocol(DatagramLog):
         def datagram_received(self, data: bytes, address: Any) -> None:
             events.append(data)
             asyncio.get_running_loop().call_soon(events.append, b"after " + data)
@@ -413,7 +368,7 @@ def test_two_endpoints_and_their_callbacks_take_turns(aio):
 
 @pytest.mark.parametrize("how", ["close", "abort", "pause_reading"])
 def test_after_the_protocol_has_stopped_it_there_is_no_further_datagram(aio, how):
-    class Protocol(Log):
+    class Protocol(DatagramLog):
         def datagram_received(self, data: bytes, address: Any) -> None:
             super().datagram_received(data, address)
             getattr(self.transport, how)()
@@ -441,7 +396,7 @@ def test_after_the_protocol_has_stopped_it_there_is_no_further_datagram(aio, how
 def test_timers_run_beside_a_flood(aio):
     """A socket that is never empty does not keep the loop from its timers and its other descriptors."""
 
-    class Flood(Log):
+    class Flood(DatagramLog):
         def datagram_received(self, data: bytes, address: Any) -> None:
             self.events.append(data)
             self.transport.sendto(data, address)
@@ -570,7 +525,7 @@ def test_an_address_of_another_family_is_what_the_socket_says_about_it(aio):
 
 @pytest.mark.parametrize("method", ["datagram_received", "error_received"])
 def test_what_a_protocol_raises_is_reported_and_the_transport_goes_on(aio, method):
-    class Protocol(Log):
+    class Protocol(DatagramLog):
         pass
 
     def fails(self: Any, *args: Any) -> None:
@@ -607,7 +562,7 @@ def test_what_a_protocol_raises_is_reported_and_the_transport_goes_on(aio, metho
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_in_a_protocol_leaves_the_loop_and_loses_no_datagram(aio, error):
-    class Protocol(Log):
+    class Protocol(DatagramLog):
         def datagram_received(self, data: bytes, address: Any) -> None:
             super().datagram_received(data, address)
             if data == b"0":
@@ -740,7 +695,7 @@ def test_a_transport_whose_socket_was_closed_leaves_the_next_owner_of_its_number
     async def main() -> None:
         loop = asyncio.get_running_loop()
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        stale, log = await loop.create_datagram_endpoint(Log, sock=sock)
+        stale, log = await loop.create_datagram_endpoint(DatagramLog, sock=sock)
         number = sock.fileno()
         async with await loop.create_server(Received, *ANY) as server:
             with contextlib.closing(socket.socket()) as client:
@@ -1020,7 +975,7 @@ def test_a_closed_endpoint_still_sends_until_it_is_lost(aio):
 
 def test_a_transport_that_nobody_closed_complains_and_closes_its_socket(aio):
     async def main() -> None:
-        transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(Log, local_addr=ANY)
+        transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(DatagramLog, local_addr=ANY)
         transport.pause_reading()
         sock = transport._sock
         gone = weakref.ref(transport)
@@ -1063,7 +1018,7 @@ def test_a_transport_says_what_it_is(aio):
 def test_another_protocol_gets_what_comes_next(aio):
     async def main() -> None:
         async with endpoint() as (transport, first):
-            second = Log()
+            second = DatagramLog()
             with peer() as sock:
                 sock.sendto(b"1", transport.get_extra_info("sockname"))
                 await until(lambda: first.received)
@@ -1083,7 +1038,7 @@ VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 def test_datagrams_come_in_the_context_in_which_the_endpoint_was_made(aio):
     seen: list[Any] = []
 
-    class Protocol(Log):
+    class Protocol(DatagramLog):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             seen.append(VARIABLE.get())
@@ -1114,7 +1069,7 @@ def test_datagrams_come_in_the_context_in_which_the_endpoint_was_made(aio):
 
 
 def test_debug_mode_times_and_logs(aio, caplog):
-    class Slow(Log):
+    class Slow(DatagramLog):
         def datagram_received(self, data: bytes, address: Any) -> None:
             super().datagram_received(data, address)
             time.sleep(0.02)
@@ -1146,7 +1101,7 @@ def test_debug_mode_times_and_logs(aio, caplog):
 def refused(aio: Any, **kwargs: Any) -> BaseException:
     async def main() -> BaseException:
         try:
-            await asyncio.get_running_loop().create_datagram_endpoint(Log, **kwargs)
+            await asyncio.get_running_loop().create_datagram_endpoint(DatagramLog, **kwargs)
         except Exception as raised:
             return raised
         pytest.fail("it was not refused")
@@ -1270,7 +1225,7 @@ def test_a_socket_has_one_transport(aio):
             for named in (sock, sock.fileno()):
                 with pytest.raises(RuntimeError) as raised:
                     if named is sock:
-                        await asyncio.get_running_loop().create_datagram_endpoint(Log, sock=sock)
+                        await asyncio.get_running_loop().create_datagram_endpoint(DatagramLog, sock=sock)
                     asyncio.get_running_loop().add_reader(named, print)
                 assert str(raised.value) == f"File descriptor {named!r} is used by transport {transport!r}"
             transport.sendto(b"x", sock.getsockname())

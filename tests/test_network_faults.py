@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import STDLIB, Reports, run
-from tests.test_transports import MANY, Log, connected, over, until
+from tests.support import STDLIB, DatagramLog, Log, Reports, run, until
+from tests.test_transports import MANY, connected, over
 
 
 def reset(peer: socket.socket) -> None:
@@ -379,13 +379,15 @@ def test_a_descriptor_closed_under_a_transport(aio, asked):
             made.append(Log())
             return made[-1]
 
-        server = await loop.create_server(factory, "127.0.0.1", 0)
-        with socket.create_connection(server.sockets[0].getsockname()) as peer:
-            await until(lambda: made, 20)
+        async with contextlib.AsyncExitStack() as stack:
+            server = await loop.create_server(factory, "127.0.0.1", 0)
+            stack.callback(server.close)
+            peer = stack.enter_context(socket.create_connection(server.sockets[0].getsockname()))
+            await until(lambda: made)
             (protocol,) = made
             transport = protocol.transport
             number = transport.get_extra_info("socket").fileno() if asked else transport._sock_fd
-            kept = os.dup(number)
+            stack.callback(os.close, os.dup(number))
             os.close(number)
             async with calm(0.1):
                 peer.send(b"x")
@@ -395,8 +397,6 @@ def test_a_descriptor_closed_under_a_transport(aio, asked):
             assert not isinstance(error, TimeoutError)
             await asyncio.sleep(0.01)
             assert protocol.events[-1] == "lost"
-            os.close(kept)
-        server.close()
 
     run(aio, main())
     # (the socket object finds its number gone when it is closed, and says so)

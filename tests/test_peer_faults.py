@@ -24,9 +24,9 @@ from typing import Any
 
 import pytest
 
-from tests.support import STDLIB, newer, run, succeeds
+from tests.support import STDLIB, Log, newer, run, succeeds, until
 from tests.test_servers import no_descriptors_left
-from tests.test_transports import MANY, Log, connected, receive, until
+from tests.test_transports import MANY, connected, receive
 
 #: What was found wrong in a peer, and the tests that show ours right: in this file, or `file::test` for `tests/test_file.py`.
 #: Not in the list is what no test of a library can show: for which platforms and Pythons it is built.

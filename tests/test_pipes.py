@@ -10,7 +10,6 @@ import gc
 import os
 import random
 import socket
-import time
 import tty
 import warnings
 import weakref
@@ -19,40 +18,19 @@ from typing import Any
 
 import pytest
 
-from tests.support import STDLIB, Reports, run
+from tests import support
+from tests.support import STDLIB, Reports, run, until
 
 MANY = b"0123456789abcdef" * 65536  # 1 MiB: more than a pipe takes
 
 
-class Log(asyncio.Protocol):
-    """Writes down what it is told."""
+class Log(support.Log):
+    """What `eof_received()` answers makes no difference to a pipe; and this one does not keep its transport alive."""
 
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.data = bytearray()
-        self.lost = asyncio.get_running_loop().create_future()
+    keep_open = True
 
     def connection_made(self, transport: Any) -> None:
         self.events.append("made")
-
-    def data_received(self, data: bytes) -> None:
-        self.events.append("data")
-        self.data += data
-
-    def eof_received(self) -> bool:
-        self.events.append("eof")
-        return True
-
-    def pause_writing(self) -> None:
-        self.events.append("pause")
-
-    def resume_writing(self) -> None:
-        self.events.append("resume")
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.events.append("lost")
-        if not self.lost.done():
-            self.lost.set_result(exc)
 
 
 @contextlib.contextmanager
@@ -78,13 +56,6 @@ async def reading(pipe: Any, protocol: Any = Log) -> tuple[Any, Any]:
 
 async def writing(pipe: Any, protocol: Any = Log) -> tuple[Any, Any]:
     return await asyncio.get_running_loop().connect_write_pipe(protocol, pipe)
-
-
-async def until(condition: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "this never came true"
-        await asyncio.sleep(0.001)
 
 
 async def hops(count: int = 3) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import STDLIB, run
-from tests.test_transports import MANY, Log, connected, families, over, receive, until
+from tests.support import STDLIB, Log, run, until
+from tests.test_transports import MANY, connected, families, over, receive
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.endurance import look
 from benchmarks.network import served
-from tests.support import STDLIB, Reports, newer, run
+from tests.support import STDLIB, Reports, newer, run, until
 
 
 class Echo(asyncio.Protocol):
@@ -77,13 +77,6 @@ async def ask(sock: socket.socket, data: bytes) -> bytes:
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(sock, data)
     return await asyncio.wait_for(loop.sock_recv(sock, 1000), 5)
-
-
-async def until(condition: Any, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "this never came true"
-        await asyncio.sleep(0.001)
 
 
 # -- serving ---------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests import hammer
-from tests.support import STDLIB, Reports, run, succeeds
+from tests.support import STDLIB, Reports, run, succeeds, until
 
 OLD = sys.version_info < (3, 14)
 
@@ -84,13 +84,6 @@ def descriptors() -> set[str]:
         with contextlib.suppress(OSError):
             found.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
     return {one for one in found if "/proc/" not in one}
-
-
-async def until(condition: Any, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "this never came true"
-        await asyncio.sleep(0.002)
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from tests import certificates
 from tests.certificates import client_context, server_context
-from tests.support import STDLIB, Reports, run
+from tests.support import STDLIB, Reports, run, until
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 MANY = bytes(range(256)) * 20480  # 5 MiB
@@ -147,13 +147,6 @@ async def connected(
             for protocol in (ours, made[0]):
                 protocol.transport.abort()
             await asyncio.gather(ours.lost, made[0].lost)
-
-
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "this never came true"
-        await asyncio.sleep(0.001)
 
 
 def reports() -> Reports:

@@ -23,45 +23,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import STDLIB, Reports, run
+from tests.support import STDLIB, Log, Reports, run, until
 
 MANY = b"0123456789abcdef" * 524288  # 8 MiB: more than a socket takes at once
-
-
-class Log(asyncio.Protocol):
-    """Writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.data = bytearray()
-        self.transport: Any = None
-        self.lost = asyncio.get_running_loop().create_future()
-        self.ended = asyncio.Event()
-        self.keep_open = False
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.events.append("made")
-
-    def data_received(self, data: bytes) -> None:
-        self.events.append("data")
-        self.data += data
-
-    def eof_received(self) -> bool:
-        self.events.append("eof")
-        self.ended.set()
-        return self.keep_open
-
-    def pause_writing(self) -> None:
-        self.events.append("pause")
-
-    def resume_writing(self) -> None:
-        self.events.append("resume")
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.events.append("lost")
-        if not self.lost.done():
-            self.lost.set_result(exc)
 
 
 async def over(family: str, protocol: Any = Log) -> tuple[Any, Any, socket.socket]:
@@ -97,13 +61,6 @@ async def receive(peer: socket.socket, count: int) -> bytes:
     while len(data) < count:
         data += await asyncio.get_running_loop().sock_recv(peer, 1 << 16) or pytest.fail("the end came too early")
     return bytes(data)
-
-
-async def until(condition: Any, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "this never came true"
-        await asyncio.sleep(0.001)
 
 
 families = pytest.mark.parametrize("family", ["tcp", "unix"])
