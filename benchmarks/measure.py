@@ -110,6 +110,14 @@ class BusyThread:
         if cores:
             os.sched_setaffinity(0, cores)
 
+    def alone(self, seconds: float) -> float:
+        """Its speed while nothing else of ours runs. (On a busy machine it may take longer until it has run at all.)"""
+        began, count = perf_counter_ns(), self.count
+        time.sleep(seconds)
+        while self.count == count:
+            time.sleep(seconds)
+        return self.rate(count, began)
+
     def rate(self, since: int, started: int) -> float:
         return (self.count - since) / (perf_counter_ns() - started)
 
@@ -155,9 +163,7 @@ def measure_contention(
         for implementation in [*implementations[shift:], *implementations[:shift]]:
             gc.collect()
             with BusyThread(one_core=one_core) as busy:
-                began, count = perf_counter_ns(), busy.count
-                time.sleep(window / 2)  # the thread alone
-                alone = busy.rate(count, began)
+                alone = busy.alone(window / 2)
                 loop = implementation.new_event_loop()
                 try:
                     began, count = perf_counter_ns(), busy.count
