@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import report
-from .network import cells, header, memory
+from .network import cells, header, remarks
 from .run import RESULTS, median
 
 COLOURS = {"asyncio": "#8c8c8c", "uvloop": "#4c78a8", "rloop": "#72b7b2", "aioxide": "#d1532f"}
@@ -77,7 +77,7 @@ def network(document: dict[str, Any]) -> str:
     rows = [[cell for cell in cells(row, names) if cell != "short"] for row in document["network"]]
     width = len(names) + 5
     table = report.markdown(header(names)[:width], [row[:width] for row in rows])
-    lines = "\n".join(memory(document["network"], names))
+    lines = "\n".join(remarks(document["network"], names))
     return f"{table}\n\n{lines}"
 
 

@@ -14,6 +14,8 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -69,79 +71,45 @@ class EchoDatagrams(asyncio.DatagramProtocol):
         self.transport.sendto(data, address)
 
 
-def where(server: asyncio.AbstractServer) -> str:
+def where(server: asyncio.AbstractServer, tls: ssl.SSLContext | None) -> str:
     host, port = server.sockets[0].getsockname()[:2]
-    return f"tcp:{host}:{port}"
+    return f"{'tls' if tls else 'tcp'}:{host}:{port}"
+
+
+def context() -> ssl.SSLContext:
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(CERTIFICATES / "server.pem")
+    return made
 
 
 async def _protocol(protocol: type, tls: ssl.SSLContext | None = None) -> str:
     loop = asyncio.get_running_loop()
-    return where(await loop.create_server(protocol, "127.0.0.1", 0, backlog=4096, ssl=tls))
+    return where(await loop.create_server(protocol, "127.0.0.1", 0, backlog=4096, ssl=tls), tls)
 
 
-def _context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATES / "server.pem")
-    return context
-
-
-async def _tls(protocol: type) -> str:
-    return (await _protocol(protocol, _context())).replace("tcp", "tls")
+for _name, _echo in {"protocol": Echo, "buffered": EchoBuffered, "lines": EchoLines}.items():
+    SERVERS[_name] = lambda aio, echo=_echo: _protocol(echo)
+    SERVERS[f"tls_{_name}"] = lambda aio, echo=_echo: _protocol(echo, context())
 
 
 @server
-async def protocol(aio: Any) -> str:
-    return await _protocol(Echo)
+async def sendfile(aio: Any, size: str) -> str:
+    """Answers every message with a file of so many bytes."""
+    loop, count = asyncio.get_running_loop(), int(size)
+    file = FileIO(os.memfd_create("answer"), "r+")
+    file.write(os.urandom(count))
 
+    class Sender(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
 
-@server
-async def buffered(aio: Any) -> str:
-    return await _protocol(EchoBuffered)
+        def data_received(self, data):
+            task = aio.create_task(loop.sendfile(self.transport, file, 0, count, fallback=False))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
-
-@server
-async def lines(aio: Any) -> str:
-    return await _protocol(EchoLines)
-
-
-@server
-async def tls(aio: Any) -> str:
-    return await _tls(Echo)
-
-
-@server
-async def tls_buffered(aio: Any) -> str:
-    return await _tls(EchoBuffered)
-
-
-@server
-async def tls_lines(aio: Any) -> str:
-    return await _tls(EchoLines)
-
-
-async def _tls_streams(aio: Any, converse: Callable[[Any, Any], Awaitable[None]]) -> str:
-    serving = await aio.start_server(converse, "127.0.0.1", 0, ssl=_context())
-    return where(serving).replace("tcp", "tls")
-
-
-@server
-async def tls_streams(aio: Any) -> str:
-    async def converse(reader, writer):
-        while data := await reader.read(1 << 18):
-            writer.write(data)
-            await writer.drain()
-
-    return await _tls_streams(aio, converse)
-
-
-@server
-async def tls_readline(aio: Any) -> str:
-    async def converse(reader, writer):
-        while line := await reader.readline():
-            writer.write(line)
-            await writer.drain()
-
-    return await _tls_streams(aio, converse)
+    tasks: set[Any] = set()
+    return await _protocol(Sender)
 
 
 @server
@@ -185,7 +153,9 @@ async def sock(aio: Any) -> str:
 LIMIT = 256 * 1024
 
 
-async def _streams(aio: Any, converse: Callable[[Any, Any], Awaitable[None]]) -> str:
+async def _streams(
+    aio: Any, converse: Callable[[Any, Any], Awaitable[None]], tls: ssl.SSLContext | None = None, limit: int = LIMIT
+) -> str:
     async def handle(reader: Any, writer: Any) -> None:
         try:
             await converse(reader, writer)
@@ -193,17 +163,23 @@ async def _streams(aio: Any, converse: Callable[[Any, Any], Awaitable[None]]) ->
             pass
         writer.close()
 
-    server = await aio.start_server(handle, "127.0.0.1", 0, backlog=4096, limit=LIMIT)
+    server = await aio.start_server(handle, "127.0.0.1", 0, backlog=4096, limit=limit, ssl=tls)
     servers.append(server)
-    return where(server)
+    return where(server, tls)
 
 
 servers: list[Any] = []
 
 
-async def _read(reader: Any, writer: Any) -> None:
-    while data := await reader.read(65536):
+async def _read(reader: Any, writer: Any, most: int = 65536) -> None:
+    while data := await reader.read(most):
         writer.write(data)
+        await writer.drain()
+
+
+async def _readline(reader: Any, writer: Any) -> None:
+    while line := await reader.readline():
+        writer.write(line)
         await writer.drain()
 
 
@@ -221,12 +197,17 @@ async def unix_read(aio: Any) -> str:
 
 @server
 async def readline(aio: Any) -> str:
-    async def converse(reader: Any, writer: Any) -> None:
-        while line := await reader.readline():
-            writer.write(line)
-            await writer.drain()
+    return await _streams(aio, _readline)
 
-    return await _streams(aio, converse)
+
+@server
+async def tls_read(aio: Any) -> str:
+    return await _streams(aio, partial(_read, most=1 << 18), context(), 65536)
+
+
+@server
+async def tls_readline(aio: Any) -> str:
+    return await _streams(aio, _readline, context(), 65536)
 
 
 @server

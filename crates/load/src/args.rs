@@ -22,10 +22,14 @@ pub(crate) struct Args {
     pub(crate) idle: usize,
     /// Bytes of one message.
     pub(crate) size: usize,
+    /// Bytes of the answer to one message, if it is not its echo.
+    pub(crate) answer: Option<usize>,
     /// Messages in one write.
     pub(crate) pipeline: usize,
     /// A connection for each message.
     pub(crate) churn: bool,
+    /// With `churn`: no message either; the client says at once that it will not send anything.
+    pub(crate) knock: bool,
     /// With `churn`: at most so many connections a second.
     pub(crate) rate: usize,
     pub(crate) window: Duration,
@@ -40,14 +44,20 @@ impl Args {
             connections: 10,
             idle: 0,
             size: 1024,
+            answer: None,
             pipeline: 1,
             churn: false,
+            knock: false,
             rate: usize::MAX,
             window: Duration::from_millis(250),
         };
         while let Some(name) = words.next() {
             if name == "--churn" {
                 args.churn = true;
+                continue;
+            }
+            if name == "--knock" {
+                (args.churn, args.knock) = (true, true);
                 continue;
             }
             let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -62,6 +72,7 @@ impl Args {
                 "--connections" => args.connections = number()?,
                 "--idle" => args.idle = number()?,
                 "--size" => args.size = number()?,
+                "--answer" => args.answer = Some(number()?),
                 "--rate" => args.rate = number()?,
                 "--pipeline" => args.pipeline = number()?,
                 "--seconds" => {

@@ -2,7 +2,7 @@
 
 use crate::args::{Args, Target};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
@@ -16,6 +16,10 @@ enum Socket {
 pub(crate) struct Connection {
     socket: Socket,
     message: Vec<u8>,
+    /// How many bytes answer it.
+    answer: usize,
+    /// Nothing is sent, and all that comes back is the end.
+    knocks: bool,
     /// What is still to come back.
     missing: usize,
 }
@@ -49,6 +53,8 @@ impl Connection {
         Ok(Self {
             socket,
             message: line.repeat(args.pipeline),
+            answer: args.answer.unwrap_or(args.size) * args.pipeline,
+            knocks: args.knock,
             missing: 0,
         })
     }
@@ -64,7 +70,10 @@ impl Connection {
 
     /// Sends the next batch. What does not fit waits here: the server must read it before it can answer it.
     pub(crate) fn send(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        self.missing = self.message.len();
+        if self.knocks {
+            return self.end();
+        }
+        self.missing = self.answer;
         let mut done = 0;
         while done < self.message.len() {
             let rest = &self.message[done..];
@@ -92,6 +101,16 @@ impl Connection {
         Ok(self.missing == 0)
     }
 
+    /// Says that nothing will be sent.
+    fn end(&mut self) -> io::Result<()> {
+        self.missing = 1;
+        match &self.socket {
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Udp(_) => Err(io::Error::other("datagrams have no connection to end")),
+        }
+    }
+
     fn take_in(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         let taken = match &mut self.socket {
             Socket::Tcp(socket) => socket.read(buffer),
@@ -99,6 +118,10 @@ impl Connection {
             Socket::Udp(socket) => socket.recv(buffer),
         };
         match taken {
+            Ok(0) if self.knocks => {
+                self.missing = 0;
+                Ok(())
+            }
             Ok(0) => Err(io::Error::other("the server has closed the connection")),
             Ok(count) => {
                 self.missing = self.missing.saturating_sub(count);

@@ -1,9 +1,10 @@
 //! Loads an echo server from one thread and says what that cost it: `benchmarks/network.py` runs it.
 //!
 //! Every connection sends `pipeline` messages of `size` bytes in one write, waits for all of them to come back,
-//! and begins again. With `--churn` a connection is opened for one message and closed, `--rate` times a second at
-//! most. The server's CPU time is
-//! read from the kernel at the beginning and the end of the window, so starting and connecting do not count.
+//! and begins again. (`--answer`: a server that does not echo sends so many bytes for each.) With `--churn` a
+//! connection is opened for one message and closed, `--rate` times a second at most; with `--knock` it has no message,
+//! and has been served when the server has closed it. The server's CPU time is read from the kernel at the beginning
+//! and the end of the window, so starting and connecting do not count.
 //!
 //! ```text
 //! aioxide-load --to tcp:127.0.0.1:8000 --pid 1234 --connections 10 --size 1024 --seconds 0.25
