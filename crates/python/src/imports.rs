@@ -40,7 +40,8 @@ imports! {
     UNREGISTER_TASK = "_asyncio"."_unregister_task";
     #[cfg(Py_3_12)] SWAP_CURRENT_TASK = "_asyncio"."_swap_current_task";
     #[cfg(not(Py_3_14))] CURRENT_TASKS = "_asyncio"."_current_tasks";
-    ABSTRACT_EVENT_LOOP = "asyncio.events"."AbstractEventLoop";
+    BASE_EVENT_LOOP = "asyncio.base_events"."BaseEventLoop";
+    RUN_UNTIL_COMPLETE_CB = "asyncio.base_events"."_run_until_complete_cb";
     ASYNCIO_HANDLE = "asyncio.events"."Handle";
     ASYNCIO_TIMER_HANDLE = "asyncio.events"."TimerHandle";
     RLOCK = "_thread"."RLock";
@@ -166,7 +167,7 @@ pub(crate) mod names {
     }
     names! {
         THROW = "throw"; CLASS = "__class__"; SEND = "send"; CLOSE = "close"; CALL_SOON = "call_soon"; CALL_LATER = "call_later"; CALL_AT = "call_at";
-        CONTEXT = "context"; NAME = "name"; EAGER_START = "eager_start"; LOOP = "loop"; MSG = "msg";
+        CONTEXT = "context"; NAME = "name"; LOOP = "loop"; MSG = "msg";
         CALL_SOON_THREADSAFE = "call_soon_threadsafe"; CALL_EXCEPTION_HANDLER = "call_exception_handler";
         CREATE_FUTURE = "create_future"; CREATE_TASK = "create_task"; GET_DEBUG = "get_debug"; GET_LOOP = "get_loop"; LOOP_ = "_loop";
         TIME = "time"; CANCEL = "cancel"; CANCELLED = "cancelled"; CANCELLING = "cancelling"; UNCANCEL = "uncancel"; DONE = "done"; RESULT = "result"; EXCEPTION = "exception";
@@ -194,7 +195,7 @@ pub(crate) mod names {
         WAIT_FOR_DATA_ = "_wait_for_data"; MAYBE_RESUME_TRANSPORT_ = "_maybe_resume_transport"; WAKEUP_WAITER_ = "_wakeup_waiter";
         STREAM_READER_ = "_stream_reader"; REPLACE_TRANSPORT_ = "_replace_transport"; REPLACE_WRITER_ = "_replace_writer";
         WRITELINES = "writelines"; WRITE_EOF = "write_eof"; CAN_WRITE_EOF = "can_write_eof"; DRAIN = "drain"; DRAIN_HELPER_ = "_drain_helper";
-        GET_CLOSE_WAITER_ = "_get_close_waiter"; EXTEND = "extend"; CLEAR = "clear"; SSLCONTEXT = "sslcontext"; START_TLS = "start_tls";
+        GET_CLOSE_WAITER_ = "_get_close_waiter"; EXTEND = "extend"; CLEAR = "clear"; CLOSURE = "__closure__"; CELL_CONTENTS = "cell_contents"; SSLCONTEXT = "sslcontext"; START_TLS = "start_tls";
     }
 }
 

@@ -5,7 +5,7 @@ use crate::ffi::{Class, Obj, R, class};
 use crate::futures::Future;
 use crate::futures::iter::FutureIter;
 use crate::hook::Hook;
-use crate::tasks::{Task, factory, gather};
+use crate::tasks::{Task, gather};
 use crate::{
     docs, event_loop, ffi, futures, graph, imports, kwnames, locks, policy, queues, runners, servers,
     streams, subprocesses, takeover, taskgroups, tasks, threads, timeouts, tls, transports, version,
@@ -35,7 +35,6 @@ fn classes(module: &Obj) -> R<()> {
     class::create::<Future>(None)?;
     class::create::<Task>(Some(Future::class().get()))?;
     class::create::<gather::Gathering>(Some(Future::class().get()))?;
-    class::create::<factory::EagerFactory>(None)?;
     class::create::<event_loop::core::LoopCore>(None)?;
     event_loop::class::init()?;
     transports::init()?;

@@ -1,4 +1,4 @@
-//! The class `EventLoop`: an `asyncio.AbstractEventLoop` whose one field is our [`LoopCore`].
+//! The class `EventLoop`: an `asyncio.BaseEventLoop` (aiohttp asks for that) whose one field is our [`LoopCore`].
 
 use super::core::LoopCore;
 use super::{creation, errors, handles, lifecycle, readers, scheduling};
@@ -37,7 +37,7 @@ pub(crate) fn init() -> R<()> {
     lifecycle::add_async_methods(&mut body)?;
     crate::event_loop::add_later_groups(&mut body)?;
     attributes(&mut body)?;
-    let class = body.build(&[&imports::ABSTRACT_EVENT_LOOP])?;
+    let class = body.build(&[&imports::BASE_EVENT_LOOP])?;
     CORE.find(&class, "_core")?;
     EVENT_LOOP.fill(class);
     crate::event_loop::init_later_groups()?;
@@ -117,7 +117,7 @@ fn set_attribute(args: &Args) -> R<Obj> {
 
 /// What libraries read of a loop's private state.
 fn attributes(body: &mut Body) -> R<()> {
-    let read: [(&'static str, Imp); 14] = [
+    let read: [(&'static str, Imp); 13] = [
         ("_thread_id", |args| {
             let thread = this(args)?.1.thread.get();
             if thread == 0 {
@@ -127,7 +127,6 @@ fn attributes(body: &mut Body) -> R<()> {
             }
         }),
         ("_closed", |args| Ok(Obj::bool(this(args)?.1.closed.get()))),
-        ("_stopping", |args| Ok(Obj::bool(this(args)?.1.stopping.get()))),
         ("_debug", |args| Ok(Obj::bool(this(args)?.1.debug.get()))),
         ("_asyncgens", |args| Ok(this(args)?.1.asyncgens.get_or_none())),
         ("_exception_handler", |args| {
@@ -155,6 +154,15 @@ fn attributes(body: &mut Body) -> R<()> {
     for (name, get) in read {
         body.property(name, get, None)?;
     }
+    // sanic takes a stop back
+    body.property(
+        "_stopping",
+        |args| Ok(Obj::bool(this(args)?.1.stopping.get())),
+        Some(|args| {
+            this(args)?.1.stopping.set(args.req(1)?.truth()?);
+            Ok(Obj::none())
+        }),
+    )?;
     body.property(
         "_default_executor",
         |args| Ok(this(args)?.1.default_executor.get_or_none()),

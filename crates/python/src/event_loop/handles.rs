@@ -5,9 +5,9 @@
 
 use super::core::{Entry, LoopCore, Timer, of};
 use super::{errors, run};
-use crate::ffi::function::Imp;
+use crate::ffi::function::{self, Imp, Kind};
 use crate::ffi::pyclass::{Body, Field, Pool, Pooled, PyClass, is_tracked, pooled, track};
-use crate::ffi::{Args, Obj, Own, R, Visitor, context};
+use crate::ffi::{Args, Obj, Own, R, Visitor, context, python_function};
 use crate::imports::{self, names};
 use crate::version;
 
@@ -69,17 +69,15 @@ pub(super) fn init() -> R<()> {
     }
     WHEN.find(&imports::ASYNCIO_TIMER_HANDLE, "_when")?;
     SCHEDULED.find(&imports::ASYNCIO_TIMER_HANDLE, "_scheduled")?;
-    let common: [(&str, Imp); 3] = [
-        ("cancelled(self)", cancelled),
-        ("get_context(self)", get_context),
-        ("_run(self)", run_method),
-    ];
+    let common: [(&str, Imp); 2] = [("cancelled(self)", cancelled), ("get_context(self)", get_context)];
+    let run = python_run()?;
     let mut body = Body::new("asyncio.events", "Handle", &[])?;
     for (sig, imp) in common {
         body.method(sig, imp)?;
     }
     body.method("__init__(self, callback, args, loop, context=None)", init_handle)?;
     body.method("cancel(self)", cancel)?;
+    body.attribute("_run", &run)?;
     HANDLE.fill(body.build(&[handle])?);
     let mut body = Body::new("asyncio.events", "TimerHandle", &[])?;
     for (sig, imp) in common {
@@ -91,6 +89,7 @@ pub(super) fn init() -> R<()> {
     )?;
     body.method("cancel(self)", cancel_timer)?;
     body.method("when(self)", when)?;
+    body.attribute("_run", &run)?;
     // isinstance(timer, aioxide.Handle) holds as isinstance(timer, asyncio.Handle) does
     TIMER_HANDLE.fill(body.build(&[&imports::ASYNCIO_TIMER_HANDLE, HANDLE.get()])?);
     let fields = [
@@ -429,6 +428,23 @@ fn run_method(args: &Args) -> R<Obj> {
     let loop_ = LOOP.get(handle).unwrap_or_else(Obj::none);
     call(&loop_, handle)?;
     Ok(Obj::none())
+}
+
+/// `Handle._run` as a Python function: its code stands for "the event loop" in the eyes of playwright, which cuts
+/// stacks there, and ddtrace.
+fn python_run() -> R<Obj> {
+    let native = function::make(
+        "_run(self)",
+        "asyncio.events",
+        Some("Handle"),
+        run_method,
+        Kind::Plain,
+    )?;
+    let source = "class Handle:\n    def _run(self):\n        return run(self)\n";
+    let defined = python_function::define(source, "asyncio.events", &[("run", &native)])?;
+    defined
+        .call_method_str("get", &[&Obj::interned("Handle")?])?
+        .getattr(&names::RUN_)
 }
 
 /// Is it a thread-safe handle (or derived from one)? The field `LOCK` rests on it.

@@ -115,23 +115,19 @@ fn run_until_complete(args: &Args) -> R<Obj> {
         // An exception is raised here, to the caller: no need to log that nobody took it.
         future.setattr(&names::LOG_DESTROY_PENDING, &Obj::bool(false))?;
     }
-    let done = Hook::new(
-        "_run_until_complete_cb",
-        until_complete,
-        Some(loop_.clone()),
-        None,
-    )?;
-    callbacks::listen(&future, &done)?;
+    // asyncio's own function: anyio knows the main task by it
+    let done: &Obj = &imports::RUN_UNTIL_COMPLETE_CB;
+    future.call_method(&names::ADD_DONE_CALLBACK, &[done])?;
     let result = loop_.call_method_str("run_forever", &[]);
     match result {
-        Ok(_) => callbacks::unlisten(&future, &done)?,
+        Ok(_) => drop(future.call_method(&names::REMOVE_DONE_CALLBACK, &[done])?),
         Err(raised) => {
             let exception = raised.take();
             if new_task && callbacks::is_done(&future)? && !callbacks::is_cancelled(&future)? {
                 // The coroutine raised a BaseException: it comes out here, it is not lost.
                 future.call_method(&names::EXCEPTION, &[])?;
             }
-            callbacks::unlisten(&future, &done)?;
+            future.call_method(&names::REMOVE_DONE_CALLBACK, &[done])?;
             return Err(raise(&exception));
         }
     }
@@ -139,22 +135,6 @@ fn run_until_complete(args: &Args) -> R<Obj> {
         return Err(runtime_error("Event loop stopped before Future completed."));
     }
     future.call_method(&names::RESULT, &[])
-}
-
-/// `_run_until_complete_cb`: KeyboardInterrupt and SystemExit have left the loop already.
-fn until_complete(hook: &Own<Hook>, future: Option<&Obj>) -> R<()> {
-    let (Some(loop_), Some(future)) = (hook.a.get(), future) else {
-        return Ok(());
-    };
-    if !callbacks::is_cancelled(future)? {
-        let exception = future.call_method(&names::EXCEPTION, &[])?;
-        if exception.isinstance(exc::keyboard_interrupt())? || exception.isinstance(exc::system_exit())? {
-            return Ok(());
-        }
-    }
-    foreign::loop_of(future)?.call_method(&names::STOP, &[])?;
-    drop(loop_);
-    Ok(())
 }
 
 /// `loop.stop()`: at the end of this turn.

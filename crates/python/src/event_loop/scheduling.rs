@@ -22,6 +22,9 @@ pub(super) const METHODS: &[(&str, Imp)] = &[
     ),
     ("call_at(self, when, callback, *args, context=None)", call_at),
     ("time(self)", time),
+    ("_call_soon(self, callback, args, context)", call_soon_unchecked),
+    ("_add_callback(self, handle)", add_callback),
+    ("_add_callback_signalsafe(self, handle)", add_callback_signalsafe),
     ("_timer_handle_cancelled(self, handle)", timer_handle_cancelled),
     ("_check_closed(self)", |args| {
         this(args)?.1.check_closed().map(|()| Obj::none())
@@ -132,15 +135,50 @@ fn timer_handle_cancelled(args: &Args) -> R<Obj> {
     Ok(Obj::none())
 }
 
-/// `_ready`: the handles that are queued, as a list made for the occasion.
+/// `_ready`: what is queued, as a list made for the occasion. Programs look whether there is anything (playwright,
+/// prompt_toolkit). Only what the program has scheduled itself has a handle; for the rest stands what will run.
 pub(super) fn ready_snapshot(args: &Args) -> R<Obj> {
-    let mut handles = Vec::new();
+    let mut entries = Vec::new();
     this(args)?.1.ready.for_each(|entry| {
-        if let Entry::Handle(handle) = entry {
-            handles.push(handle.get().clone());
-        }
+        entries.push(match entry {
+            Entry::Handle(handle) => handle.get().clone(),
+            Entry::Step(task) | Entry::Wake(task) => task.obj().clone(),
+            Entry::Callback { callback, .. } => callback.clone(),
+            Entry::Slept(future) => future.obj().clone(),
+            Entry::Source(..) => Obj::none(),
+        });
     });
-    Obj::list(&handles)
+    Obj::list(&entries)
+}
+
+/// `_call_soon(callback, args, context)`: `call_soon` without its checks.
+fn call_soon_unchecked(args: &Args) -> R<Obj> {
+    let (loop_, core) = this(args)?;
+    let (callback, arguments, context) = (args.req(1)?, args.req(2)?, args.opt(3));
+    handles::soon(
+        loop_,
+        core,
+        callback.clone(),
+        arguments.tuple_items(),
+        context.cloned(),
+    )
+}
+
+/// `_add_callback(handle)`: a handle that the program has made.
+fn add_callback(args: &Args) -> R<Obj> {
+    let (_, core) = this(args)?;
+    let handle = args.req(1)?;
+    if !handle.call_method(&names::CANCELLED, &[])?.truth()? {
+        core.push(Entry::Handle(handles::Queued::shared(handle.clone())));
+    }
+    Ok(Obj::none())
+}
+
+/// `_add_callback_signalsafe(handle)`: the same from a signal handler.
+fn add_callback_signalsafe(args: &Args) -> R<Obj> {
+    add_callback(args)?;
+    this(args)?.1.wake_up();
+    Ok(Obj::none())
 }
 
 /// `_scheduled`: the timer handles, in no order.

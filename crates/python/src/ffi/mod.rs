@@ -31,6 +31,7 @@ pub(crate) mod object;
 pub(crate) mod outside;
 pub(crate) mod pyclass;
 pub(crate) mod pysocket;
+pub(crate) mod python_function;
 pub(crate) mod running;
 pub(crate) mod send;
 pub(crate) mod spare;

@@ -1,46 +1,56 @@
-//! What `asyncio.create_eager_task_factory(constructor)` returns.
+//! `asyncio.create_eager_task_factory` and `asyncio.eager_task_factory`.
+//!
+//! Python functions, since anyio knows a factory by its `__code__` and takes the constructor out of its `__closure__`.
+//! Our loops know them the same way, and make the task without calling them.
 
-use super::spawn;
-use crate::ffi::{Args, Class, ClassCell, Obj, R, Slot, Slots, Visitor};
-use std::ffi::CStr;
+use super::task::Task;
+use crate::ffi::object::Static;
+use crate::ffi::{Class, Obj, R, python_function};
+use crate::imports::names;
+use crate::version;
 
-/// A task factory that constructs with `eager_start=True`.
-#[derive(Default)]
-pub(crate) struct EagerFactory {
-    constructor: Slot,
+/// The code of every factory, whatever its constructor.
+static CODE: Static = Static::new();
+
+const SINCE_3133: &str = "
+def create_eager_task_factory(custom_task_constructor):
+    def factory(loop, coro, *, eager_start=True, **kwargs):
+        return custom_task_constructor(coro, loop=loop, eager_start=eager_start, **kwargs)
+    return factory
+";
+const BEFORE: &str = "
+def create_eager_task_factory(custom_task_constructor):
+    def factory(loop, coro, *, eager_start=True, name=None, context=None, **kwargs):
+        return custom_task_constructor(
+            coro, loop=loop, name=name, context=context, eager_start=eager_start, **kwargs)
+    return factory
+";
+
+/// Exports both.
+pub(super) fn register(module: &Obj) -> R<()> {
+    let source = if version::FACTORY_TAKES_KWARGS.get() {
+        SINCE_3133
+    } else {
+        BEFORE
+    };
+    let defined = python_function::define(source, "asyncio.tasks", &[])?;
+    let create = defined.call_method_str("pop", &[&Obj::interned("create_eager_task_factory")?])?;
+    let eager = create.call(&[Task::class().get()])?;
+    CODE.fill(eager.getattr_str("__code__")?);
+    module.setattr_str("create_eager_task_factory", &create)?;
+    module.setattr_str("eager_task_factory", &eager)
 }
 
-/// A factory for this constructor.
-pub(crate) fn make(constructor: &Obj) -> R<Obj> {
-    let factory = EagerFactory::default();
-    factory.constructor.set(constructor.clone());
-    Ok(CLASS.alloc(factory)?.into_obj())
-}
-
-fn call(args: &Args) -> R<Obj> {
-    let constructor = args.this::<EagerFactory>()?.constructor.get_or_none();
-    spawn::construct_eagerly(&constructor, args, 1)
-}
-
-static CLASS: ClassCell<EagerFactory> = ClassCell::new();
-
-impl Class for EagerFactory {
-    const NAME: &'static CStr = c"aioxide._core.eager_task_factory";
-    const SUBCLASSABLE: bool = false;
-    fn class() -> &'static ClassCell<EagerFactory> {
-        &CLASS
+/// Would calling it be the same as making a [`Task`] that starts eagerly?
+#[inline]
+pub(super) fn makes_our_tasks(factory: &Obj) -> R<bool> {
+    if !python_function::runs(factory, CODE.get()) {
+        return Ok(false);
     }
-    fn slots(slots: &mut Slots<EagerFactory>) -> R<()> {
-        slots.no_new();
-        slots.call(
-            "(self, loop, coro, *, eager_start=True, name=None, context=None, **kwargs)",
-            call,
-        )
-    }
-    fn visit(&self, visitor: &mut Visitor) {
-        self.constructor.visit(visitor);
-    }
-    fn clear(&self) {
-        self.constructor.put(None);
+    match factory.getattr(&names::CLOSURE)?.tuple_items() {
+        [constructor] => Ok(constructor
+            .getattr(&names::CELL_CONTENTS)?
+            .is(Task::class().get())),
+        _ => Ok(false),
     }
 }

@@ -51,9 +51,8 @@ pub(crate) fn register(module: &Obj) -> R<()> {
             Plain,
         )
     };
-    let eager = "eager_task_factory(loop, coro, *, eager_start=True, name=None, context=None, **kwargs)";
-    let create_eager = "create_eager_task_factory(custom_task_constructor)";
     visible::init(module)?;
+    factory::register(module)?;
     as_completed::register()?;
     export(
         module,
@@ -101,13 +100,6 @@ pub(crate) fn register(module: &Obj) -> R<()> {
                 "asyncio.tasks",
                 "all_tasks(loop=None)",
                 registry::all_tasks,
-                Plain,
-            ),
-            ("asyncio.tasks", eager, spawn::eager_task_factory, Plain),
-            (
-                "asyncio.tasks",
-                create_eager,
-                spawn::create_eager_task_factory,
                 Plain,
             ),
             (

@@ -1,8 +1,8 @@
 //! Making tasks: `create_task`, `ensure_future`, task factories, eager start.
 
 use super::methods::as_str;
-use super::step;
 use super::task::{Task, check_coroutine};
+use super::{factory, step};
 use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::errors::{exc, raise, type_error, value_error};
 use crate::ffi::{Args, Class, Obj, Own, R, context, running};
@@ -51,8 +51,13 @@ pub(crate) fn on_loop(
     task_context: Option<&Obj>,
     kwargs: Option<&Obj>,
 ) -> R<Obj> {
+    let mut eager = false;
     if let Some(factory) = core.task_factory.get() {
-        return by_factory(loop_, &factory, coro, name, task_context, kwargs);
+        let plain = !core.debug.get() && kwargs.is_none() && task_context.and_then(Obj::non_none).is_none();
+        if !plain || core.thread.get() == 0 || !factory::makes_our_tasks(&factory)? {
+            return by_factory(loop_, &factory, coro, name, task_context, kwargs);
+        }
+        eager = true;
     }
     if core.debug.get() || kwargs.is_some() {
         return constructed(loop_, coro, name, task_context, kwargs);
@@ -72,7 +77,7 @@ pub(crate) fn on_loop(
     };
     let name = name.and_then(Obj::non_none).map(as_str).transpose()?;
     let task = Task::class().alloc(Task::new(loop_.clone(), coro.clone(), task_context, name))?;
-    start(&task, loop_, false)?;
+    start(&task, loop_, eager)?;
     Ok(task.into_obj())
 }
 
@@ -211,31 +216,4 @@ pub(crate) fn ensure(object: &Obj, loop_: Option<&Obj>) -> R<Obj> {
 /// asyncio's own `_wrap_awaitable`: programs test that it is a coroutine of the interpreter's.
 fn wrap_awaitable(object: &Obj) -> R<Obj> {
     imports::WRAP_AWAITABLE.call(&[object])
-}
-
-/// `asyncio.eager_task_factory(loop, coro, *, eager_start=True, name=None, context=None, **kwargs)`
-pub(crate) fn eager_task_factory(args: &Args) -> R<Obj> {
-    construct_eagerly(Task::class().get(), args, 0)
-}
-
-/// `asyncio.create_eager_task_factory(custom_task_constructor)`
-pub(crate) fn create_eager_task_factory(args: &Args) -> R<Obj> {
-    crate::tasks::factory::make(args.req(0)?)
-}
-
-/// `constructor(coro, loop=loop, eager_start=True, **kwargs)`. `at`: where `loop` is in `args`.
-pub(crate) fn construct_eagerly(constructor: &Obj, args: &Args, at: usize) -> R<Obj> {
-    let kwargs = args.kwargs().cloned().map_or_else(Obj::dict, Ok)?;
-    kwargs.dict_set(&names::LOOP, args.req(at)?)?;
-    let eagerly = Obj::bool(true);
-    for (key, value) in [
-        (&names::EAGER_START, args.get(at + 2).or(Some(&eagerly))),
-        (&names::NAME, args.get(at + 3)),
-        (&names::CONTEXT, args.get(at + 4)),
-    ] {
-        if let Some(value) = value {
-            kwargs.dict_set(key, value)?;
-        }
-    }
-    constructor.call_with(&Obj::tuple(&[args.req(at + 1)?])?, Some(&kwargs))
 }

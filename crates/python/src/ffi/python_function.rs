@@ -1,0 +1,35 @@
+//! Functions of ours that are Python's own, because programs look into them: anyio compares the `__code__` of task
+//! factories and reads their `__closure__`, ddtrace replaces that code, playwright looks for `Handle._run` in stacks.
+//!
+//! Everything else is a [`function`](super::function), which is faster and has neither.
+
+use super::errors::R;
+use super::object::Obj;
+use pyo3::ffi as c;
+
+/// What `source` defines, as if it stood in `module`. `given` are further names that it may use.
+pub(crate) fn define(source: &str, module: &str, given: &[(&str, &Obj)]) -> R<Obj> {
+    let builtins = Obj::import("builtins")?;
+    let namespace = Obj::dict()?;
+    namespace.dict_set(&Obj::interned("__name__")?, &Obj::str(module)?)?;
+    for (name, value) in given {
+        namespace.dict_set(&Obj::interned(name)?, value)?;
+    }
+    let file = format!("<aioxide, in the place of {module}>");
+    let code = builtins.call_method_str(
+        "compile",
+        &[&Obj::str(source)?, &Obj::str(&file)?, &Obj::str("exec")?],
+    )?;
+    builtins.call_method_str("exec", &[&code, &namespace])?;
+    Ok(namespace)
+}
+
+/// Is it a Python function that runs this code?
+#[inline]
+pub(crate) fn runs(function: &Obj, code: &Obj) -> bool {
+    // SAFETY: alive, and the class is checked before it is asked for its code.
+    unsafe {
+        c::PyFunction_Check(function.as_ptr()) != 0
+            && c::PyFunction_GetCode(function.as_ptr()) == code.as_ptr()
+    }
+}
