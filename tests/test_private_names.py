@@ -338,7 +338,10 @@ def test_streams(lib):
             writer.write(b"x")
             await reader.read()
             writer.close()
+            await writer.wait_closed()
+            served.set()
 
+        served = lib.Event()
         server = await lib.start_server(serve, "127.0.0.1", 0)
         assert server._ssl_context is None  # websockets' tests
         reader, writer = await lib.open_connection(*server.sockets[0].getsockname())
@@ -354,6 +357,7 @@ def test_streams(lib):
         del writer.transport.write
         reader._transport.close()
         await writer.wait_closed()
+        await served.wait()
         server.close()
         await server.wait_closed()
         assert server.sockets == ()
