@@ -758,6 +758,7 @@ def test_eager(aio):
         assert log == ["quick"]
         assert done.done()
         assert done.result() == "q"
+        assert re.fullmatch(r"<Task finished name='Task-\d+' result='q'>", repr(done))
         pending = aio.create_task(slow())
         assert log == ["quick", "slow"]
         assert not pending.done()

@@ -54,6 +54,7 @@ imports! {
     EXTRACT_STACK = "asyncio.format_helpers"."extract_stack";
     FORMAT_CALLBACK_SOURCE = "asyncio.format_helpers"."_format_callback_source";
     FUTURE_REPR = "asyncio.base_futures"."_future_repr";
+    FUTURE_REPR_INFO = "asyncio.base_futures"."_future_repr_info";
     TASK_REPR = "asyncio.base_tasks"."_task_repr";
     TASK_GET_STACK = "asyncio.base_tasks"."_task_get_stack";
     TASK_PRINT_STACK = "asyncio.base_tasks"."_task_print_stack";

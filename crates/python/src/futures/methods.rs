@@ -226,13 +226,24 @@ fn set_log_traceback(this: &Own<Future>, value: Option<&Obj>) -> R<()> {
 
 fn repr(this: &Own<Future>) -> R<Obj> {
     this.alive()?;
-    let task = crate::tasks::Task::class().is_instance(this.obj());
-    let text = if task {
-        &imports::TASK_REPR
-    } else {
-        &imports::FUTURE_REPR
-    };
-    text.call(&[this.obj()])
+    if !crate::tasks::Task::class().is_instance(this.obj()) {
+        return imports::FUTURE_REPR.call(&[this.obj()]);
+    }
+    if !version::SINCE_312.get() && this.obj().getattr_str("_coro")?.is_none() {
+        return repr_of_eager(this.obj());
+    }
+    imports::TASK_REPR.call(&[this.obj()])
+}
+
+/// `repr(task)` of an eager task that has ended, and has no coroutine any more: asyncio has that since 3.12, and its
+/// `_task_repr` before does not expect it.
+fn repr_of_eager(task: &Obj) -> R<Obj> {
+    let info = imports::FUTURE_REPR_INFO.call(&[task])?;
+    let name = format!("name={}", task.call_method_str("get_name", &[])?.repr()?);
+    info.call_method_str("insert", &[&Obj::int(1)?, &Obj::str(&name)?])?;
+    let info = Obj::str(" ")?.call_method_str("join", &[&info])?;
+    let class = task.class().getattr_str("__name__")?;
+    Obj::str(&format!("<{} {}>", class.to_string()?, info.to_string()?))
 }
 
 /// `loop_.create_future()`. Whatever is not plainly our own loop is asked: a derived class may have a method
