@@ -8,10 +8,12 @@ object is a link to Python's documentation; one that this Python does not have s
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import warnings
 from typing import ClassVar
 
+import python_inventory
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
@@ -102,6 +104,16 @@ class Names(SphinxDirective):
         return f".. py:{kind}:: {path}\n\n   {first}\n\n   It is :{role}:`{target}` itself."
 
 
+def link_source(app, what, name, thing, options, lines: list[str]) -> None:
+    """``Source: asyncio.Lock, PEP 3156.`` leads there."""
+    known = {entry.split()[0] for entry in python_inventory.entries()}
+    for index, line in enumerate(lines):
+        if line.startswith("Source: "):
+            line = re.sub(r"asyncio(\.\w+)+", lambda m: f":py:obj:`{m[0]}`" if m[0] in known else m[0], line)
+            lines[index] = re.sub(r"PEP (\d+)", r":pep:`\1`", line)
+
+
 def setup(app):
     app.add_directive("names", Names)
+    app.connect("autodoc-process-docstring", link_source)
     return {"parallel_read_safe": True}

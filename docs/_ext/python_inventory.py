@@ -72,6 +72,9 @@ def entries():
                 warnings.simplefilter("ignore")
                 thing = getattr(asyncio, name)
             yield f"asyncio.{name} py:{role(thing)} library/asyncio-{page_of_name}.html#asyncio.{name}"
+    yield "asyncio.subprocess.Process py:class library/asyncio-subprocess.html#asyncio.subprocess.Process"
+    for name in ("AbstractEventLoopPolicy", "DefaultEventLoopPolicy"):  # not listed by 3.14, and still there
+        yield f"asyncio.{name} py:class library/asyncio-policy.html#asyncio.{name}"
     for name, thing in vars(builtins).items():
         if inspect.isclass(thing) and issubclass(thing, BaseException):
             yield f"{name} py:exception library/exceptions.html#{name}"
