@@ -218,6 +218,12 @@ impl Buffer {
     pub(crate) fn len(&self) -> usize {
         self.0.len as usize
     }
+    /// Where it lies, to write to it, and how large it is. 0: nobody may write to it.
+    #[inline]
+    pub(super) fn address(&mut self) -> (*mut u8, usize) {
+        let size = if self.0.readonly == 0 { self.len() } else { 0 };
+        (self.0.buf.cast(), size)
+    }
     /// Reads it. `f` must not run Python code.
     #[inline]
     pub(crate) fn with<T>(&self, f: impl FnOnce(&[u8]) -> T) -> T {

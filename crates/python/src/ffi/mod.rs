@@ -28,6 +28,7 @@ pub(crate) mod exceptions;
 pub(crate) mod function;
 pub(crate) mod links;
 pub(crate) mod object;
+pub(crate) mod openssl;
 pub(crate) mod outside;
 pub(crate) mod pyclass;
 pub(crate) mod pysocket;

@@ -36,6 +36,15 @@ impl Window {
         unsafe { (&*self.memory.get()).len() }
     }
 
+    /// Where a part of it lies, and how large that is.
+    #[inline]
+    pub(super) fn address(&self, part: Range<usize>) -> (*mut u8, usize) {
+        let end = part.end.min(self.size());
+        let start = part.start.min(end);
+        // SAFETY: within the memory; the box itself is never replaced.
+        unsafe { ((*self.memory.get()).as_mut_ptr().add(start), end - start) }
+    }
+
     /// Reads or writes it. `f` must not run Python code.
     #[inline]
     pub(crate) fn with_mut<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {

@@ -4,12 +4,17 @@
 //! 1. `ssl.SSLObject` hands each call on to an object written in C; that one is called directly. A class that was
 //!    derived from it (`SSLContext.sslobject_class`) is called by its public methods.
 //! 2. "Again" is no failure: the engine wants more bytes from below.
+//! 3. Where it is proven safe, data goes past the Python objects, to the OpenSSL behind them (`ffi::openssl`). What
+//!    that does not do is asked of the objects, at once and with the same arguments: so they raise what they raise.
 
-use crate::ffi::bytes::Bytes;
+use crate::ffi::bytes::{Buffer, Bytes};
 use crate::ffi::errors::{R, runtime_error, type_error};
 use crate::ffi::object::Static;
-use crate::ffi::{Obj, Slot, Visitor};
+use crate::ffi::openssl::{self, Connection, Taken};
+use crate::ffi::window::Window;
+use crate::ffi::{Obj, Own, Slot, Visitor};
 use crate::imports::names;
+use std::ops::Range;
 
 static SSL: Static = Static::new();
 static SSL_OBJECT: Static = Static::new();
@@ -47,7 +52,7 @@ pub(super) fn init() -> R<()> {
     let names = [&Obj::interned("server_side")?, &Obj::interned("server_hostname")?];
     WRAP_BIO_NAMES.fill(Obj::tuple(&names)?);
     SSL.fill(ssl);
-    Ok(())
+    openssl::init()
 }
 
 /// Is there an `ssl` module?
@@ -82,12 +87,19 @@ pub(super) fn default_context(has_hostname: bool) -> R<Obj> {
 /// The engine.
 #[derive(Default)]
 pub(super) struct Engine {
-    incoming: Slot,
-    outgoing: Slot,
     /// What the program sees.
     object: Slot,
-    /// What is called: rule 1.
-    inner: Slot,
+    /// What is called (rule 1), and the BIOs on either side of it.
+    connection: Connection,
+}
+
+/// Where decrypted bytes go to.
+#[derive(Clone)]
+pub(super) enum Place<'a> {
+    /// A part of a window of ours.
+    Window(&'a Own<Window>, Range<usize>),
+    /// Somebody's buffer, from here on.
+    Buffer(&'a Obj, usize),
 }
 
 /// `None` for "again": rule 2.
@@ -115,8 +127,8 @@ impl Engine {
         let (incoming, outgoing) = (MEMORY_BIO.call0()?, MEMORY_BIO.call0()?);
         let arguments = [&incoming, &outgoing, &Obj::bool(server_side), hostname];
         let object = context.call_method_kw(&names::WRAP_BIO, &arguments, Some(&WRAP_BIO_NAMES))?;
-        self.incoming.set(incoming);
-        self.outgoing.set(outgoing);
+        self.connection.incoming.set(incoming);
+        self.connection.outgoing.set(outgoing);
         self.set_object(object)
     }
 
@@ -127,7 +139,8 @@ impl Engine {
         } else {
             object.clone()
         };
-        self.inner.set(inner);
+        self.connection.changed();
+        self.connection.object.set(inner);
         self.object.set(object);
         Ok(())
     }
@@ -137,51 +150,133 @@ impl Engine {
         self.object.get_or_none()
     }
     /// `_incoming`
-    pub(super) fn incoming(&self) -> &Slot {
-        &self.incoming
+    pub(super) fn incoming(&self) -> Obj {
+        self.connection.incoming.get_or_none()
     }
     /// `_outgoing`
-    pub(super) fn outgoing(&self) -> &Slot {
-        &self.outgoing
+    pub(super) fn outgoing(&self) -> Obj {
+        self.connection.outgoing.get_or_none()
+    }
+    /// `_incoming = bio`
+    pub(super) fn set_incoming(&self, bio: Option<&Obj>) {
+        self.connection.changed();
+        self.connection.incoming.put(bio.cloned());
+    }
+    /// `_outgoing = bio`
+    pub(super) fn set_outgoing(&self, bio: Option<&Obj>) {
+        self.connection.changed();
+        self.connection.outgoing.put(bio.cloned());
+    }
+    /// Does data go past the Python objects? Rule 3.
+    pub(super) fn is_direct(&self) -> bool {
+        self.connection.direct().is_some()
     }
 
     /// Bytes from below.
-    #[inline]
     pub(super) fn feed(&self, data: &Obj) -> R<()> {
-        let incoming = self.incoming.get_or_none();
-        incoming.call_method(&names::WRITE, &[data]).map(drop)
+        self.incoming().call_method(&names::WRITE, &[data]).map(drop)
+    }
+
+    /// Bytes from below, in a window.
+    #[inline]
+    pub(super) fn feed_part(&self, window: &Own<Window>, part: Range<usize>) -> R<()> {
+        match self.connection.direct() {
+            Some(direct) if direct.feed(window, part.clone()) => Ok(()),
+            _ => self.feed(window.open(part)),
+        }
     }
 
     /// How many bytes from below wait to be decrypted.
     #[inline]
     pub(super) fn incoming_size(&self) -> R<usize> {
-        size(&self.incoming.get_or_none().getattr(&names::PENDING)?)
+        match self.connection.direct() {
+            Some(direct) => Ok(direct.incoming_size()),
+            None => size(&self.incoming().getattr(&names::PENDING)?),
+        }
     }
 
     /// How many bytes wait for the transport below.
     #[inline]
     pub(super) fn outgoing_size(&self) -> R<usize> {
-        size(&self.outgoing.get_or_none().getattr(&names::PENDING)?)
+        match self.connection.direct() {
+            Some(direct) => Ok(direct.outgoing_size()),
+            None => size(&self.outgoing().getattr(&names::PENDING)?),
+        }
     }
 
     /// Bytes for the transport below.
-    #[inline]
     pub(super) fn drain(&self) -> R<Obj> {
-        self.outgoing.get_or_none().call_method(&names::READ, &[])
+        self.outgoing().call_method(&names::READ, &[])
     }
 
-    /// Decrypts into `buffer`, which has room for so many bytes. 0: the peer has closed.
+    /// The same, into a window: how many. `None`: they have to be asked for as an object.
     #[inline]
-    pub(super) fn read(&self, room: usize, buffer: &Obj) -> R<Option<usize>> {
-        let room = Obj::int(room as i64)?;
-        let read = (self.inner.get_or_none()).call_method(&names::READ, &[&room, buffer]);
+    pub(super) fn drain_into(&self, window: &Own<Window>) -> Option<usize> {
+        Some(self.connection.direct()?.drain(window))
+    }
+
+    /// Decrypts. 0: the peer has closed.
+    #[inline]
+    pub(super) fn read(&self, place: &Place<'_>) -> R<Option<usize>> {
+        if let Some(direct) = self.connection.direct() {
+            let taken = match place {
+                Place::Window(window, part) => direct.read(window, part.clone()),
+                Place::Buffer(buffer, start) => match Buffer::writable_or_none(buffer) {
+                    Some(mut view) => direct.read_into(&mut view, *start),
+                    None => Taken::Other,
+                },
+            };
+            match taken {
+                Taken::Some(count) => return Ok(Some(count)),
+                Taken::Again => return Ok(None),
+                Taken::Other => {}
+            }
+        }
+        match place {
+            Place::Window(window, part) => self.ask_to_read(part.len(), window.open(part.clone())),
+            Place::Buffer(buffer, 0) => self.ask_to_read(buffer.len()?, buffer),
+            Place::Buffer(buffer, start) => {
+                let room = buffer.len()?;
+                self.ask_to_read(room - start, &buffer.memoryview()?.slice(*start, room)?)
+            }
+        }
+    }
+
+    fn ask_to_read(&self, room: usize, buffer: &Obj) -> R<Option<usize>> {
+        let object = self.connection.object.get_or_none();
+        let read = object.call_method(&names::READ, &[&Obj::int(room as i64)?, buffer]);
         unless_again(read)?.map(|count| size(&count)).transpose()
     }
 
     /// Encrypts.
     #[inline]
     pub(super) fn write(&self, data: &Obj) -> R<Option<usize>> {
-        let written = self.inner.get_or_none().call_method(&names::WRITE, &[data]);
+        if let Some(bytes) = Bytes::of(data)
+            && let Some(direct) = self.connection.direct()
+        {
+            let count = direct.write(&bytes);
+            if count > 0 {
+                return Ok(Some(count));
+            }
+        }
+        self.ask_to_write(data)
+    }
+
+    /// Encrypts a part of a window.
+    #[inline]
+    pub(super) fn write_part(&self, window: &Own<Window>, part: Range<usize>) -> R<Option<usize>> {
+        if let Some(direct) = self.connection.direct() {
+            let count = direct.write_part(window, part.clone());
+            if count > 0 {
+                return Ok(Some(count));
+            }
+        }
+        self.ask_to_write(window.open(part))
+    }
+
+    fn ask_to_write(&self, data: &Obj) -> R<Option<usize>> {
+        let object = self.connection.object.get_or_none();
+        let written = object.call_method(&names::WRITE, &[data]);
         unless_again(written)?.map(|count| size(&count)).transpose()
     }
 
@@ -199,15 +294,13 @@ impl Engine {
 
     /// For the garbage collector.
     pub(super) fn visit(&self, visitor: &mut Visitor) {
-        for slot in [&self.incoming, &self.outgoing, &self.object, &self.inner] {
-            slot.visit(visitor);
-        }
+        self.object.visit(visitor);
+        self.connection.visit(visitor);
     }
     /// Drops everything.
     pub(super) fn clear(&self) {
-        for slot in [&self.incoming, &self.outgoing, &self.object, &self.inner] {
-            slot.put(None);
-        }
+        self.object.put(None);
+        self.connection.clear();
     }
 }
 

@@ -464,20 +464,22 @@ impl Class for SslProtocol {
         );
         slots.get_set(
             c"_incoming",
-            |this| Ok(this.engine.incoming().get_or_none()),
+            |this| Ok(this.engine.incoming()),
             |this, value| {
-                this.engine.incoming().put(value.cloned());
+                this.engine.set_incoming(value);
                 Ok(())
             },
         );
         slots.get_set(
             c"_outgoing",
-            |this| Ok(this.engine.outgoing().get_or_none()),
+            |this| Ok(this.engine.outgoing()),
             |this, value| {
-                this.engine.outgoing().put(value.cloned());
+                this.engine.set_outgoing(value);
                 Ok(())
             },
         );
+        // which engine it is: for tests
+        slots.get(c"_aioxide_direct", |this| Ok(Obj::bool(this.engine.is_direct())));
         slots.get(c"_state", |this| {
             member(
                 "SSLProtocolState",

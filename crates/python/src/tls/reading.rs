@@ -11,6 +11,7 @@
 //!    gives back the memory that it has had, and a piece stays in the processor's cache. What has been decrypted takes
 //!    the place of what has been given away, in the same window.
 
+use super::engine::Place;
 use super::protocol::{SslProtocol, call_soon, direct, fatal_error};
 use super::{handshake, shutdown, writing};
 use crate::event_loop::core::{self, LoopCore};
@@ -58,7 +59,7 @@ pub(crate) fn received(
     if part.len() > PIECE && part.start >= HEAD && may_be_piecemeal(this)? {
         return read_fresh(this, Some(Fresh { window, part }));
     }
-    let fed = this.engine.feed(window.open(part));
+    let fed = this.engine.feed_part(&window, part);
     give_back(core, window);
     fed?;
     advance(this)
@@ -163,15 +164,15 @@ enum Ending {
     Failed(Obj),
 }
 
-/// Decrypts into `buffer(so much was read)` as much as there is, up to `room`. So much is `filled` then.
-fn fill(
+/// Decrypts into `place(so much was read)` as much as there is, up to `room`. So much is `filled` then.
+fn fill<'a>(
     this: &SslProtocol,
     mut filled: usize,
     room: usize,
-    buffer: impl Fn(usize) -> R<Obj>,
+    place: impl Fn(usize) -> Place<'a>,
 ) -> (usize, Ending) {
     let mut step = || -> R<Option<Ending>> {
-        match this.engine.read(room - filled, &buffer(filled)?)? {
+        match this.engine.read(&place(filled))? {
             None => Ok(Some(Ending::Again)),
             Some(0) => Ok(Some(Ending::Closed)),
             Some(count) => {
@@ -236,12 +237,12 @@ fn as_bytes(this: &Own<SslProtocol>, app: &Obj, fresh: Option<Fresh>) -> R<(R<()
     let ending = loop {
         if !rest.is_empty() {
             let end = rest.end.min(rest.start + PIECE);
-            this.engine.feed(window.open(rest.start..end))?;
+            this.engine.feed_part(&window, rest.start..end)?;
             rest.start = end;
         }
         let room = if piecemeal { rest.start } else { window.size() };
         let ending;
-        (filled, ending) = fill(this, filled, room, |filled| Ok(window.open(filled..room).clone()));
+        (filled, ending) = fill(this, filled, room, |filled| Place::Window(&window, filled..room));
         match ending {
             Ending::Full => {
                 chunks.push(window.with_mut(|place| bytes::new(&place[..filled]))?);
@@ -269,12 +270,7 @@ fn into_buffer(this: &Own<SslProtocol>, app: &Obj) -> R<(R<()>, Ending)> {
     let hint = Obj::int(this.engine.incoming_size()? as i64)?;
     let buffer = app.call_method(&names::GET_BUFFER, &[&hint])?;
     let room = buffer.len()?;
-    let (filled, ending) = fill(this, 0, room, |filled| {
-        if filled == 0 {
-            return Ok(buffer.clone());
-        }
-        buffer.memoryview()?.slice(filled, room)
-    });
+    let (filled, ending) = fill(this, 0, room, |filled| Place::Buffer(&buffer, filled));
     drop(buffer);
     let mut delivered = Ok(());
     if matches!(ending, Ending::Full) {
@@ -293,7 +289,7 @@ fn into_tls(this: &Own<SslProtocol>, above: &Own<SslProtocol>) -> R<(R<()>, Endi
     let core = core::of(&loop_).map(|core| &**core);
     let window = take_window(core)?;
     let size = window.size();
-    let (filled, ending) = fill(this, 0, size, |filled| Ok(window.open(filled..size).clone()));
+    let (filled, ending) = fill(this, 0, size, |filled| Place::Window(&window, filled..size));
     if matches!(ending, Ending::Full) {
         call_soon(this, &this.obj().getattr_str("_do_read")?, None)?;
     }

@@ -184,7 +184,7 @@ fn encrypt_together(this: &SslProtocol) -> R<Option<usize>> {
         });
         filled
     });
-    let written = this.engine.write(window.open(0..filled));
+    let written = this.engine.write_part(&window, 0..filled);
     give_back(core, window);
     written
 }
@@ -217,14 +217,40 @@ pub(super) fn hand_down(this: &Own<SslProtocol>) -> R<()> {
     if this.machine.with(|machine| machine.writing_paused) {
         return control(this);
     }
-    let data = this.engine.drain()?;
-    if let Some(records) = drained(&data)
-        && let Some(transport) = this.transport.get()
-    {
-        write_below(&transport, &data, records)?;
+    if !send_directly(this)? {
+        let data = this.engine.drain()?;
+        if let Some(records) = drained(&data)
+            && let Some(transport) = this.transport.get()
+        {
+            write_below(&transport, &data, records)?;
+        }
     }
     // all of it has been taken out of the BIO, whatever the transport below said to that
     judge(this, this.backlog_size.get())
+}
+
+/// The same over a connection of ours, if the engine lets us: without an object. `false`: not this way.
+#[inline]
+fn send_directly(this: &Own<SslProtocol>) -> R<bool> {
+    let Some(transport) = this.transport.get() else {
+        return Ok(false);
+    };
+    let Some(stream) = Stream::class().exact(&transport).filter(|stream| stream.is_plain()) else {
+        return Ok(false);
+    };
+    let loop_ = this.loop_.get_or_none();
+    let core = core::of(&loop_).map(|core| &**core);
+    let window = take_window(core)?;
+    let mut sent = Ok(true);
+    while let Ok(true) = sent {
+        sent = match this.engine.drain_into(&window) {
+            None => Ok(false),
+            Some(0) => break,
+            Some(count) => stream.write_part_at_once(&window, count).map(|()| true),
+        };
+    }
+    give_back(core, window);
+    sent
 }
 
 #[inline]

@@ -16,6 +16,7 @@ use super::stream::{self, Stream};
 use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::bytes::{self, Buffer, Bytes};
 use crate::ffi::errors::{R, connection_error, os_error, runtime_error, type_error};
+use crate::ffi::window::Window;
 use crate::ffi::{Args, Obj, Own, Slots, Visitor, threads};
 use crate::futures::methods;
 use crate::imports::{self, names};
@@ -216,6 +217,26 @@ impl Own<Stream> {
         }
         send_or_keep(self, bytes, false)
     }
+
+    /// The same of the first so many bytes of a window, of which nothing is kept.
+    pub(crate) fn write_part_at_once(&self, window: &Own<Window>, count: usize) -> R<()> {
+        check(self, AFTER_EOF, IN_SENDFILE)?;
+        if count == 0 || is_lost(self)? {
+            return Ok(());
+        }
+        let mut start = 0;
+        if is_idle(self) {
+            let fd = self.socket.fd();
+            let result = window.with_mut(|place| socket::send(fd, &place[..count]));
+            match unless_broken(self, result)? {
+                Some(sent) if sent == count => return Ok(()),
+                Some(sent) => start = sent,
+                None => return Ok(()),
+            }
+        }
+        let copy = window.with_mut(|place| Bytes::copy(&place[start..count]))?;
+        keep(self, copy, 0, false)
+    }
 }
 
 /// A `bytearray` or a `memoryview`.
@@ -322,7 +343,12 @@ fn holds_back(this: &Own<Stream>) -> Option<bool> {
 /// How much the kernel took; `None`: the connection is broken, and that has been dealt with.
 #[inline]
 fn try_to_send(this: &Own<Stream>, data: &[u8]) -> R<Option<usize>> {
-    match socket::send(this.socket.fd(), data) {
+    unless_broken(this, socket::send(this.socket.fd(), data))
+}
+
+#[inline]
+fn unless_broken(this: &Own<Stream>, result: io::Result<usize>) -> R<Option<usize>> {
+    match result {
         Ok(sent) => Ok(Some(sent)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Some(0)),
         Err(error) => {
