@@ -57,6 +57,7 @@ pub(crate) fn is_data(object: &Obj) -> bool {
 }
 
 /// A `bytes` object, which nobody can change.
+#[derive(Clone)]
 pub(crate) struct Bytes(Obj);
 
 impl Bytes {
@@ -79,6 +80,11 @@ impl Bytes {
         } else {
             Err(object)
         }
+    }
+    /// The object.
+    #[inline]
+    pub(crate) fn obj(&self) -> &Obj {
+        &self.0
     }
     /// The object.
     #[inline]
@@ -218,9 +224,14 @@ impl Buffer {
     pub(crate) fn len(&self) -> usize {
         self.0.len as usize
     }
-    /// Where it lies, to write to it, and how large it is. 0: nobody may write to it.
+    /// Where it lies, and how large it is.
     #[inline]
-    pub(super) fn address(&mut self) -> (*mut u8, usize) {
+    pub(super) fn begin(&self) -> (*const u8, usize) {
+        (self.0.buf.cast(), self.len())
+    }
+    /// The same, to write to it. 0: nobody may.
+    #[inline]
+    pub(super) fn begin_mut(&mut self) -> (*mut u8, usize) {
         let size = if self.0.readonly == 0 { self.len() } else { 0 };
         (self.0.buf.cast(), size)
     }

@@ -248,18 +248,37 @@ impl Engine {
         unless_again(read)?.map(|count| size(&count)).transpose()
     }
 
-    /// Encrypts.
+    /// Encrypts something.
     #[inline]
     pub(super) fn write(&self, data: &Obj) -> R<Option<usize>> {
-        if let Some(bytes) = Bytes::of(data)
-            && let Some(direct) = self.connection.direct()
+        if let Some(bytes) = Bytes::of(data) {
+            let size = bytes.as_slice().len();
+            return self.write_bytes(&bytes, 0..size);
+        }
+        if let Some(direct) = self.connection.direct()
+            && let Some(view) = Buffer::readable_or_none(data)
         {
-            let count = direct.write(&bytes);
+            let count = direct.write_view(&view);
             if count > 0 {
                 return Ok(Some(count));
             }
         }
         self.ask_to_write(data)
+    }
+
+    /// Encrypts a part of some bytes.
+    #[inline]
+    pub(super) fn write_bytes(&self, bytes: &Bytes, part: Range<usize>) -> R<Option<usize>> {
+        if let Some(direct) = self.connection.direct() {
+            let count = direct.write(bytes, part.clone());
+            if count > 0 {
+                return Ok(Some(count));
+            }
+        }
+        if part.len() == bytes.as_slice().len() {
+            return self.ask_to_write(bytes.obj());
+        }
+        self.ask_to_write(&bytes.obj().memoryview()?.slice(part.start, part.end)?)
     }
 
     /// Encrypts a part of a window.

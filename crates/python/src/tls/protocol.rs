@@ -10,6 +10,7 @@ use super::transport::{self, SslTransport};
 use super::{handshake, reading, shutdown, writing};
 use crate::event_loop::core;
 use crate::event_loop::run::is_fatal;
+use crate::ffi::bytes::Bytes;
 use crate::ffi::errors::{R, assertion_error, exc, runtime_error, value_error};
 use crate::ffi::{Args, Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, Slot, Slots, Visitor, WeakRefs};
 use crate::imports::{self, names};
@@ -42,7 +43,9 @@ pub(crate) struct SslProtocol {
     pub(super) engine: Engine,
     pub(super) machine: Inner<Machine>,
     /// What is written before the handshake, or is held back for the end of the callback, or was not taken: bytes.
-    pub(super) backlog: Fifo<Obj>,
+    pub(super) backlog: Fifo<Bytes>,
+    /// So much of the first of it has been encrypted.
+    pub(super) backlog_start: Cell<usize>,
     pub(super) backlog_size: Cell<usize>,
     pub(super) turns: Turns,
     pub(super) handshake_timeout: Slot,
@@ -265,6 +268,7 @@ fn connection_made(args: &Args) -> R<Obj> {
 /// `connection_lost(exc)`: rule 1.
 fn connection_lost(args: &Args) -> R<Obj> {
     let (this, exception) = (args.this::<SslProtocol>()?, args.req(1)?);
+    this.backlog_start.set(0);
     drop(this.backlog.take());
     this.engine.drain()?;
     if let Some(transport) = this.app_transport.take() {
@@ -521,7 +525,7 @@ impl Class for SslProtocol {
         }
         self.app_transport.visit(visitor);
         self.engine.visit(visitor);
-        self.backlog.for_each(|data| visitor.obj(data));
+        self.backlog.for_each(|data| visitor.obj(data.obj()));
     }
     fn clear(&self) {
         for slot in self.slots_held() {

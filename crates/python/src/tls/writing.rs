@@ -15,7 +15,7 @@ use super::protocol::{SslProtocol, fatal_error, report, unless_fatal};
 use super::reading::{give_back, take_window};
 use super::transport::SslTransport;
 use crate::event_loop::core::{self, LoopCore};
-use crate::ffi::bytes::{self, Buffer, Bytes};
+use crate::ffi::bytes::{Buffer, Bytes};
 use crate::ffi::errors::{R, exc};
 use crate::ffi::{Class, Obj, Own};
 use crate::imports::{self, names};
@@ -103,12 +103,11 @@ pub(crate) fn flush_now(this: &Own<SslProtocol>) -> R<()> {
 
 /// Puts the bytes of something at the end of the backlog: rule 1.
 pub(super) fn keep(this: &SslProtocol, data: &Obj) -> R<()> {
-    let kept = if Bytes::of(data).is_some() {
-        data.clone()
-    } else {
-        Buffer::readable(&data.memoryview()?)?.with(bytes::new)?
+    let kept = match Bytes::of(data) {
+        Some(bytes) => bytes,
+        None => Buffer::readable(&data.memoryview()?)?.with(Bytes::copy)?,
     };
-    let size = kept.len()?;
+    let size = kept.as_slice().len();
     if size > 0 {
         this.backlog_size.set(this.backlog_size.get() + size);
         this.backlog.push_back(kept);
@@ -126,8 +125,7 @@ fn encrypt_all(this: &Own<SslProtocol>, list: &[&Obj]) -> R<()> {
         match this.engine.write(data)? {
             Some(count) if count >= size => {}
             count => {
-                let rest = data.memoryview()?.slice(count.unwrap_or(0), size)?;
-                keep(this, &rest)?;
+                keep(this, &data.memoryview()?.slice(count.unwrap_or(0), size)?)?;
             }
         }
         return hand_down(this);
@@ -142,19 +140,16 @@ fn encrypt_all(this: &Own<SslProtocol>, list: &[&Obj]) -> R<()> {
 fn encrypt_backlog(this: &Own<SslProtocol>) -> R<()> {
     let mut since = 0;
     while let Some(first) = this.backlog.get(0) {
-        let size = first.len()?;
-        let written = if size > ENOUGH {
-            let piece = first.memoryview()?.slice(0, ENOUGH)?;
-            this.engine.write(&piece)?
-        } else if this.backlog.len() == 1 || size >= RECORD || Bytes::of(&first).is_none() {
-            this.engine.write(&first)?
+        let (start, size) = (this.backlog_start.get(), first.as_slice().len());
+        let written = if start > 0 || this.backlog.len() == 1 || size >= RECORD {
+            this.engine.write_bytes(&first, start..size.min(start + ENOUGH))?
         } else {
             encrypt_together(this)?
         };
         drop(first);
         // (the engine may have run code of the program's, which has lost the connection: then nothing is there)
         let Some(count) = written else { break };
-        encrypted(this, count)?;
+        encrypted(this, count);
         since += count;
         if since >= ENOUGH {
             since = 0;
@@ -171,12 +166,8 @@ fn encrypt_together(this: &SslProtocol) -> R<Option<usize>> {
     let filled = window.with_mut(|place| {
         let (mut filled, mut full) = (0, false);
         this.backlog.for_each(|data| {
-            let Some(data) = Bytes::of(data).filter(|_| !full) else {
-                full = true;
-                return;
-            };
             let (data, end) = (data.as_slice(), filled + data.as_slice().len());
-            full = end > place.len().min(ENOUGH) || data.len() >= RECORD;
+            full |= end > place.len().min(ENOUGH) || data.len() >= RECORD;
             if !full {
                 place[filled..end].copy_from_slice(data);
                 filled = end;
@@ -190,20 +181,21 @@ fn encrypt_together(this: &SslProtocol) -> R<Option<usize>> {
 }
 
 /// So many bytes of the backlog have been encrypted.
-fn encrypted(this: &SslProtocol, mut count: usize) -> R<()> {
+fn encrypted(this: &SslProtocol, mut count: usize) {
+    this.backlog_size
+        .set(this.backlog_size.get().saturating_sub(count));
     while count > 0
-        && let Some(data) = this.backlog.pop_front()
+        && let Some(data) = this.backlog.get(0)
     {
-        let size = data.len()?;
-        let taken = size.min(count);
-        this.backlog_size
-            .set(this.backlog_size.get().saturating_sub(taken));
-        if taken < size {
-            this.backlog.push_front(data.memoryview()?.slice(taken, size)?);
+        let (start, size) = (this.backlog_start.get(), data.as_slice().len());
+        if start + count < size {
+            this.backlog_start.set(start + count);
+            return;
         }
-        count -= taken;
+        count -= size - start;
+        this.backlog_start.set(0);
+        drop(this.backlog.pop_front());
     }
-    Ok(())
 }
 
 /// `_do_write()`
@@ -241,14 +233,16 @@ fn send_directly(this: &Own<SslProtocol>) -> R<bool> {
     let loop_ = this.loop_.get_or_none();
     let core = core::of(&loop_).map(|core| &**core);
     let window = take_window(core)?;
-    let mut sent = Ok(true);
-    while let Ok(true) = sent {
-        sent = match this.engine.drain_into(&window) {
-            None => Ok(false),
-            Some(0) => break,
-            Some(count) => stream.write_part_at_once(&window, count).map(|()| true),
-        };
-    }
+    let sent = loop {
+        match this.engine.drain_into(&window) {
+            None => break Ok(false),
+            Some(0) => break Ok(true),
+            Some(count) => match stream.write_part_at_once(&window, count) {
+                Ok(()) if count == window.size() => {}
+                result => break result.map(|()| true),
+            },
+        }
+    };
     give_back(core, window);
     sent
 }

@@ -263,7 +263,7 @@ impl Direct<'_> {
     /// Decrypts into a buffer, from `start` on.
     #[inline]
     pub(crate) fn read_into(&self, buffer: &mut Buffer, start: usize) -> Taken {
-        let (place, room) = buffer.address();
+        let (place, room) = buffer.begin_mut();
         if start > room {
             return Taken::Other;
         }
@@ -293,12 +293,22 @@ impl Direct<'_> {
         }
     }
 
-    /// Encrypts some bytes: how many. 0: Python's object knows why, or takes them (rule 3).
+    /// Encrypts a part of some bytes: how many. 0: Python's object knows why, or takes them (rule 3).
     #[inline]
-    pub(crate) fn write(&self, data: &Bytes) -> usize {
-        let data = data.as_slice();
-        // SAFETY: the bytes are immutable, and the caller keeps them alive.
-        unsafe { self.write_from(data.as_ptr(), data.len()) }
+    pub(crate) fn write(&self, data: &Bytes, part: Range<usize>) -> usize {
+        match data.as_slice().get(part) {
+            // SAFETY: the bytes are immutable, and the caller keeps them alive.
+            Some(data) => unsafe { self.write_from(data.as_ptr(), data.len()) },
+            None => 0,
+        }
+    }
+
+    /// The same of somebody's buffer.
+    #[inline]
+    pub(crate) fn write_view(&self, view: &Buffer) -> usize {
+        let (data, size) = view.begin();
+        // SAFETY: the view keeps the buffer in place.
+        unsafe { self.write_from(data, size) }
     }
 
     /// The same of a part of a window.
