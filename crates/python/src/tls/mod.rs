@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `protocol.rs` | `SSLProtocol`: the state, its life between the transport below and the protocol above |
 //! | `transport.rs` | `_SSLProtocolTransport`: what the protocol above gets for a transport |
-//! | `engine.rs` | the `SSLObject` and its two BIOs |
+//! | `engine.rs` | the `SSLObject` and its two BIOs, or the OpenSSL behind them |
 //! | `handshake.rs`, `shutdown.rs` | the beginning and the end |
 //! | `reading.rs`, `writing.rs` | what comes in, what goes out, flow control in both directions |
 //!

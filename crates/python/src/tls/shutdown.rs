@@ -68,8 +68,9 @@ pub(super) fn advance(this: &Own<SslProtocol>) -> R<()> {
             Ok(true) => {}
             Ok(false) => return writing::hand_down(this),
             Err(raised) if raised.matches(engine::ssl_error()) => {
+                let exception = raised.take();
                 cancel(&this.shutdown_timer)?;
-                return fatal_error(this, &raised.take(), "Fatal error on transport");
+                return fatal_error(this, &exception, "Fatal error on transport");
             }
             Err(raised) => return Err(raised),
         }

@@ -227,7 +227,10 @@ fn send_directly(this: &Own<SslProtocol>) -> R<bool> {
     let Some(transport) = this.transport.get() else {
         return Ok(false);
     };
-    let Some(stream) = Stream::class().exact(&transport).filter(|stream| stream.is_plain()) else {
+    let Some(stream) = Stream::class()
+        .exact(&transport)
+        .filter(|stream| stream.is_plain())
+    else {
         return Ok(false);
     };
     let loop_ = this.loop_.get_or_none();

@@ -70,7 +70,11 @@ pub(super) fn init() -> R<()> {
 fn find() -> R<Option<Library>> {
     let module = Obj::import("_ssl")?;
     // (LibreSSL and AWS-LC have the functions, too, but not all of their behaviour)
-    if !module.getattr_str("OPENSSL_VERSION")?.to_string()?.starts_with("OpenSSL ") {
+    if !module
+        .getattr_str("OPENSSL_VERSION")?
+        .to_string()?
+        .starts_with("OpenSSL ")
+    {
         return Ok(None);
     }
     let Some(file) = module.getattr_opt(&Obj::interned("__file__")?)? else {

@@ -280,9 +280,8 @@ impl Direct<'_> {
         }
         let mut count = 0;
         // SAFETY: proven and alive; the caller's promise.
-        let result = unsafe {
-            (self.library.ssl_read)(self.pointers.ssl, place.cast(), room, &raw mut count)
-        };
+        let result =
+            unsafe { (self.library.ssl_read)(self.pointers.ssl, place.cast(), room, &raw mut count) };
         if result > 0 {
             return Taken::Some(count);
         }
