@@ -291,10 +291,16 @@ class OverSocket:
         await rung
         self.loop.remove_reader(self.bell)
 
+    def waiting(self) -> int:
+        """Bytes that wait for room in the socket: how many go at once is nobody's business either."""
+        tls = getattr(self.app.transport, "_ssl_protocol", None)
+        below = getattr(tls, "_transport", None)
+        return below.get_write_buffer_size() if below else 0
+
     async def turn(self) -> None:
-        before = -1
-        while before < len(self.app.log):
-            before = len(self.app.log)
+        before = None
+        while before != (len(self.app.log), self.waiting()):
+            before = (len(self.app.log), self.waiting())
             for _ in range(TURNS):
                 await self.look()
 
