@@ -3,6 +3,7 @@
 use super::errors::{R, Raised};
 use pyo3::ffi as c;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 /// An owned reference. Clone is `Py_INCREF`, drop is `Py_DECREF`, at once and never deferred.
 #[repr(transparent)]
@@ -140,7 +141,7 @@ impl Obj {
 
     /// `getattr(self, name)`; for cold code.
     pub(crate) fn getattr_str(&self, name: &str) -> R<Obj> {
-        self.getattr(&Obj::str(name)?)
+        self.getattr(&Obj::interned(name)?)
     }
 
     /// `getattr(self, name, None)`, without hiding any error but AttributeError.
@@ -509,8 +510,36 @@ impl Obj {
         }
     }
 
-    /// An interned `str`: for names.
+    /// An interned `str`: for names. Those that were asked for lately are remembered, by where their text lies: to make
+    /// one, to hash it and to find it among the interned takes ten times as long.
     pub(crate) fn interned(text: &str) -> R<Obj> {
+        let first = place_of(text);
+        let places = [&INTERNED[first], &INTERNED[first ^ 1]];
+        for place in places {
+            let known = place.load(Relaxed);
+            if known.is_null() || cfg!(Py_GIL_DISABLED) {
+                continue;
+            }
+            // SAFETY: the place has a reference, and nobody replaces it before we have ours.
+            let known = unsafe { Obj::borrowed_unchecked(known) };
+            // (another text may lie there by now)
+            if ascii(&known) == Some(text) {
+                return Ok(known);
+            }
+        }
+        let name = Obj::intern(text)?;
+        if !cfg!(Py_GIL_DISABLED) {
+            let before = places[0].swap(name.clone().into_ptr(), Relaxed);
+            let oldest = places[1].swap(before, Relaxed);
+            if !oldest.is_null() {
+                // SAFETY: it was the place's; a `str` runs no code when it dies.
+                drop(unsafe { Obj::owned_unchecked(oldest) });
+            }
+        }
+        Ok(name)
+    }
+
+    fn intern(text: &str) -> R<Obj> {
         let mut ptr = Obj::str(text)?.into_ptr();
         // SAFETY: takes and gives back one owned reference.
         unsafe {
@@ -920,6 +949,18 @@ pub(crate) fn exact_int(object: &Obj) -> Option<i64> {
         let value = c::PyLong_AsLongLongAndOverflow(object.as_ptr(), &mut overflow);
         (overflow == 0).then_some(value)
     }
+}
+
+/// How many names are remembered.
+const NAMES: usize = 512;
+/// See [`Obj::interned`].
+static INTERNED: [AtomicPtr<c::PyObject>; NAMES] = [const { AtomicPtr::new(std::ptr::null_mut()) }; NAMES];
+
+/// Where it is remembered.
+#[inline]
+fn place_of(text: &str) -> usize {
+    let lies_at = text.as_ptr() as u64 ^ (text.len() as u64) << 32;
+    (lies_at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - NAMES.ilog2())) as usize
 }
 
 /// The text of an exact `str` that is all ASCII, as long as nobody drops the object.

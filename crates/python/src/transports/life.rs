@@ -41,19 +41,12 @@ pub(crate) struct Life {
     extra: Slot,
     dict: Slot,
     weakrefs: WeakRefs,
+    // What each read and each write looks at comes next, in one line of the cache.
     pub(super) loop_: Slot,
     pub(super) protocol: Slot,
-    pub(super) socket: Socket,
-    pub(super) local: Address,
-    pub(super) peer: Address,
-    /// Whoever waits for the connection to be made.
-    waiter: OwnSlot<Future>,
     /// That of `connection_made`, then of reading; since 3.15 of every callback.
     pub(super) context: Slot,
-    /// That of writing, while the queue waits; at last that of `connection_lost`.
-    pub(super) write_context: Slot,
-    /// What `connection_lost` is going to be told.
-    exception: Slot,
+    pub(super) socket: Socket,
     /// Counts writes after the connection was lost. Not zero: `connection_lost` has been arranged for.
     pub(super) conn_lost: Cell<u32>,
     pub(super) closing: Cell<bool>,
@@ -64,6 +57,15 @@ pub(crate) struct Life {
     pub(super) writing: Cell<bool>,
     /// The loop knows that the number is a transport's.
     occupies: Cell<bool>,
+    // The rest is for its beginning and its end.
+    pub(super) local: Address,
+    pub(super) peer: Address,
+    /// Whoever waits for the connection to be made.
+    waiter: OwnSlot<Future>,
+    /// That of writing, while the queue waits; at last that of `connection_lost`.
+    pub(super) write_context: Slot,
+    /// What `connection_lost` is going to be told.
+    exception: Slot,
 }
 
 /// Where the instance dict and the list of weak references are, for [`Class`].

@@ -26,19 +26,20 @@ pub(super) use life::{call_connection_lost, close, debug, fatal_error};
 #[derive(Default)]
 pub(crate) struct Stream {
     life: Life,
-    server: OwnSlot<ServerCore>,
-    /// Its place among the server's clients.
-    seat: Cell<u32>,
-    pub(super) queue: Inner<writing::Queue>,
-    pub(super) flow: Flow,
-    /// `loop.sendfile` waits for the queue to run empty; meanwhile nobody may write.
-    pub(super) empty_waiter: Slot,
+    // (in the order of use, as in a `Life`)
     pub(super) eof: Cell<bool>,
     /// The protocol is a `BufferedProtocol`.
     pub(super) buffered: Cell<bool>,
     /// How much came at the last read.
     pub(super) last_read: Cell<u32>,
     pub(super) turns: writing::Turns,
+    /// `loop.sendfile` waits for the queue to run empty; meanwhile nobody may write.
+    pub(super) empty_waiter: Slot,
+    pub(super) queue: Inner<writing::Queue>,
+    pub(super) flow: Flow,
+    server: OwnSlot<ServerCore>,
+    /// Its place among the server's clients.
+    seat: Cell<u32>,
 }
 
 impl Deref for Stream {
