@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from benchmarks import memory, operations, outside, plot, report, run
+from benchmarks import memory, network, operations, outside, plot, report, run
 from benchmarks.implementations import load
 from benchmarks.measure import Figure, measure, measure_contention, sample
 from benchmarks.operations import OPERATIONS
@@ -36,6 +36,25 @@ def test_outside(implementation, key):
 @pytest.mark.parametrize("case", memory.CASES)
 def test_memory(implementation, case):
     assert 50 < memory.ask(implementation.name, case, 50_000)["bytes"] < 3000
+
+
+@pytest.mark.parametrize("server", sorted({case.server for case in network.CASES}))
+def test_servers_start(server):
+    with network.served("asyncio", server) as (where, _):
+        assert where.partition(":")[0] == ("tls" if server.startswith("tls_") else where.partition(":")[0])
+        assert where.startswith(("tcp:", "tls:", "udp:", "unix:"))
+
+
+def test_a_goal_in_microseconds():
+    figures = {"aioxide": {"median": 12.0, "rate": 80_000}, "asyncio": {"median": 90.0, "rate": 10_000}}
+    row = {"key": "sendfile", "title": "sendfile", "goal": None, "most": 20, "figures": figures}
+    assert network.cells(row, ["asyncio", "aioxide"])[-2:] == ["at most 20", ""]
+    row["most"] = 10
+    assert network.cells(row, ["asyncio", "aioxide"])[-1] == "short"
+    row["key"] = "accept"
+    assert list(network.remarks([row], ["asyncio", "aioxide"])) == [
+        "connections per second (sendfile): asyncio 10,000, aioxide 80,000"
+    ]
 
 
 def test_rounds_are_interleaved():

@@ -418,7 +418,6 @@ def test_limits(aio):
     run(aio, main())
 
 
-@newer((3, 13))
 def test_sizes_and_limits_that_are_no_integers(aio):
     """asyncio cuts its buffer at them, which a float cannot do; what it only compares may be one."""
 
@@ -443,6 +442,7 @@ def test_sizes_and_limits_that_are_no_integers(aio):
     run(aio, main())
 
 
+@newer((3, 13))
 def test_readuntil_takes_several_separators(aio):
     async def main():
         reader = fed(aio, b"one\r\ntwo\nthree\rfour")

@@ -340,6 +340,40 @@ def test_exceptions_of_the_protocol(aio, method):
     run(aio, main())
 
 
+def test_the_end_goes_wrong_twice(aio):
+    """What `connection_lost` raises does not hide that the socket cannot be closed, nor the other way round."""
+
+    class Unclosable(socket.socket):
+        def close(self) -> None:
+            super().close()
+            raise OSError("close")
+
+    class Raises(Log):
+        def connection_lost(self, exc: BaseException | None) -> None:
+            super().connection_lost(exc)
+            raise ValueError("lost")
+
+    async def main() -> None:
+        reports = Reports()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(reports)
+        ours, peer = socket.socketpair()
+        with peer:
+            ours = Unclosable(fileno=ours.detach())
+            transport, protocol = await loop.connect_accepted_socket(Raises, ours)
+            transport.close()
+            await protocol.lost
+            await asyncio.sleep(0)
+            (report,) = reports.contexts
+            assert repr(report["exception"]) == "OSError('close')"
+            assert repr(report["exception"].__context__) == "ValueError('lost')"
+            assert ours.fileno() == -1
+            if STDLIB:
+                transport._sock = None
+
+    run(aio, main())
+
+
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
 def test_fatal_exceptions_leave_the_loop(aio, exception):
     class Bad(Log):
