@@ -144,8 +144,8 @@ def test_asyncio_agrees_with_itself():
     compared_programs = 0
     for index in range(300):
         program = generate(Random(f"pure:{index}"), GROUPS[index % len(GROUPS)])
-        trace = run(program, one)
-        assert trace == run(program, one)
+        trace, again = run(program, one), run(program, one)
+        assert trace == again, dumps(program) + "\n" + explain(trace, again)
         if not any(word in dumps(program) for word in HALVES_DIFFER):
             compared_programs += 1
             assert trace.loose() == run(program, two).loose(), dumps(program)

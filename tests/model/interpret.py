@@ -10,6 +10,7 @@ What the comparison must not depend on, and how it is kept out:
 * the order of equal timers (asyncio's is the heap's): every delay gets its own small fraction;
 * the order of a set of tasks (asyncio's is by address): `wait` and `as_completed` get at most one finished future, and
   the reference's TaskGroup keeps its tasks in an ordered set (`implementations.py`);
+* the order in which the run's end cancels what is left: that of the tasks' creation;
 * when an object dies: the garbage collector is off while a program runs, everything is dropped at the end, and what
   finalizers report is compared sorted.
 """
@@ -243,7 +244,9 @@ class Interpreter:
         left = self.aio.all_tasks(self.loop)
         if not left:
             self.stage = 99
-        for task in left:
+        # (a set: in what order they are cancelled may decide who retrieves whose exception)
+        order = {id(task): number for number, task in enumerate(self.tasks.values())}
+        for task in sorted(left, key=lambda task: order.get(id(task), len(order))):
             task.cancel()
         self.deadline = self.hop + 3
 
