@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gc
+import inspect
 import io
 import re
 import sys
-from collections.abc import Iterator
+import types
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -239,6 +243,133 @@ def test_stack(aio):
         assert text.getvalue().startswith("Traceback for <Task finished")
         assert text.getvalue().endswith("Boom: x\n")
         task.exception()
+
+    run(aio, main())
+
+
+async def joined(module: Any) -> None:
+    queue = module.Queue()
+    queue.put_nowait(1)
+    await queue.join()
+
+
+async def grouped(module: Any) -> None:
+    async with module.TaskGroup() as group:
+        group.create_task(module.sleep(10))
+
+
+async def locked(module: Any) -> None:
+    lock = module.Lock()
+    await lock.acquire()
+    async with lock:
+        pass
+
+
+async def one_of_two(module: Any) -> None:
+    semaphore = module.Semaphore(0)
+    async with semaphore:
+        pass
+
+
+async def on_condition(module: Any) -> None:
+    condition = module.Condition()
+    async with condition:
+        await condition.wait_for(lambda: False)
+
+
+async def next_done(module: Any) -> None:
+    for one in module.as_completed([module.sleep(10)]):
+        await one
+
+
+async def first_of(module: Any) -> None:
+    await module.wait([module.create_task(module.sleep(10))])
+
+
+async def too_late(module: Any) -> None:
+    async def stays() -> None:
+        try:
+            await module.sleep(10)
+        except module.CancelledError:
+            await module.sleep(10)
+
+    task = module.create_task(stays())
+    await module.sleep(0)
+    await module.wait_for(task, 0)
+
+
+async def read(module: Any, how: str) -> None:
+    reader = module.StreamReader()
+    await {"line": reader.readline, "until": reader.readuntil, "next": reader.__anext__}[how]()
+
+
+WAITS: dict[str, Callable[[Any], Coroutine[Any, Any, Any]]] = {
+    "sleep": lambda module: module.sleep(10),
+    "queue": lambda module: module.Queue().get(),
+    "event": lambda module: module.Event().wait(),
+    "join": joined,
+    "group": grouped,
+    "lock": locked,
+    "semaphore": one_of_two,
+    "condition": on_condition,
+    "as_completed": next_done,
+    "wait": first_of,
+    "wait_for": lambda module: module.wait_for(module.sleep(10), 10),
+    "wait_for, late": too_late,
+    "read": lambda module: module.StreamReader().read(1),
+    "readexactly": lambda module: module.StreamReader().readexactly(1),
+    "readline": lambda module: read(module, "line"),
+    "readuntil": lambda module: read(module, "until"),
+    "__anext__": lambda module: read(module, "next"),
+}
+
+
+def waiting_frames(module: Any, wait: Callable[[Any], Coroutine[Any, Any, Any]]) -> list[str]:
+    """The functions in which the coroutine hangs, from outside in."""
+
+    async def main() -> list[str]:
+        coroutine = wait(module)
+        task = module.create_task(coroutine)
+        for _ in range(4):
+            await module.sleep(0)
+        names = []
+        while hasattr(coroutine, "cr_await"):
+            assert inspect.getcoroutinestate(coroutine) == inspect.CORO_SUSPENDED
+            assert coroutine.cr_frame.f_code is coroutine.cr_code
+            assert type(coroutine.cr_frame) is types.FrameType
+            names.append(coroutine.cr_code.co_name)
+            coroutine = coroutine.cr_await
+        assert [frame.f_code.co_name for frame in task.get_stack()] == names[:1]
+        for _ in range(2):
+            task.cancel()
+            await module.wait([task], timeout=0)
+        return names
+
+    return run(module, main())
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_functions_of_ours_are_seen_where_they_wait(aio, wait):
+    """By `cr_await` and `cr_frame`, which call graphs, `get_stack()` and debuggers go by."""
+    assert waiting_frames(aio, WAITS[wait]) == waiting_frames(asyncio, WAITS[wait])
+
+
+def test_frame_of_a_coroutine(aio):
+    async def main() -> None:
+        coroutine = aio.sleep(0)
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+        assert coroutine.cr_frame.f_code.co_qualname == "sleep"
+        assert coroutine.cr_frame is coroutine.cr_frame
+        await coroutine
+        assert coroutine.cr_frame is None
+        assert coroutine.cr_code.co_name == "sleep"
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+        coroutine = aio.sleep(0)
+        frame = weakref.ref(coroutine), coroutine.cr_frame.f_code
+        coroutine.close()
+        assert coroutine.cr_frame is None
+        del coroutine
+        assert frame[0]() is None
 
     run(aio, main())
 

@@ -8,6 +8,7 @@ mod deque;
 mod docs;
 mod event_loop;
 mod ffi;
+mod frames;
 mod futures;
 mod graph;
 mod hook;

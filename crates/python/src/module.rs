@@ -7,7 +7,7 @@ use crate::futures::iter::FutureIter;
 use crate::hook::Hook;
 use crate::tasks::{Task, gather};
 use crate::{
-    docs, event_loop, ffi, futures, graph, imports, kwnames, locks, policy, queues, runners, servers,
+    docs, event_loop, ffi, frames, futures, graph, imports, kwnames, locks, policy, queues, runners, servers,
     streams, subprocesses, takeover, taskgroups, tasks, threads, timeouts, tls, transports, version,
 };
 
@@ -18,6 +18,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     ffi::threads::init()?;
     version::init()?;
     imports::init()?;
+    frames::init()?;
     kwnames::init()?;
     ffi::running::init()?;
     function::init()?;

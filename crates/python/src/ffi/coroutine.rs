@@ -140,6 +140,26 @@ impl Coroutine {
         unsafe { (*self.machine.get()).as_deref() }
     }
 
+    /// Has it an `async` body?
+    pub(crate) fn is_async(&self) -> bool {
+        self.machine().is_some()
+    }
+
+    /// It has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.status.get() == Status::Closed
+    }
+
+    /// `__qualname__`
+    pub(crate) fn qualified_name(&self) -> &'static str {
+        self.name.get()
+    }
+
+    /// `self`, if it is that of a method with a step function.
+    pub(crate) fn receiver(&self) -> Option<Obj> {
+        self.this.get()
+    }
+
     /// Drops everything that the body had.
     #[inline(always)]
     fn finish(&self) {
@@ -477,6 +497,9 @@ fn awaiting(this: &Own<Coroutine>) -> R<Obj> {
     if this.status.get() != Status::Suspended {
         return Ok(Obj::none());
     }
+    if let Some(inner) = crate::frames::awaiting(this)? {
+        return Ok(inner);
+    }
     Ok(this.machine().map_or_else(
         || this.locals[LOCALS - 1].get_or_none(),
         |machine| machine.awaiting.get_or_none(),
@@ -507,8 +530,8 @@ impl Class for Coroutine {
         slots.get(c"__name__", name);
         slots.get(c"__qualname__", qualname);
         slots.get(c"cr_await", awaiting);
-        slots.get(c"cr_frame", |_| Ok(Obj::none()));
-        slots.get(c"cr_code", |_| Ok(Obj::none()));
+        slots.get(c"cr_frame", crate::frames::frame);
+        slots.get(c"cr_code", crate::frames::code);
         slots.get(c"cr_origin", |_| Ok(Obj::none()));
         slots.get(c"cr_running", |this| {
             Ok(Obj::bool(this.status.get() == Status::Running))

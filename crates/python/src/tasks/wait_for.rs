@@ -37,9 +37,9 @@ const START: u8 = 0;
 /// What is awaited now is the last thing to do: its end is ours.
 const LAST: u8 = 1;
 const WAITING: u8 = 2;
-/// 3.11: `fut` is being cancelled, because the time is up …
+/// `fut` is being cancelled, because the time is up …
 const EXPIRING: u8 = 3;
-/// … or because the caller is being cancelled.
+/// … or, on 3.11, because the caller is being cancelled.
 const CANCELLING: u8 = 4;
 
 /// `timeout <= 0`
@@ -58,6 +58,10 @@ fn within_timeout(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
             Ok(step) => leave(this, step),
             Err(raised) => Step::Raise(raised),
         },
+        EXPIRING => match waiting::resume(this, input) {
+            Step::Return(_) => Step::from(result_or_timeout(&this.locals[FUT].get_or_none())),
+            step => step,
+        },
         _ => {
             let step = waiting::resume(this, input);
             leave(this, step)
@@ -71,8 +75,7 @@ fn enter(this: &Own<Coroutine>) -> R<Step> {
     if let Some(delay) = &delay
         && is_over(delay)?
     {
-        this.stage.set(LAST);
-        return Ok(waiting::begin(this, expired(&fut, None)?));
+        return expire(this, &fut, None);
     }
     let loop_ = running::require()?;
     let timeout = timeouts::after(&loop_, delay.as_ref())?;
@@ -144,8 +147,7 @@ fn start(this: &Own<Coroutine>) -> R<Step> {
         return Ok(waiting::begin(this, fut));
     };
     if is_over(&timeout)? {
-        this.stage.set(LAST);
-        return Ok(waiting::begin(this, expired(&fut, Some(&loop_))?));
+        return expire(this, &fut, Some(&loop_));
     }
     let waiter = methods::create(&loop_)?;
     let alarm = alarm::later(&loop_, &timeout, waiting::release_hook(&waiter, None)?)?;
@@ -231,15 +233,18 @@ fn result_or_timeout(fut: &Obj) -> R<Obj> {
 
 /// `timeout <= 0`: the result if it is there already. The coroutine of a new task never starts.
 #[cold]
-fn expired(fut: &Obj, loop_: Option<&Obj>) -> R<Obj> {
+fn expire(this: &Own<Coroutine>, fut: &Obj, loop_: Option<&Obj>) -> R<Step> {
     let fut = spawn::ensure(fut, loop_)?;
-    Coroutine::boxed("wait_for", &[&fut], |co: Co| async move {
-        if callbacks::is_done(&co.local(0))? {
-            return waiting::result(&co.local(0));
-        }
-        co.wait(cancel_and_wait(&co.local(0))?).await?;
-        result_or_timeout(&co.local(0))
-    })
+    this.stage.set(LAST);
+    if callbacks::is_done(&fut)? {
+        return waiting::result(&fut).map(Step::Return);
+    }
+    let step = waiting::begin(this, cancel_and_wait(&fut)?);
+    if matches!(step, Step::Yield(_)) {
+        this.locals[FUT].set(fut);
+        this.stage.set(EXPIRING);
+    }
+    Ok(step)
 }
 
 /// `_cancel_and_wait(fut)`. It does not await `fut` itself, so that it can be cancelled reliably.
