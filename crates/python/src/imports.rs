@@ -110,6 +110,7 @@ imports! {
     SUBPROCESS_STREAM_PROTOCOL = "asyncio.subprocess"."SubprocessStreamProtocol";
     SUBPROCESS_TRANSPORT = "asyncio.transports"."SubprocessTransport";
     UNIX_SUBPROCESS_TRANSPORT = "asyncio.unix_events"."_UnixSubprocessTransport";
+    BASE_EVENTS = "asyncio"."base_events";
     UNIX_EVENTS = "asyncio"."unix_events";
     SUBPROCESS = "asyncio.base_events"."subprocess";
     FORMAT_PIPE = "asyncio.base_events"."_format_pipe";
@@ -140,15 +141,35 @@ pub(crate) static WRAP_AWAITABLE: Static = Static::new();
 /// The module `socket`: what others may have replaced in it is looked up when it is needed.
 pub(crate) static SOCKET_MODULE: Static = Static::new();
 
-fn define_wrap_awaitable() -> R<()> {
-    let source = Obj::str("async def _wrap_awaitable(awaitable):\n    return await awaitable\n")?;
+/// The classes of what the `asend()` and the `athrow()` of an asynchronous generator give.
+pub(crate) static ASYNC_GENERATOR_STEPS: [Static; 2] = [const { Static::new() }; 2];
+
+const SOURCE: &str = "
+async def _wrap_awaitable(awaitable):
+    return await awaitable
+
+async def generator():
+    yield
+
+steps = [generator().asend(None), generator().aclose()]
+for step in steps:
+    step.close()
+steps = [type(step) for step in steps]
+";
+
+fn define() -> R<()> {
     let namespace = Obj::dict()?;
     namespace.dict_set(&Obj::str("__name__")?, &Obj::str("asyncio.tasks")?)?;
     Obj::import("builtins")?
         .getattr_str("exec")?
-        .call(&[&source, &namespace])?;
+        .call(&[&Obj::str(SOURCE)?, &namespace])?;
     if let Some(function) = namespace.dict_get(&Obj::str("_wrap_awaitable")?)? {
         WRAP_AWAITABLE.fill(function);
+    }
+    if let Some(steps) = namespace.dict_get(&Obj::str("steps")?)? {
+        for (place, class) in ASYNC_GENERATOR_STEPS.iter().zip(steps.to_vec()?) {
+            place.fill(class);
+        }
     }
     Ok(())
 }
@@ -189,7 +210,7 @@ pub(crate) mod names {
         RUNNING_LOOP = "__asyncio_running_event_loop__";
         CONNECTION_MADE = "connection_made"; CONNECTION_LOST = "connection_lost"; DATA_RECEIVED = "data_received"; DATAGRAM_RECEIVED = "datagram_received"; ERROR_RECEIVED = "error_received"; EOF_RECEIVED = "eof_received";
         GET_BUFFER = "get_buffer"; BUFFER_UPDATED = "buffer_updated"; PAUSE_WRITING = "pause_writing"; RESUME_WRITING = "resume_writing";
-        TRANSPORT = "transport"; PROTOCOL = "protocol"; STOP_SERVING = "_stop_serving"; WRITE = "write";
+        TRANSPORT = "transport"; PROTOCOL = "protocol"; START_SERVING_ = "_start_serving"; STOP_SERVING = "_stop_serving"; WRITE = "write";
         READ = "read"; PENDING = "pending"; WRAP_BIO = "wrap_bio"; FORCE_CLOSE = "_force_close"; ABORT = "abort"; IS_CLOSING = "is_closing";
         PAUSE_READING = "pause_reading"; RESUME_READING = "resume_reading"; GET_EXTRA_INFO = "get_extra_info"; SET_PROTOCOL = "set_protocol"; START_TLS_COMPATIBLE = "_start_tls_compatible";
         READLINE = "readline"; READUNTIL = "readuntil"; FEED_DATA = "feed_data"; FEED_EOF = "feed_eof"; SET_TRANSPORT = "set_transport";
@@ -205,5 +226,5 @@ pub(crate) fn init() -> R<()> {
     names::intern_all()?;
     import_all()?;
     SOCKET_MODULE.fill(Obj::import("socket")?);
-    define_wrap_awaitable()
+    define()
 }

@@ -9,6 +9,7 @@ use crate::ffi::function::{self, Imp, Kind};
 use crate::ffi::pyclass::{Body, Field, Pool, Pooled, PyClass, is_tracked, pooled, track};
 use crate::ffi::{Args, Obj, Own, R, Visitor, context, python_function};
 use crate::imports::{self, names};
+use crate::tasks::waiting;
 use crate::version;
 
 static HANDLE: PyClass = PyClass::new();
@@ -292,25 +293,33 @@ fn tuple(args: &[Obj]) -> R<Obj> {
     }
 }
 
+/// The arguments that a program gives to a class: its own tuple, or what it has instead, as a tuple.
+fn arguments(given: &Obj) -> R<Obj> {
+    if given.is_tuple() {
+        Ok(given.clone())
+    } else {
+        tuple(&given.to_vec()?)
+    }
+}
+
 fn init_handle(args: &Args) -> R<Obj> {
-    let arguments = args.req(2)?.to_vec()?;
     fill(
         args.req(0)?,
         args.req(3)?,
         args.req(1)?.clone(),
-        tuple(&arguments)?,
+        arguments(args.req(2)?)?,
         copied(args.opt(4).cloned())?,
     )?;
     Ok(Obj::none())
 }
 
 fn init_timer(args: &Args) -> R<Obj> {
-    let (this, arguments) = (args.req(0)?, args.req(3)?.to_vec()?);
+    let this = args.req(0)?;
     fill(
         this,
         args.req(4)?,
         args.req(2)?.clone(),
-        tuple(&arguments)?,
+        arguments(args.req(3)?)?,
         copied(args.opt(5).cloned())?,
     )?;
     WHEN.set(this, args.req(1)?.clone());
@@ -499,11 +508,11 @@ fn call_threadsafe(loop_: &Obj, handle: &Obj) -> R<()> {
 fn locked<T>(lock: Option<Obj>, f: impl FnOnce() -> R<T>) -> R<T> {
     let Some(lock) = lock else { return f() };
     lock.call_method(&names::ACQUIRE, &[])?;
-    let result = f();
-    let released = lock.call_method(&names::RELEASE, &[]);
-    let value = result?;
-    released?;
-    Ok(value)
+    let release = || lock.call_method(&names::RELEASE, &[]).map(drop);
+    match f() {
+        Ok(value) => release().map(|()| value),
+        Err(raised) => Err(waiting::finally(raised, release)),
+    }
 }
 
 /// Runs a handle that has become ready.

@@ -243,12 +243,19 @@ fn bind_all(co: &Co) -> R<()> {
     Ok(())
 }
 
+/// `socket.socket(…)` as a module of asyncio's finds it: programs put something else there, to see what becomes of it.
+fn make_socket(module: &Obj, arguments: &[&Obj]) -> R<Obj> {
+    module
+        .getattr(&names::SOCKET)?
+        .call_method(&names::SOCKET, arguments)
+}
+
 fn bind(co: &Co, core: &LoopCore, sockets: &Obj, info: &Obj) -> R<()> {
     let parts = info.to_vec()?;
     let [family, kind, proto, _, address] = parts.as_slice() else {
         return Err(value_error("getaddrinfo() must give tuples of five"));
     };
-    let socket = match imports::SOCKET.call(&[family, kind, proto]) {
+    let socket = match make_socket(&imports::BASE_EVENTS, &[family, kind, proto]) {
         Ok(socket) => socket,
         // most likely a combination that this machine does not have
         Err(raised) if raised.matches(exc::os_error()) => {
@@ -358,7 +365,7 @@ async fn serve(co: &Co, backlog: usize, start_serving: usize, tls: [usize; 3]) -
         co.set(SERVER, made);
     }
     if given(co, start_serving).map_or(Ok(true), |start| start.truth())? {
-        server::start(server::core_of(&co.local(SERVER))?)?;
+        server::start(&co.local(SERVER))?;
         co.wait(tasks::sleep::now()?).await?;
     }
     let (loop_, made) = (co.local(LOOP), co.local(SERVER));
@@ -418,10 +425,11 @@ pub(super) fn is_abstract(path: &Obj) -> R<bool> {
 fn bind_path(path: &Obj) -> R<Obj> {
     let os = Obj::import("os")?;
     let path = os.call_method_str("fspath", &[path])?;
-    let sock = imports::SOCKET.call(&[
+    let kind = [
         &Obj::int(libc::AF_UNIX.into())?,
         &Obj::int(libc::SOCK_STREAM.into())?,
-    ])?;
+    ];
+    let sock = make_socket(&imports::UNIX_EVENTS, &kind)?;
     let bound = is_abstract(&path).and_then(|is_abstract| {
         if !is_abstract {
             remove_stale(&os, &path)?;

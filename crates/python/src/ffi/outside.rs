@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | 96 | awaited_by | null, a task, or (flag at 109) a set of tasks |
 //! | 108, 109 | is_task, awaited_by_is_set | one byte each |
-//! | 128 | coro | null, or a coroutine or generator of the interpreter: its frame is read |
+//! | 128 | coro | null, or a coroutine or generator of the interpreter, or a step of one: its frame is read |
 //! | 136 | name | a str, or an int that stands for `Task-N`; never null |
 //! | 152 | node | next and previous |
 //!
@@ -22,6 +22,7 @@
 
 use super::class::body_offset;
 use super::object::Obj;
+use crate::imports;
 use crate::tasks::task::layout;
 use pyo3::ffi as c;
 use std::cell::Cell;
@@ -80,11 +81,22 @@ impl Default for IsTask {
     }
 }
 
-/// Is it something whose frame a reader may look for: exactly a coroutine or a generator?
+/// Is it something whose frame a reader may look for: exactly a coroutine or a generator, or what
+/// `anext()` and `aclose()` give, in which readers find the asynchronous generator?
 #[inline(always)]
 pub(crate) fn has_frame(coro: &Obj) -> bool {
     // SAFETY: alive.
-    unsafe { c::PyCoro_CheckExact(coro.as_ptr()) != 0 || c::PyGen_CheckExact(coro.as_ptr()) != 0 }
+    let exactly =
+        unsafe { c::PyCoro_CheckExact(coro.as_ptr()) != 0 || c::PyGen_CheckExact(coro.as_ptr()) != 0 };
+    exactly || steps_async_generator(coro)
+}
+
+/// Is it an `async_generator_asend` or `async_generator_athrow`?
+#[cold]
+fn steps_async_generator(coro: &Obj) -> bool {
+    imports::ASYNC_GENERATOR_STEPS
+        .iter()
+        .any(|class| coro.is_exactly(class.get()))
 }
 
 #[cfg(not(all(

@@ -94,7 +94,7 @@ pub(super) fn init() -> R<()> {
     body.async_method("serve_forever(self)", serve_forever)?;
     body.async_method("wait_closed(self)", wait_closed)?;
     body.method("_start_serving(self)", |args| {
-        start(this(args)?.1)?;
+        start(this(args)?.0)?;
         Ok(Obj::none())
     })?;
     body.method("_attach(self, transport)", |args| {
@@ -184,20 +184,49 @@ fn shown_sockets(core: &ServerCore) -> R<Obj> {
     sockets(core)
 }
 
-/// `_start_serving()`
-pub(crate) fn start(core: &Own<ServerCore>) -> R<()> {
+/// `_start_serving()`. A loop of ours has no method of this name; if it has one all the same, a program has put it
+/// there, and is told of each socket as by asyncio.
+pub(crate) fn start(server: &Obj) -> R<()> {
+    let core = core_of(server)?;
     if core.serving.replace(true) {
         return Ok(());
     }
     let Some(sockets) = core.sockets.get() else {
         return Ok(());
     };
+    let replaced = core.loop_.get_or_none().getattr_opt(&names::START_SERVING_)?;
     for socket in sockets.to_vec()? {
         socket.call_method_str("listen", &[&Obj::int(core.backlog.get())?])?;
+        if let Some(start_serving) = &replaced {
+            tell(start_serving, server, &socket)?;
+            continue;
+        }
         let listener = listener::start(core, &socket)?;
         core.listeners.with(|listeners| listeners.push(listener));
     }
     Ok(())
+}
+
+/// `loop._start_serving(protocol_factory, sock, ssl, server, backlog, ssl_handshake_timeout, ssl_shutdown_timeout)`
+#[cold]
+fn tell(start_serving: &Obj, server: &Obj, socket: &Obj) -> R<()> {
+    let core = core_of(server)?;
+    let mut arguments = vec![
+        core.factory.get_or_none(),
+        socket.clone(),
+        core.tls.get_or_none(),
+        server.clone(),
+        Obj::int(core.backlog.get())?,
+        core.handshake_timeout.get_or_none(),
+        core.shutdown_timeout.get_or_none(),
+    ];
+    let context = Obj::tuple(&[&names::CONTEXT])?;
+    let kwnames = version::CONNECTION_CONTEXT.get().then(|| {
+        arguments.push(core.context.get_or_none());
+        &context
+    });
+    let arguments: Vec<&Obj> = arguments.iter().collect();
+    start_serving.call_kw(&arguments, kwnames).map(drop)
 }
 
 /// The state of a server that [`make`] has made.
@@ -284,7 +313,7 @@ fn next_turn() -> R<Obj> {
 
 fn start_serving(args: &Args) -> R<Obj> {
     Coroutine::boxed("Server.start_serving", &[this(args)?.0], |co: Co| async move {
-        start(core_of(&co.local(0))?)?;
+        start(&co.local(0))?;
         co.wait(next_turn()?).await?;
         Ok(Obj::none())
     })
@@ -305,7 +334,7 @@ fn serve_forever(args: &Args) -> R<Obj> {
             if core.sockets.is_empty() {
                 return Err(runtime_error(&format!("server {} is closed", server.repr()?)));
             }
-            start(core)?;
+            start(&server)?;
             let forever = methods::create(&core.loop_.get_or_none())?;
             core.forever.set(forever.clone());
             forever

@@ -439,7 +439,7 @@ pub(crate) fn close(this: &Own<Subprocess>) -> R<()> {
             None,
         )?;
     }
-    match signal(this, &Obj::int(libc::SIGKILL.into())?) {
+    match kill(this) {
         Err(raised) if raised.matches(exc::process_lookup_error()) => raised.ignore(),
         // it may be running as another user
         Err(raised) if version::SINCE_313.get() && raised.matches(exc::permission_error()) => raised.ignore(),
@@ -462,6 +462,16 @@ fn signal(this: &Subprocess, number: &Obj) -> R<()> {
             .popen()
             .call_method_str("send_signal", &[&Obj::int(number.into())?])
             .map(drop),
+    }
+}
+
+/// The end of a child that still runs: by `Popen.kill`, if the program has put something in its place.
+fn kill(this: &Subprocess) -> R<()> {
+    let popen = this.popen();
+    let own = popen.getattr_str("__dict__")?.dict_get(&Obj::interned("kill")?)?;
+    match own {
+        Some(kill) => kill.call0().map(drop),
+        None => signal(this, &Obj::int(libc::SIGKILL.into())?),
     }
 }
 

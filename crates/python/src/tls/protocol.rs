@@ -502,6 +502,9 @@ impl Class for SslProtocol {
         slots.get(c"_eof_received", |this| {
             Ok(Obj::bool(this.machine.with(|machine| machine.ended())))
         });
+        slots.get(c"_app_reading_paused", |this| {
+            Ok(Obj::bool(this.machine.with(|machine| machine.reading_paused)))
+        });
         slots.get(c"_write_buffer_size", |this| {
             Obj::int(this.backlog_size.get() as i64)
         });
