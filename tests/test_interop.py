@@ -623,6 +623,41 @@ def test_task_factory(aio, loop, family):
     assert loop.run_until_complete(main()) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks")
+@pytest.mark.parametrize("families", list(itertools.product(("tested", "c"), repeat=4)), ids="-".join)
+def test_eager_tasks_inside_each_other(aio, families):
+    """Whoever asks, and whenever, is told the innermost task that runs: asking is not what makes it right."""
+
+    def nest(lib: Any, where: tuple[str, int], sleeps: bool) -> None:
+        def start(level: int, **eager: Any) -> Any:
+            family = aio.Task if families[level] == "tested" else asyncio.Task
+            return family(run_level(level), loop=loop, name=f"level {level}", **eager)
+
+        def ask(place: str, level: int) -> None:
+            if (place, level) == where:
+                assert lib.current_task(loop).get_name() == f"level {level}"
+
+        async def run_level(level: int) -> None:
+            ask("begins", level)
+            if level == 3:
+                return
+            inner = start(level + 1, eager_start=True)
+            ask("goes on", level)
+            if sleeps:
+                await asyncio.sleep(0)
+                ask("slept", level)
+            await inner
+
+        loop = aio.new_event_loop()
+        loop.run_until_complete(start(0))
+        assert aio.current_task(loop) is asyncio.current_task(loop) is None
+        loop.close()
+
+    places = list(itertools.product(("begins", "goes on", "slept"), range(4)))
+    for case in itertools.product((aio, asyncio), places, (False, True)):
+        nest(*case)
+
+
 @newer((3, 12))
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio before 3.12")
 @pytest.mark.parametrize("lib", ["tested", "stdlib"])

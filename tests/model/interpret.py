@@ -79,6 +79,12 @@ def _call(function: Callable[..., None], *args: Any) -> None:
 Event = tuple[Any, ...]
 
 
+def heard(future: Any) -> list[Any]:
+    """Its callbacks, but for the one with which `shield` keeps call graphs in order: the native one needs none."""
+    callbacks = [callback for callback, _ in future._callbacks or ()]
+    return [callback for callback in callbacks if getattr(callback, "__name__", "") != "_clear_awaited_by_callback"]
+
+
 class Trace:
     """What a program did on an implementation. `events` in order; `final` states; `late` reports of finalizers, sorted."""
 
@@ -376,7 +382,7 @@ class Interpreter:
         """The outcome by the attributes (which do not)."""
         return (
             f"{future._state} {self.value(future._result)} {self.value(future._exception)}"
-            f"  {future._cancel_message!r} {future._log_traceback} {len(future._callbacks or ())}"
+            f"  {future._cancel_message!r} {future._log_traceback} {len(heard(future))}"
         )
 
     def timeout_state(self, timeout: Any) -> str:
