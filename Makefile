@@ -11,7 +11,7 @@ bin  := $(venv)/bin
 python_for_rust := PYO3_PYTHON=$(CURDIR)/$(bin)/python
 export CARGO_TARGET_DIR := $(CURDIR)/target/py$(subst .,,$(version))
 
-.PHONY: demo test bench docs lint matrix conformance build pytest core clean requirements
+.PHONY: demo test bench docs lint matrix conformance conformance-table conformance-record build pytest core clean requirements
 
 demo: build  ## two tasks, 300 pages, and one table: asyncio beside aioxide
 	$(bin)/python -m aioxide examples/tasks.py
@@ -44,6 +44,16 @@ matrix:  ## build and pytest on every Python of PYTHONS that is here
 
 conformance: build  ## CPython's own asyncio tests on aioxide; ARGS="--files test_tasks --mode loop"
 	$(bin)/python -m tests.conformance $(ARGS)
+
+conformance-table:  ## CPython's tests on every Python of PYTHONS that is here, and the README's table of them
+	@for python in $(PYTHONS); do \
+	  if ! $$python -c '' 2>/dev/null; then echo "conformance-table: $$python is not on this machine, skipped"; \
+	  else $(MAKE) --no-print-directory conformance-record PYTHON=$$python || exit 1; fi; \
+	done
+	$(bin)/python -m tests.conformance.table --write
+
+conformance-record: build
+	$(bin)/python -m tests.conformance.table $(venv)
 
 build: $(venv)/dev.stamp
 	VIRTUAL_ENV=$(CURDIR)/$(venv) $(bin)/maturin develop --release --locked --quiet

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from . import NOT_JUDGED, OUTSIDE_FILES
 from .classify import classify
 
 HERE = Path(__file__).parent
@@ -31,8 +32,15 @@ PASSED = ("passed", "xfail")
 DIED = ("crash", "timeout")
 
 _PROBE = """
-import hashlib, json, sys, sysconfig
+import hashlib, importlib.util, json, sys, sysconfig
 from pathlib import Path
+
+def exists(module):
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
 try:
     import test.test_asyncio as tests
 except ImportError:
@@ -40,7 +48,10 @@ except ImportError:
 else:
     files = sorted(path.stem for path in Path(tests.__file__).parent.glob("test_*.py"))
 identity = hashlib.sha256(f"{sys.version} {sys.base_prefix} {sysconfig.get_platform()}".encode()).hexdigest()[:8]
-print(json.dumps({"version": sys.version.split()[0], "identity": identity, "files": files}))
+found = [module for module in sys.argv[1:] if exists(module)]
+# where a module has become a package, its modules have the tests
+outside = [module for module in found if not any(other.startswith(module + ".") for other in found)]
+print(json.dumps({"version": sys.version.split()[0], "identity": identity, "files": files, "outside": outside}))
 """
 
 
@@ -58,20 +69,31 @@ class NoTestPackage(Exception):
 
 @dataclass(frozen=True)
 class Interpreter:
-    """An interpreter with CPython's tests. ``key`` names its folder in the cache."""
+    """An interpreter with CPython's tests: ``files`` of test.test_asyncio, and ``outside`` of it the modules of
+    ``OUTSIDE_FILES`` that it has. ``key`` names its folder in the cache.
+    """
 
     python: str
     version: str
     identity: str
     files: tuple[str, ...]
+    outside: tuple[str, ...]
 
     @classmethod
     def probe(cls, python: str) -> "Interpreter":
-        answer = subprocess.run([python, "-W", "ignore", "-c", _PROBE], capture_output=True, text=True, check=True)
+        answer = subprocess.run(
+            [python, "-W", "ignore", "-c", _PROBE, *OUTSIDE_FILES], capture_output=True, text=True, check=True
+        )
         found = json.loads(answer.stdout.splitlines()[-1])
         if found["files"] is None:
             raise NoTestPackage(python, found["version"])
-        return cls(python, found["version"], found["identity"], tuple(found["files"]))
+        files, outside = tuple(found["files"]), tuple(found["outside"])
+        return cls(python, found["version"], found["identity"], files, outside)
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Every file with a test that aioxide is judged by."""
+        return (*(file for file in self.files if file not in NOT_JUDGED), *self.outside)
 
     @property
     def key(self) -> str:
@@ -118,12 +140,28 @@ class Limits:
 
 
 @dataclass
+class Share:
+    """The tests of one kind that asyncio itself passes, and how many of them pass here."""
+
+    total: int = 0
+    passed: int = 0
+
+    def add(self, other: "Share") -> None:
+        self.total += other.total
+        self.passed += other.passed
+
+    def __str__(self) -> str:
+        return f"{self.passed} of {self.total}"
+
+
+@dataclass
 class Verdict:
-    """One file, judged. ``lost`` is what must be mended."""
+    """One file, judged. ``lost`` is what must be mended; of ``lost_semi`` a few are forgiven (``SEMI_SHARE``)."""
 
     file: str
-    must_pass: int = 0
-    passed: int = 0
+    behavioural: Share = field(default_factory=Share)
+    semi: Share = field(default_factory=Share)
+    lost_semi: list[Outcome] = field(default_factory=list)
     lost: list[Outcome] = field(default_factory=list)
     allowed: list[Outcome] = field(default_factory=list)
     flaky: list[Outcome] = field(default_factory=list)  # failed, then passed when run again
@@ -136,11 +174,12 @@ class Verdict:
         return not self.lost and not self.needless
 
     def explain(self, tracebacks: bool = True) -> str:
-        lines = [f"{self.file}: {self.passed} of {self.must_pass} behavioural tests pass, {len(self.lost)} lost"]
-        for outcome in self.lost:
-            lines.append(f"--- {outcome.line()}")
-            if tracebacks and outcome.text:
-                lines.append(outcome.text.rstrip() + "\n")
+        lines = [f"{self.file}: {self.behavioural} behavioural tests pass, {self.semi} semi; {len(self.lost)} lost"]
+        for mark, outcomes in (("---", self.lost), ("--- semi:", self.lost_semi)):
+            for outcome in outcomes:
+                lines.append(f"{mark} {outcome.line()}")
+                if tracebacks and outcome.text:
+                    lines.append(outcome.text.rstrip() + "\n")
         lines += [f"--- {test}: stands in the allowlist, but passes" for test in self.needless]
         return "\n".join(lines)
 
@@ -299,8 +338,8 @@ class Runner:
         outcomes = self.run(target, file)
         for test, outcome in outcomes.items():
             verdict.counts.setdefault(classify(test), Counter())[outcome.status] += 1
-        behavioural = [test for test in expected if classify(test) == "behavioural"]
-        not_passed = [test for test in behavioural if _status(outcomes, test) not in PASSED]
+        judged = [test for test in expected if classify(test) in ("behavioural", "semi")]
+        not_passed = [test for test in judged if _status(outcomes, test) not in PASSED]
         asyncio_passes = {test for test, status in self.baseline(file, not_passed).items() if status in PASSED}
         lost = [test for test in not_passed if test in asyncio_passes]
 
@@ -313,6 +352,10 @@ class Runner:
             verdict.flaky += [outcomes[test] for test in passed]
             lost = [test for test in lost if test not in passed]
 
+        for kind, share in (("behavioural", verdict.behavioural), ("semi", verdict.semi)):
+            of_kind = [test for test in judged if classify(test) == kind]
+            share.total = sum(test not in not_passed or test in asyncio_passes for test in of_kind)
+            share.passed = share.total - sum(test in lost for test in of_kind)
         strays = [
             test for test, outcome in outcomes.items() if test not in expected and outcome.status in (*DIED, "error")
         ]
@@ -320,17 +363,20 @@ class Runner:
         allowed = allowlist.reasons(self.interpreter.version)
         for test in lost + strays:
             outcome = outcomes.get(test) or Outcome(test, "missing", "the module has no such test any more")
-            (verdict.allowed if test in allowed else verdict.lost).append(outcome)
-        here = f"{PREFIX}{file}."
+            if test in allowed:
+                verdict.allowed.append(outcome)
+            elif classify(test) == "semi":
+                verdict.lost_semi.append(outcome)
+            else:
+                verdict.lost.append(outcome)
+        here = full_name(file) + "."
         verdict.needless = [test for test in allowed if test.startswith(here) and test not in {*lost, *flaky}]
-        verdict.must_pass = len(behavioural) - len(not_passed) + len(asyncio_passes)
-        verdict.passed = verdict.must_pass - len(lost)
         verdict.seconds = round(time.monotonic() - started, 1)
         return verdict
 
     def _config(self, target: Target, file: str) -> dict[str, Any]:
         return {
-            "module": file if "." in file else PREFIX + file,
+            "module": full_name(file),
             "mode": target.mode,
             "hook": target.spec,
             "path": self.path,
@@ -361,7 +407,7 @@ class Allowlist:
             if not found:
                 raise ValueError(f"allowlist, line {number}: wants a test, versions in brackets or none, a reason")
             versions = tuple((found["versions"] or "").split())
-            self.lines.append((PREFIX + found["test"], versions, found["reason"]))
+            self.lines.append((full_name(found["test"]), versions, found["reason"]))
 
     @classmethod
     def read(cls) -> "Allowlist":
@@ -371,6 +417,11 @@ class Allowlist:
         """The test ids that this Python may lose, with the reason."""
         short = ".".join(version.split(".")[:2])
         return {test: reason for test, versions, reason in self.lines if not versions or short in versions}
+
+
+def full_name(name: str) -> str:
+    """The module of a file, or the id of a test: what is not said to be elsewhere is in test.test_asyncio."""
+    return name if name.startswith(("test.", "unittest.", "tests.")) else PREFIX + name
 
 
 def _status(outcomes: dict[str, Outcome], test: str) -> str:
