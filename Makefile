@@ -34,6 +34,7 @@ lint: $(venv)/dev.stamp  ## formatting and lints, Rust and Python
 	$(python_for_rust) cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
+	$(bin)/python -m distribution.third_party --check
 
 matrix:  ## build and pytest on every Python of PYTHONS that is here
 	@failed=; ran=; for python in $(PYTHONS); do \
@@ -61,6 +62,30 @@ build: $(venv)/dev.stamp
 pytest: build
 	$(bin)/python -m pytest $(ARGS)
 
+.PHONY: pyright wheel wheel-test freethreaded licences
+
+pyright: build  ## the typed programs with pyright, too; not part of `make test`: it needs Node.js and npm's registry
+	@if ! command -v node >/dev/null; then echo "pyright: skipped, there is no node on this machine"; exit 0; fi; \
+	$(bin)/python -m venv $(venv)/pyright && $(venv)/pyright/bin/python -m pip install --quiet --require-hashes -r requirements/pyright.txt \
+	&& for minor in 11 12 13 14 15; do echo "pyright: Python 3.$$minor" \
+	  && $(venv)/pyright/bin/pyright --pythonpath $(bin)/python --pythonversion 3.$$minor || exit; done
+
+wheel: $(venv)/wheel.stamp  ## wheels for every Python of PYTHONS that is here, and the source, in dist/
+	$(bin)/python -m distribution.wheels $(PYTHONS)
+
+wheel-test:  ## all tests on the wheel of PYTHON in dist/, outside the checkout; ARGS go to pytest
+	$(PYTHON) -m distribution.wheel_test $(ARGS)
+
+freethreaded: $(venv)/wheel.stamp  ## compiles for python3.14t, which need not be here
+	$(bin)/python -m distribution.wheels --free-threaded --out target/freethreaded
+
+licences:  ## THIRD-PARTY-LICENSES, after a change of dependencies
+	$(PYTHON) -m distribution.third_party
+
+$(venv)/wheel.stamp: requirements/wheel.txt $(venv)/dev.stamp
+	$(bin)/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
 core:
 	@if cargo nextest --version >/dev/null 2>&1; \
 	  then cargo nextest run --locked -p aioxide-core --no-tests=pass; \
@@ -81,8 +106,8 @@ $(venv)/docs.stamp: requirements/docs.txt $(venv)/dev.stamp
 	@touch $@
 
 requirements:  ## re-pins requirements/*.txt from *.in (needs uv)
-	cd requirements && for name in dev bench docs; do uv pip compile --quiet --universal --python-version 3.11 \
+	cd requirements && for name in dev bench docs wheel pyright; do uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --custom-compile-command 'make requirements' $$name.in -o $$name.txt; done
 
 clean:
-	rm -rf .venv .venv-* target build .pytest_cache .ruff_cache .hypothesis tests/conformance/out python/aioxide/*.so
+	rm -rf .venv .venv-* target build dist .pytest_cache .ruff_cache .hypothesis tests/conformance/out python/aioxide/*.so

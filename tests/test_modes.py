@@ -430,3 +430,20 @@ def test_readme_example(tmp_path):
         """,
     )
     assert ok("-m", "aioxide", path) == ok(path) == "Task Task 2 completed\nTask Task 1 completed\n"
+
+
+@pytest.mark.parametrize("arguments", [["app.py", "a"], ["-m", "app", "a"], ["-c", "import app", "a"]])
+def test_console_script(tmp_path, arguments):
+    """`aioxide` on the command line: what pip installs runs console_script(), from another directory than the user's."""
+    script = tmp_path / "bin" / "aioxide"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom aioxide.__main__ import console_script\nsys.exit(console_script())\n")
+    (tmp_path / "app.py").write_text(
+        "import asyncio, sys\nprint(asyncio.Task.__module__, asyncio.Lock, sys.argv[1:], sys.path[0])\n"
+    )
+    options = {"cwd": tmp_path, "env": path_to_tests()}
+    ours = interpreter(str(script), *arguments, **options)
+    module = interpreter("-m", "aioxide", *arguments, **options)
+    assert ours.returncode == module.returncode == 0, ours.stderr
+    assert ours.stdout == module.stdout
+    assert str(script.parent) not in ours.stdout

@@ -4,10 +4,13 @@ Every public name of asyncio stands in exactly one of three tables below, so tha
 """
 
 import asyncio
+import functools
 import importlib
 import inspect
 import pkgutil
+import subprocess
 import sys
+import types
 import warnings
 
 import pytest
@@ -192,6 +195,14 @@ def home(name: str) -> str:
     raise LookupError(name)
 
 
+@functools.cache
+def loaded(package: str) -> set[str]:
+    """The submodules that are there once the package is imported."""
+    program = f"import sys, {package}; print(*(name for name in sys.modules if name.startswith('{package}.')))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    return {name.partition(".")[2] for name in found.split()}
+
+
 def members(cls) -> list[str]:
     return sorted(name for name in dir(cls) if not name.startswith("_"))
 
@@ -206,8 +217,10 @@ LOOP_METHODS = callable_members(asyncio.AbstractEventLoop)
 SUBMODULES = sorted(
     module.name
     for module in pkgutil.iter_modules(asyncio.__path__)
-    if not module.name.startswith("windows") and module.name not in ("__main__", "proactor_events", "tools")
+    if not module.name.startswith("windows") and module.name != "__main__"
 )
+#: submodules that aioxide imports with itself, as asyncio does; the others come when they are asked for
+LATER = names("proactor_events tools")
 
 
 def test_each_name_stands_in_one_table():
@@ -358,10 +371,53 @@ def test_submodule(name):
     theirs = importlib.import_module(f"asyncio.{name}")
     ours = importlib.import_module(f"aioxide.{name}")
     assert getattr(aioxide, name) is ours
+    assert bool(name in LATER) == (name not in loaded("aioxide")) == (name not in loaded("asyncio"))
     assert set(getattr(theirs, "__all__", ())) <= set(getattr(ours, "__all__", ()))
     for public_name in getattr(theirs, "__all__", ()):
         thing = getattr(ours, public_name)
         assert getattr(aioxide, public_name, thing) is thing
+
+
+def contents(module) -> set[str]:
+    """What asyncio's module defines or imports from another module of asyncio, whatever it is for."""
+    return {
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("__") and not isinstance(value, types.ModuleType)
+    }
+
+
+@pytest.mark.parametrize("name", SUBMODULES)
+def test_contents_of_a_submodule(name):
+    """Programs and tests name private things of asyncio's, too."""
+    theirs, ours = importlib.import_module(f"asyncio.{name}"), importlib.import_module(f"aioxide.{name}")
+    for private in contents(theirs):
+        thing = getattr(ours, private)
+        assert isinstance(thing, type) == isinstance(getattr(theirs, private), type)
+    assert (type(ours.__all__) is tuple) if hasattr(theirs, "__all__") and name != "taskgroups" else True
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        ours.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["windows_events", "windows_utils"])
+def test_there_is_no_windows_here(name):
+    with pytest.raises(ImportError) as theirs:
+        importlib.import_module(f"asyncio.{name}")
+    with pytest.raises(ImportError) as ours:
+        importlib.import_module(f"aioxide.{name}")
+    assert str(ours.value) == str(theirs.value) == "win32 only"
+
+
+@pytest.mark.skipif(VERSION >= (3, 14), reason="asyncio has them since 3.14")
+@pytest.mark.parametrize("name", ["graph", "tools"])
+def test_modules_of_newer_versions(name):
+    with pytest.raises(ModuleNotFoundError, match=f"aioxide.{name} is asyncio.{name}, which Python has since 3.14"):
+        importlib.import_module(f"aioxide.{name}")
+
+
+def test_main_does_nothing_when_imported():
+    module = importlib.import_module("aioxide.__main__")
+    assert callable(module.console_script)
 
 
 def test_star_import():

@@ -63,7 +63,7 @@ if _sys.version_info >= (3, 14):
     from .graph import *
 
 # asyncio's own list, and what this Python's asyncio does not have yet (or, on 3.11, does not list)
-__all__ = list(
+__all__ = tuple(
     dict.fromkeys(
         (
             *_asyncio.__all__,

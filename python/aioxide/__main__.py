@@ -3,7 +3,8 @@
     python -m aioxide [-c command | -m module | file | -] [argument ...]
 
 Without arguments: asyncio's interactive console. The program finds sys.argv, sys.path and __main__ as Python itself
-would leave them to it; its exit code and its traceback are those that it would have there.
+would leave them to it; its exit code and its traceback are those that it would have there. ``aioxide app.py``, the
+script that is installed with the package, is the same.
 """
 
 import builtins
@@ -119,13 +120,26 @@ def hide_our_frames() -> None:
     sys.excepthook = excepthook
 
 
-try:
-    main(sys.argv[1:])
-except SystemExit:
-    raise
-except Unusable as error:
-    print(error, file=sys.stderr)
-    raise SystemExit(2) from None
-except BaseException:
-    hide_our_frames()
-    raise
+def run() -> None:
+    """The program that the command line names, ending as Python itself would end it."""
+    try:
+        main(sys.argv[1:])
+    except SystemExit:
+        raise
+    except Unusable as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+    except BaseException:
+        hide_our_frames()
+        raise
+
+
+def console_script() -> None:
+    """``aioxide app.py``: the same. A script begins with its own directory in sys.path, and not with the user's."""
+    if not sys.flags.safe_path:
+        sys.path[0] = os.getcwd()
+    run()
+
+
+if __name__ == "__main__":
+    run()

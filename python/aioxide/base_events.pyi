@@ -1,1 +1,3 @@
 from asyncio.base_events import *
+
+__all__ = ("BaseEventLoop", "Server")

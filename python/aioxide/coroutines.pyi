@@ -1,1 +1,3 @@
 from asyncio.coroutines import *
+
+__all__ = ("iscoroutinefunction", "iscoroutine")

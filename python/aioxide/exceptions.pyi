@@ -1,1 +1,11 @@
 from asyncio.exceptions import *
+
+__all__ = (
+    "BrokenBarrierError",
+    "CancelledError",
+    "InvalidStateError",
+    "TimeoutError",
+    "IncompleteReadError",
+    "LimitOverrunError",
+    "SendfileNotAvailableError",
+)

@@ -1,1 +1,3 @@
 from asyncio.protocols import *
+
+__all__ = ("BaseProtocol", "Protocol", "DatagramProtocol", "SubprocessProtocol", "BufferedProtocol")

@@ -7,5 +7,5 @@ from functools import partial as _partial
 from ._core import LifoQueue, PriorityQueue, Queue, QueueShutDown
 
 # QueueShutDown also where asyncio does not have it yet
-__all__ = list(dict.fromkeys((*_asyncio.__all__, "QueueShutDown")))
+__all__ = tuple(dict.fromkeys((*_asyncio.__all__, "QueueShutDown")))
 __getattr__ = _partial(getattr, _asyncio)

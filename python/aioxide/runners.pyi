@@ -1,23 +1,21 @@
-from asyncio.events import AbstractEventLoop
+import sys
 from asyncio.runners import Runner as Runner
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar, overload
 
 __all__ = ("Runner", "run")
 
-_T = TypeVar("_T")
+if sys.version_info >= (3, 12):
+    from asyncio.runners import run as run
+else:
+    from asyncio.events import AbstractEventLoop
+    from collections.abc import Callable, Coroutine
+    from typing import Any, TypeVar
 
-@overload
-def run(
-    main: Coroutine[Any, Any, _T],
-    *,
-    debug: bool | None = None,
-    loop_factory: Callable[[], AbstractEventLoop] | None = None,
-) -> _T: ...
-@overload
-def run(
-    main: Awaitable[_T],
-    *,
-    debug: bool | None = None,
-    loop_factory: Callable[[], AbstractEventLoop] | None = None,
-) -> _T: ...
+    _T = TypeVar("_T")
+
+    # with 3.12's loop_factory
+    def run(
+        main: Coroutine[Any, Any, _T],
+        *,
+        debug: bool | None = None,
+        loop_factory: Callable[[], AbstractEventLoop] | None = None,
+    ) -> _T: ...

@@ -1,1 +1,3 @@
 from asyncio.selector_events import *
+
+__all__ = ("BaseSelectorEventLoop",)

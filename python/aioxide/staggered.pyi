@@ -1,1 +1,3 @@
 from asyncio.staggered import *
+
+__all__ = ("staggered_race",)

@@ -30,5 +30,5 @@ from ._core import (
 )
 
 # create_eager_task_factory and eager_task_factory also where asyncio does not have them yet
-__all__ = list(dict.fromkeys((*_asyncio.__all__, "create_eager_task_factory", "eager_task_factory")))
+__all__ = tuple(dict.fromkeys((*_asyncio.__all__, "create_eager_task_factory", "eager_task_factory")))
 __getattr__ = _partial(getattr, _asyncio)

@@ -1,1 +1,3 @@
 from asyncio.threads import *
+
+__all__ = ("to_thread",)

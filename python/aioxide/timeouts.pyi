@@ -1,1 +1,3 @@
 from asyncio.timeouts import *
+
+__all__ = ("Timeout", "timeout", "timeout_at")

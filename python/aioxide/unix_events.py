@@ -6,5 +6,5 @@ from functools import partial as _partial
 from ._core import EventLoop, SelectorEventLoop
 
 # EventLoop also where asyncio does not have it yet
-__all__ = list(dict.fromkeys((*_asyncio.__all__, "EventLoop")))
+__all__ = tuple(dict.fromkeys((*_asyncio.__all__, "EventLoop")))
 __getattr__ = _partial(getattr, _asyncio)

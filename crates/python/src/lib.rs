@@ -34,8 +34,9 @@ mod version;
 
 use pyo3::prelude::*;
 
-/// The extension module.
-#[pymodule]
+/// The extension module. On a free-threaded build the interpreter takes the GIL back for it: DESIGN.md says
+/// what is ready for threads and what is not.
+#[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     ffi::init_module(module, module::init)
 }

@@ -34,8 +34,8 @@ mod carrier {
     use std::ptr::{NonNull, null_mut};
 
     /// How many dead ones are kept. They are alive for an instant: more than one at a time only if
-    /// somebody holds one.
-    const KEPT: usize = 8;
+    /// somebody holds one. (A free-threaded build keeps none: see `class.rs`.)
+    const KEPT: usize = if cfg!(Py_GIL_DISABLED) { 0 } else { 8 };
 
     struct Free(UnsafeCell<Vec<NonNull<c::PyObject>>>);
 

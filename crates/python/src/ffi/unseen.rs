@@ -37,6 +37,11 @@ static UNSEEN: Unseen = Unseen {
 /// Complete, of a class with GC support, not tracked; [`show`] or [`leave`] is called before it dies.
 #[inline(always)]
 pub(super) unsafe fn hide(ptr: *mut c::PyObject) {
+    if cfg!(Py_GIL_DISABLED) {
+        // (the places are the process's, and a thread would find another one's objects in them)
+        // SAFETY: complete and not tracked, by the caller's promise.
+        return unsafe { c::PyObject_GC_Track(ptr.cast()) };
+    }
     let next = UNSEEN.next.get() % FEW;
     UNSEEN.next.set(next + 1);
     let oldest = UNSEEN.places[next].replace(ptr);

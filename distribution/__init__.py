@@ -1,0 +1,1 @@
+"""What is given out: wheels, their source, and the licences that go with them."""

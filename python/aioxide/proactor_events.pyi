@@ -1,0 +1,3 @@
+from asyncio.proactor_events import *
+
+__all__ = ("BaseProactorEventLoop",)

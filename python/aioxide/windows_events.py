@@ -1,0 +1,3 @@
+"""asyncio.windows_events: nothing here. aioxide runs on Linux, and asyncio's own is not there either."""
+
+raise ImportError("win32 only")
