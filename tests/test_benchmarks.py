@@ -107,6 +107,16 @@ def test_table():
     assert plot.markdown(document()).count("\n") == 3
 
 
+@pytest.mark.parametrize(("key", "versus", "short"), [("tcp_1k", "uvloop", ""), ("tls_1k", "the better", "short")])
+def test_goals_of_the_network(key, versus, short):
+    """Without TLS against uvloop; with TLS against asyncio, if that takes less."""
+    case = next(case for case in network.CASES if case.key == key)
+    figures = {name: {"median": cpu, "rate": 1} for name, cpu in {"asyncio": 15, "uvloop": 30, "aioxide": 10}.items()}
+    row = {"title": case.title, "goal": 2, "versus": case.versus, "most": None, "figures": figures}
+    names = ["asyncio", "uvloop", "aioxide"]
+    assert network.cells(row, names)[1:] == ["15.00", "30.00", "10.00", "1", "1.5x", "3.0x", f"2x {versus}", short]
+
+
 def test_picture():
     picture = ElementTree.fromstring(plot.svg(document()))
     texts = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
