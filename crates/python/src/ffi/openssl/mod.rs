@@ -215,9 +215,9 @@ pub(crate) enum Taken {
 
 /// The connection, while we use it.
 ///
-/// All calls are made with the GIL held, and no lock of `_ssl` (3.13.4 and newer have one for an object whose method gives up
-/// the GIL): rule 2 has excluded that one is running, and none can begin before the call returns, except from a
-/// callback of OpenSSL's to Python below it. That one finds us busy.
+/// All calls are made with the GIL held, and without the lock that some versions of `_ssl` have in an object for those of its
+/// methods that give up the GIL: rule 2 has excluded that one is running, and none can begin before the call returns,
+/// except from a callback of OpenSSL's to Python below it. That one finds us busy.
 pub(crate) struct Direct<'a> {
     connection: &'a Connection,
     library: &'static Library,
