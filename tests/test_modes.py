@@ -395,24 +395,47 @@ def test_debug_from_the_environment(tmp_path):
     assert ok("-m", "aioxide", path, env={"PYTHONASYNCIODEBUG": ""}) == "False\n"
 
 
-def test_multiprocessing_under_the_runner(tmp_path):
-    """spawn imports the program again in its children, where asyncio need not be ours, but must work."""
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_takeover_in_children(tmp_path, method):
+    """However multiprocessing starts them: their asyncio is ours before their first import."""
     path = program(
         tmp_path,
-        """
+        f"""
         import asyncio, multiprocessing
         async def double(n):
             await asyncio.sleep(0)
-            return 2 * n
+            return 2 * n, type(asyncio.get_running_loop()).__module__
         def work(n):
             return asyncio.run(double(n))
         if __name__ == "__main__":
-            for method in ("spawn", "fork"):
-                with multiprocessing.get_context(method).Pool(1) as pool:
-                    print(pool.map(work, [1, 2]), end=" ")
+            with multiprocessing.get_context({method!r}).Pool(1) as pool:
+                print(pool.map(work, [1, 2]))
         """,
     )
-    assert ok("-W", "ignore", "-m", "aioxide", path) == "[2, 4] [2, 4] "
+    assert ok("-W", "ignore", "-m", "aioxide", path) == "[(2, 'aioxide'), (4, 'aioxide')]\n"
+
+
+@pytest.mark.parametrize(("setting", "module"), [(None, "aioxide"), ("1", "aioxide"), ("0", "asyncio.unix_events")])
+def test_takeover_of_a_program_that_is_started(tmp_path, setting, module):
+    """A server's workers, say: Python is run again. AIOXIDE_TAKEOVER=0 leaves them alone."""
+    path = program(
+        tmp_path,
+        """
+        import asyncio, subprocess, sys
+        source = "import asyncio; loop = asyncio.new_event_loop(); print(type(loop).__module__); loop.close()"
+        subprocess.run([sys.executable, "-c", source], check=True)
+        """,
+    )
+    env = {} if setting is None else {"AIOXIDE_TAKEOVER": setting}
+    assert ok("-m", "aioxide", path, env=env) == f"{module}\n"
+
+
+def test_takeover_by_the_environment():
+    """Without python -m aioxide: for what starts Python by itself."""
+    source = "import asyncio, aioxide; print(asyncio.Task is aioxide.Task)"
+    assert ok("-c", source, env={"AIOXIDE_TAKEOVER": "1"}) == "True\n"
+    assert ok("-c", source) == "False\n"
+    assert ok("-c", "import sys; print('asyncio' in sys.modules)") == "False\n"
 
 
 def test_readme_example(tmp_path):

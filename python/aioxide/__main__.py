@@ -5,6 +5,9 @@
 Without arguments: asyncio's interactive console. The program finds sys.argv, sys.path and __main__ as Python itself
 would leave them to it; its exit code and its traceback are those that it would have there. ``aioxide app.py``, the
 script that is installed with the package, is the same.
+
+Python processes that it starts (multiprocessing, workers of a server) have aioxide too: they find AIOXIDE_TAKEOVER=1 in
+their environment. AIOXIDE_TAKEOVER=0 keeps them from it.
 """
 
 import builtins
@@ -52,6 +55,8 @@ def main(arguments: list[str]) -> None:
 def set_up(argv: list[str], first_path: str | None) -> types.ModuleType:
     """What a program finds when it begins: our asyncio, a __main__ of its own, its arguments, where it imports from."""
     aioxide.install()
+    # read by aioxide_takeover.pth, before anything else of the child is
+    os.environ.setdefault("AIOXIDE_TAKEOVER", "1")
     sys.argv[:] = argv
     if first_path is not None and not sys.flags.safe_path:
         sys.path[0] = first_path
