@@ -95,6 +95,8 @@ table! {
     CONNECTION_CONTEXT = 0x030f00;
     /// `SSLProtocol` aborts the transport below with `_force_close(exc)`; before: with `abort()`.
     TLS_FORCE_CLOSES = 0x030d00;
+    /// Coroutines say themselves in which state they are.
+    CORO_STATE = 0x030f00;
     /// A TLS transport is closing if the one below is.
     TLS_IS_CLOSING_ASKS_BELOW = 0x030e00;
     /// `ssl_shutdown_timeout` also counts for what the transport below has still to send.

@@ -17,6 +17,7 @@ use super::errors::{R, Raised, exc, raise, runtime_error, type_error, value_erro
 use super::function::Args;
 use super::object::Obj;
 use super::{Slot, WeakRefs, exceptions, send};
+use crate::version;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::CStr;
 use std::future::Future;
@@ -71,6 +72,18 @@ struct Machine {
     outbox: Slot,
     /// Objects from [`LOCALS`] on.
     locals: [Slot; MORE_LOCALS],
+}
+
+impl Status {
+    /// What `inspect.getcoroutinestate()` says.
+    fn text(self) -> &'static str {
+        match self {
+            Status::Created => "CORO_CREATED",
+            Status::Suspended => "CORO_SUSPENDED",
+            Status::Running => "CORO_RUNNING",
+            Status::Closed => "CORO_CLOSED",
+        }
+    }
 }
 
 impl Coroutine {
@@ -533,6 +546,9 @@ impl Class for Coroutine {
         slots.get(c"cr_frame", crate::frames::frame);
         slots.get(c"cr_code", crate::frames::code);
         slots.get(c"cr_origin", |_| Ok(Obj::none()));
+        if version::CORO_STATE.get() {
+            slots.get(c"cr_state", |this| Obj::interned(this.status.get().text()));
+        }
         slots.get(c"cr_running", |this| {
             Ok(Obj::bool(this.status.get() == Status::Running))
         });
