@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance import table
 from tests.conformance.classify import classify
 from tests.conformance.runner import Allowlist, Interpreter, Limits, Runner, Target
 
@@ -118,3 +119,22 @@ def test_every_allowlist_line_has_a_reason():
 )
 def test_classification(test, kind):
     assert classify(f"test.test_asyncio.{test}") == kind
+
+
+def test_the_readme_has_the_table_of_the_results():
+    text = table.README.read_text()
+    assert table.replaced(text, table.read()) == text
+    assert {version.rpartition(".")[0] for version in table.read()} == {"3.11", "3.12", "3.13", "3.14", "3.15"}
+
+
+def test_a_table_goes_between_its_marks():
+    counts = {"behavioural": [1, 2], "semi": [3, 4]}
+    results = {
+        "3.9.1": {"test_asyncio": counts, "outside": counts},
+        "3.10.0": {"test_asyncio": counts, "outside": counts},
+    }
+    text = table.replaced(f"a\n{table.BEGIN}\nold\n{table.END}\nb\n", results)
+    assert text.startswith(f"a\n{table.BEGIN}\n| Python |")
+    assert text.endswith(f"| 3.10.0 | 1 of 2 | 3 of 4 | 1 of 2 |\n{table.END}\nb\n")
+    with pytest.raises(ValueError, match="README"):
+        table.replaced("no marks", results)

@@ -70,17 +70,16 @@ def main() -> None:
     parser.add_argument("environments", nargs="*", type=Path, help="virtual environments with aioxide in them")
     parser.add_argument("--write", action="store_true", help="write the table into README.md")
     options = parser.parse_args()
-    results = read()
     for environment in options.environments:
         version, counts = measure(str(environment.resolve() / "bin" / "python"))
         minor = version.rpartition(".")[0]
         # one line for each minor version: the latest run
-        results = {known: value for known, value in results.items() if known.rpartition(".")[0] != minor}
+        results = {known: value for known, value in read().items() if known.rpartition(".")[0] != minor}
         results[version] = counts
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-    print(table(results))
+    print(table(read()))
     if options.write:
-        README.write_text(replaced(README.read_text(), results))
+        README.write_text(replaced(README.read_text(), read()))
 
 
 if __name__ == "__main__":
