@@ -97,12 +97,21 @@ pub(super) fn init() -> R<()> {
         start(this(args)?.0)?;
         Ok(Obj::none())
     })?;
-    body.method("_attach(self, transport)", |args| {
-        attach(this(args)?.1, args.req(1)?)?;
+    // up to 3.12 asyncio only counts its connections, and who attaches one does not say which: the server's own
+    // state sits in its place
+    let (attaching, detaching) = if version::SINCE_313.get() {
+        ("_attach(self, transport)", "_detach(self, transport)")
+    } else {
+        ("_attach(self, transport=None)", "_detach(self, transport=None)")
+    };
+    body.method(attaching, |args| {
+        let core = this(args)?.1;
+        attach(core, args.opt(1).unwrap_or(core.obj()))?;
         Ok(Obj::none())
     })?;
-    body.method("_detach(self, transport)", |args| {
-        let (core, transport) = (this(args)?.1, args.req(1)?);
+    body.method(detaching, |args| {
+        let core = this(args)?.1;
+        let transport = args.opt(1).unwrap_or(core.obj());
         let seat = core.clients.with(|clients| clients.seat_of(transport));
         match seat {
             Some(seat) => detach(core, seat)?,
@@ -299,8 +308,9 @@ fn on_clients(args: &Args, method: &str) -> R<Obj> {
     Ok(Obj::none())
 }
 
-fn all_clients(core: &ServerCore, method: &str) -> R<()> {
-    for transport in core.clients.with(|clients| clients.all()) {
+fn all_clients(core: &Own<ServerCore>, method: &str) -> R<()> {
+    let clients = core.clients.with(|clients| clients.all());
+    for transport in clients.iter().filter(|client| !client.is(core.obj())) {
         transport.call_method_str(method, &[])?;
     }
     Ok(())
