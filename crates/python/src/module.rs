@@ -70,6 +70,15 @@ pub(crate) fn export(module: &Obj, functions: &[Export]) -> R<()> {
 }
 
 fn functions(module: &Obj) -> R<()> {
+    export(
+        module,
+        &[(
+            "aioxide._core",
+            "_find_function(module, qualname)",
+            function::find_function,
+            Kind::Plain,
+        )],
+    )?;
     futures::register(module)?;
     tasks::register(module)?;
     timeouts::register(module)?;

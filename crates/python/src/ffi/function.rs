@@ -11,7 +11,9 @@ use super::bound;
 use super::class::{Class, Own, guard};
 use super::errors::{R, to_c, type_error};
 use super::object::{Obj, Static};
+use super::python_function;
 use pyo3::ffi as c;
+use std::cell::OnceCell;
 use std::ffi::{c_int, c_void};
 
 /// How many parameters a function of ours may have.
@@ -203,6 +205,8 @@ struct FunctionObject {
     name: Obj,
     qualname: Obj,
     module: Obj,
+    /// A Python function with the same parameters: see [`twin`].
+    twin: OnceCell<Obj>,
 }
 
 static FUNCTION: Static = Static::new();
@@ -429,7 +433,10 @@ unsafe extern "C" fn get_attribute(op: *mut c::PyObject, closure: *mut c_void) -
             0 => Ok(function.name.clone()),
             1 => Ok(function.qualname.clone()),
             2 => Ok(function.module.clone()),
-            _ => signature(op, function),
+            3 => signature(op, function),
+            4 => twin(function).and_then(|twin| twin.getattr_str("__code__")),
+            5 => twin(function).and_then(|twin| twin.getattr_str("__defaults__")),
+            _ => twin(function).and_then(|twin| twin.getattr_str("__kwdefaults__")),
         };
         to_c(value)
     })
@@ -488,6 +495,7 @@ unsafe extern "C" fn dealloc(op: *mut c::PyObject) {
         std::ptr::drop_in_place(&raw mut (*function).name);
         std::ptr::drop_in_place(&raw mut (*function).qualname);
         std::ptr::drop_in_place(&raw mut (*function).module);
+        std::ptr::drop_in_place(&raw mut (*function).twin);
         let class = c::Py_TYPE(op);
         c::PyObject_GC_Del(op.cast());
         c::Py_DECREF(class.cast());
@@ -515,6 +523,9 @@ pub(crate) fn init() -> R<()> {
         attribute(c"__qualname__", 1),
         attribute(c"__module__", 2),
         attribute(c"__signature__", 3),
+        attribute(c"__code__", 4),
+        attribute(c"__defaults__", 5),
+        attribute(c"__kwdefaults__", 6),
         c::PyGetSetDef {
             name: c"__dict__".as_ptr(),
             get: Some(c::PyObject_GenericGetDict),
@@ -538,6 +549,16 @@ pub(crate) fn init() -> R<()> {
         // SAFETY: as above.
         unsafe { std::mem::zeroed() },
     ];
+    let methods = vec![
+        c::PyMethodDef {
+            ml_name: c"__reduce__".as_ptr(),
+            ml_meth: c::PyMethodDefPointer { PyCFunction: reduce },
+            ml_flags: c::METH_NOARGS,
+            ml_doc: std::ptr::null(),
+        },
+        // SAFETY: as above.
+        unsafe { std::mem::zeroed() },
+    ];
     let slot = |slot, pfunc| c::PyType_Slot { slot, pfunc };
     let mut slots = [
         slot(c::Py_tp_dealloc, dealloc as *mut c_void),
@@ -546,6 +567,7 @@ pub(crate) fn init() -> R<()> {
         slot(c::Py_tp_call, c::PyVectorcall_Call as *mut c_void),
         slot(c::Py_tp_descr_get, descr_get as *mut c_void),
         slot(c::Py_tp_repr, repr as *mut c_void),
+        slot(c::Py_tp_methods, methods.leak().as_mut_ptr().cast()),
         slot(c::Py_tp_getset, getset.leak().as_mut_ptr().cast()),
         slot(c::Py_tp_members, members.leak().as_mut_ptr().cast()),
         slot(0, std::ptr::null_mut()),
@@ -599,36 +621,86 @@ pub(crate) fn make(sig: &str, module: &str, class: Option<&str>, imp: Imp, kind:
         (&raw mut (*ptr).name).write(name);
         (&raw mut (*ptr).qualname).write(qualname);
         (&raw mut (*ptr).module).write(module);
+        (&raw mut (*ptr).twin).write(OnceCell::new());
         c::PyObject_GC_Track(ptr.cast());
         object
     };
     if kind == Kind::Async {
-        mark_async(&function, sig)?;
+        mark_async(&function)?;
     }
     Ok(function)
 }
 
 /// What `iscoroutinefunction` looks for: asyncio's own marker, and inspect's (3.12+) or, before that, the
 /// flags of a `__code__`.
-fn mark_async(function: &Obj, sig: &str) -> R<()> {
+fn mark_async(function: &Obj) -> R<()> {
     let marker = Obj::import("asyncio.coroutines")?.getattr_str("_is_coroutine")?;
     function.setattr_str("_is_coroutine", &marker)?;
-    let inspect = Obj::import("inspect")?;
-    if let Some(mark) = inspect.getattr_opt(&Obj::str("markcoroutinefunction")?)? {
-        return mark.call(&[function]).map(drop);
+    // all else that makes a callable "function-like" for inspect we have; `docs` knows better ones
+    function.setattr_str("__annotations__", &Obj::dict()?)?;
+    match Obj::import("inspect")?.getattr_opt(&Obj::str("markcoroutinefunction")?)? {
+        Some(mark) => mark.call(&[function]).map(drop),
+        None => Ok(()),
     }
-    let namespace = Obj::dict()?;
+}
+
+/// A Python function with our name and parameters that does nothing. Who asks for a function's `__code__` wants to know
+/// whether it is an `async def` or what it takes: `mock.create_autospec` does, and so do frameworks that inject arguments.
+#[cold]
+fn twin(function: &FunctionObject) -> R<&Obj> {
+    if let Some(twin) = function.twin.get() {
+        return Ok(twin);
+    }
+    let kind = if function.kind == Kind::Async {
+        "async def"
+    } else {
+        "def"
+    };
+    let parameters = function.text.replace("<unrepresentable>", "None");
+    let source = format!("{kind} {parameters}: pass");
     // what defaults name
-    namespace.dict_set(&Obj::interned("socket")?, &Obj::import("socket")?)?;
-    let source = Obj::str(&format!("async def {sig}: pass"))?;
-    Obj::import("builtins")?
-        .getattr_str("exec")?
-        .call(&[&source, &namespace])?;
-    let name = function.getattr_str("__name__")?;
-    if let Some(twin) = namespace.dict_get(&name)? {
-        for attribute in ["__code__", "__defaults__", "__kwdefaults__", "__annotations__"] {
-            function.setattr_str(attribute, &twin.getattr_str(attribute)?)?;
-        }
+    let socket = Obj::import("socket")?;
+    let namespace = python_function::define(&source, &function.module.to_string()?, &[("socket", &socket)])?;
+    let twin = namespace.call_method_str("pop", &[&function.name])?;
+    let code = twin.getattr_str("__code__")?;
+    let keywords = Obj::dict()?;
+    keywords.dict_set(&Obj::interned("co_qualname")?, &function.qualname)?;
+    let code = code
+        .getattr_str("replace")?
+        .call_with(&Obj::empty_tuple(), Some(&keywords))?;
+    twin.setattr_str("__code__", &code)?;
+    Ok(function.twin.get_or_init(|| twin))
+}
+
+/// `__reduce__`: by where it is found, as Python's functions are pickled and copied. Under its name in asyncio there may
+/// be asyncio's own, so it is looked for in our modules.
+unsafe extern "C" fn reduce(op: *mut c::PyObject, _: *mut c::PyObject) -> *mut c::PyObject {
+    // SAFETY: one of our functions.
+    let function = unsafe { &*op.cast::<FunctionObject>() };
+    guard(std::ptr::null_mut(), || {
+        let place = || {
+            if function.module.to_string()?.starts_with("aioxide") {
+                return Ok(function.qualname.clone());
+            }
+            let find = Obj::import("aioxide._core")?.getattr_str("_find_function")?;
+            Obj::tuple(&[&find, &Obj::tuple(&[&function.module, &function.qualname])?])
+        };
+        to_c(place())
+    })
+}
+
+/// `_find_function(module, qualname)`: what `__reduce__` gives to those who unpickle.
+pub(crate) fn find_function(args: &Args) -> R<Obj> {
+    let module = args.req(0)?.to_string()?;
+    let home = match module.strip_prefix("asyncio") {
+        Some(rest) => format!("aioxide{rest}"),
+        // where asyncio has its C classes
+        None if module == "_asyncio" => "aioxide".to_owned(),
+        None => module,
+    };
+    let mut found = Obj::import(&home)?;
+    for name in args.req(1)?.to_string()?.split('.') {
+        found = found.getattr(&Obj::interned(name)?)?;
     }
-    Ok(())
+    Ok(found)
 }

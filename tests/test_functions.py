@@ -1,0 +1,77 @@
+"""Our functions are taken for Python functions: they are inspected, mocked, copied and pickled as those are."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import pickle
+import types
+from typing import Any
+from unittest import mock
+
+import pytest
+
+import aioxide
+from tests.support import STDLIB, run, succeeds
+
+FUNCTIONS = [
+    pytest.param(function, id=f"{getattr(owner, '__name__', '')}.{name}")
+    for owner in (aioxide, aioxide.EventLoop, aioxide.Lock, aioxide.Queue, aioxide.StreamReader, aioxide.TaskGroup)
+    for name, function in vars(owner).items()
+    if type(function).__name__ == "function" and type(function) is not types.FunctionType
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_code(function):
+    """What a framework that injects arguments reads, and what tells a coroutine function."""
+    twin = types.FunctionType(function.__code__, {}, function.__name__, function.__defaults__)
+    twin.__kwdefaults__ = function.__kwdefaults__
+    assert list(inspect.signature(twin).parameters) == list(inspect.signature(function).parameters)
+    assert function.__code__.co_qualname == function.__qualname__
+    assert bool(function.__code__.co_flags & inspect.CO_COROUTINE) == inspect.iscoroutinefunction(function)
+
+
+@pytest.mark.parametrize("function", [one for one in FUNCTIONS if one.values[0].__name__ != "isfuture"])
+def test_copies_are_the_function(function):
+    assert copy.copy(function) is function
+    assert copy.deepcopy({"a": [function]})["a"][0] is function
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_pickled_in_takeover():
+    succeeds(
+        """
+        aio.install()
+        import asyncio, pickle
+        for function in (asyncio.sleep, asyncio.Queue.put, asyncio.Future.result, asyncio.EventLoop.call_soon
+                         if hasattr(asyncio, "EventLoop") else asyncio.gather):
+            assert pickle.loads(pickle.dumps(function)) is function
+        """
+    )
+
+
+@pytest.mark.parametrize("set_spec", [{}, {"spec_set": True}])
+def test_autospec_of_a_loop_method(aio, set_spec):
+    """aiohttp's tests put mocks with the method's own signature in the place of create_server."""
+
+    async def main(loop: Any) -> Any:
+        return await loop.create_server(None, "localhost", port=1)
+
+    loop = asyncio.SelectorEventLoop() if STDLIB else aio.new_event_loop()
+    with mock.patch.object(loop, "create_server", autospec=True, return_value="server", **set_spec) as mocked:
+        assert loop.run_until_complete(main(loop)) == "server"
+        mocked.assert_awaited_once_with(None, "localhost", port=1)
+        with pytest.raises(TypeError):
+            loop.run_until_complete(loop.create_server())
+    loop.close()
+
+
+def test_patched_coroutine_function(aio):
+    async def main() -> Any:
+        with mock.patch.object(aio, "sleep", return_value="mocked") as mocked:
+            assert await aio.sleep(10) == "mocked"
+            mocked.assert_awaited_once_with(10)
+
+    run(aio, main())
