@@ -43,7 +43,8 @@ def test_copies_are_the_function(function):
 def test_pickled_in_takeover():
     succeeds(
         """
-        aio.install()
+        import aioxide
+        aioxide.install()
         import asyncio, pickle
         for function in (asyncio.sleep, asyncio.Queue.put, asyncio.Future.result, asyncio.EventLoop.call_soon
                          if hasattr(asyncio, "EventLoop") else asyncio.gather):

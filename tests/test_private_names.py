@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio as stdlib
 import contextvars
+import os
+import subprocess
 import sys
 import types
 import weakref
@@ -437,3 +439,48 @@ def test_modules():
             assert tasks._eager_tasks is not None
         """
     )
+
+
+# -- frames --------------------------------------------------------------------------------------------------------------------
+
+
+def test_calls_that_may_block_are_seen_as_asyncios(monkeypatch, tmp_path):
+    """blockbuster looks up the stack for the function of asyncio's that may call os.stat, os.read and os.unlink."""
+    seen: dict[str, set[tuple[str, str]]] = {}
+
+    def watch(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            frame = sys._getframe(1)
+            while frame is not None:
+                place = frame.f_code.co_filename.rpartition("asyncio/")
+                seen.setdefault(name, set()).add((place[2], frame.f_code.co_name))
+                frame = frame.f_back
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, watched)
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            os.umask(os.umask(0o22))
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    for name in ("stat", "unlink", "umask"):
+        watch(os, name)
+
+    async def main() -> None:
+        server = await aioxide.start_unix_server(lambda reader, writer: None, str(tmp_path / "socket"))
+        server.close()
+        await server.wait_closed()
+        for create, args in ((aioxide.create_subprocess_exec, ["true"]), (aioxide.create_subprocess_shell, ["true"])):
+            process = await create(*args)
+            await process.wait()
+
+    run(aioxide, main())
+    assert ("unix_events.py", "create_unix_server") in seen["stat"]
+    assert ("base_events.py", "subprocess_exec") in seen["umask"]
+    assert ("base_events.py", "subprocess_shell") in seen["umask"]
+    if sys.version_info >= (3, 13):
+        assert ("unix_events.py", "_stop_serving") in seen["unlink"]

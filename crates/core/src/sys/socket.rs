@@ -22,8 +22,8 @@ use super::sender::Room;
 
 pub use super::sender::{RawIp, Sender};
 
-/// How many pieces one [`send_vectored`] takes; the rest is for the next.
-pub const MOST_PIECES: usize = 64;
+/// How many pieces one [`send_vectored`] takes, as the kernel; the rest is for the next.
+pub const MOST_PIECES: usize = 1024;
 
 /// Where a socket is, or its peer.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

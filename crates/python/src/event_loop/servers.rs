@@ -9,6 +9,7 @@ use super::readers::{self, Side};
 use super::sockets::{check_no_ssl, loop_core};
 use crate::ffi::errors::{exc, raise, type_error, value_error};
 use crate::ffi::pyclass::Body;
+use crate::ffi::python_function::SeenAs;
 use crate::ffi::{Args, Co, Coroutine, Obj, R, Raised};
 use crate::imports::{self, names};
 use crate::servers::server;
@@ -451,10 +452,15 @@ fn bind_path(path: &Obj) -> R<Obj> {
     Err(raise(&error))
 }
 
+static CREATE_UNIX_SERVER: SeenAs = SeenAs::new("asyncio.unix_events", "create_unix_server");
+static STOP_SERVING: SeenAs = SeenAs::new("asyncio.unix_events", "_stop_serving");
+
 /// A socket file that a server has left behind.
 pub(super) fn remove_stale(os: &Obj, path: &Obj) -> R<()> {
     let remove = || {
-        let mode = os.call_method_str("stat", &[path])?.getattr_str("st_mode")?;
+        let mode = CREATE_UNIX_SERVER
+            .call(&os.getattr_str("stat")?, &[path], None)?
+            .getattr_str("st_mode")?;
         if Obj::import("stat")?
             .call_method_str("S_ISSOCK", &[&mode])?
             .truth()?
@@ -493,7 +499,8 @@ fn remember_file(loop_: &Obj, sock: &Obj) -> R<()> {
     if path.len()? == 0 || is_abstract(&path)? {
         return Ok(());
     }
-    let inode = match Obj::import("os")?.call_method_str("stat", &[&path]) {
+    let stat = Obj::import("os")?.getattr_str("stat")?;
+    let inode = match CREATE_UNIX_SERVER.call(&stat, &[&path], None) {
         Ok(status) => status.getattr_str("st_ino")?,
         Err(raised) if raised.matches(exc::file_not_found_error()) => {
             raised.ignore();
@@ -534,9 +541,11 @@ fn stop_serving(args: &Args) -> R<Obj> {
         known.dict_discard(sock)?;
         let remove = || {
             let os = Obj::import("os")?;
-            let now = os.call_method_str("stat", &[&path])?.getattr_str("st_ino")?;
+            let now = STOP_SERVING
+                .call(&os.getattr_str("stat")?, &[&path], None)?
+                .getattr_str("st_ino")?;
             if now.eq(&inode)? {
-                os.call_method_str("unlink", &[&path])?;
+                STOP_SERVING.call(&os.getattr_str("unlink")?, &[&path], None)?;
             }
             Ok(())
         };

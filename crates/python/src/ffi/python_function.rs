@@ -4,7 +4,7 @@
 //! Everything else is a [`function`](super::function), which is faster and has neither.
 
 use super::errors::R;
-use super::object::Obj;
+use super::object::{Obj, Static};
 use pyo3::ffi as c;
 
 /// What `source` defines, as if it stood in `module`. `given` are further names that it may use.
@@ -15,13 +15,47 @@ pub(crate) fn define(source: &str, module: &str, given: &[(&str, &Obj)]) -> R<Ob
     for (name, value) in given {
         namespace.dict_set(&Obj::interned(name)?, value)?;
     }
-    let file = format!("<aioxide, in the place of {module}>");
+    let file = format!("<aioxide>/{}.py", module.replace('.', "/"));
     let code = builtins.call_method_str(
         "compile",
         &[&Obj::str(source)?, &Obj::str(&file)?, &Obj::str("exec")?],
     )?;
     builtins.call_method_str("exec", &[&code, &namespace])?;
     Ok(namespace)
+}
+
+/// A frame of asyncio's around a call that may block: blockbuster looks up the stack for the function of asyncio's that
+/// may do so, by its name and the end of its file's.
+pub(crate) struct SeenAs {
+    module: &'static str,
+    name: &'static str,
+    function: Static,
+}
+
+impl SeenAs {
+    /// `module.name`
+    pub(crate) const fn new(module: &'static str, name: &'static str) -> SeenAs {
+        SeenAs {
+            module,
+            name,
+            function: Static::new(),
+        }
+    }
+
+    /// `callable(*args, **kwargs)`
+    pub(crate) fn call(&'static self, callable: &Obj, args: &[&Obj], kwargs: Option<&Obj>) -> R<Obj> {
+        if !self.function.filled() {
+            let source = format!(
+                "def {}(call, args, kwargs):\n    return call(*args, **kwargs)\n",
+                self.name
+            );
+            let defined = define(&source, self.module, &[])?;
+            self.function
+                .fill(defined.call_method_str("pop", &[&Obj::interned(self.name)?])?);
+        }
+        let kwargs = kwargs.cloned().map_or_else(Obj::dict, Ok)?;
+        self.function.get().call(&[callable, &Obj::tuple(args)?, &kwargs])
+    }
 }
 
 /// Is it a Python function that runs this code?

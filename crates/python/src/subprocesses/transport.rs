@@ -12,6 +12,7 @@ use crate::event_loop::class::EVENT_LOOP;
 use crate::event_loop::core;
 use crate::event_loop::handles;
 use crate::ffi::errors::{R, assertion_error, attribute_error, exc, os_error, raise};
+use crate::ffi::python_function::SeenAs;
 use crate::ffi::{
     Args, Class, ClassCell, Co, Coroutine, Fifo, Inner, Obj, Own, OwnSlot, Slot, Slots, Visitor, WeakRefs,
 };
@@ -133,10 +134,18 @@ fn popen(order: &Order<'_>) -> R<Obj> {
     ] {
         kwargs.dict_set(&Obj::interned(name)?, value)?;
     }
-    imports::SUBPROCESS
-        .getattr_str("Popen")?
-        .call_with(&Obj::tuple(&[order.args])?, Some(&kwargs))
+    let popen = imports::SUBPROCESS.getattr_str("Popen")?;
+    let seen_as = if order.shell.truth()? {
+        &SUBPROCESS_SHELL
+    } else {
+        &SUBPROCESS_EXEC
+    };
+    seen_as.call(&popen, &[order.args], Some(&kwargs))
 }
+
+/// Popen waits until the child has begun.
+static SUBPROCESS_EXEC: SeenAs = SeenAs::new("asyncio.base_events", "subprocess_exec");
+static SUBPROCESS_SHELL: SeenAs = SeenAs::new("asyncio.base_events", "subprocess_shell");
 
 // --- its pipes ------------------------------------------------------------------------------------
 

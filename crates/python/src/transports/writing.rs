@@ -78,7 +78,13 @@ impl Queue {
     /// What goes out at once.
     #[inline]
     pub(super) fn with_slices<T>(&self, f: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
-        let mut slices = [IoSlice::new(&[]); socket::MOST_PIECES];
+        /// As many find room on the stack.
+        const FEW: usize = 32;
+        if self.pieces.len() > FEW {
+            let most = self.pieces.iter().take(socket::MOST_PIECES);
+            return f(&most.map(|piece| IoSlice::new(piece.rest())).collect::<Vec<_>>());
+        }
+        let mut slices = [IoSlice::new(&[]); FEW];
         let mut count = 0;
         for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
             *slice = IoSlice::new(piece.rest());
