@@ -8,10 +8,11 @@ version := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 $(if $(version),,$(error $(PYTHON) does not run; name an interpreter: make $(MAKECMDGOALS) PYTHON=python3.12))
 venv := .venv$(if $(filter-out 3.11,$(version)),-$(version))
 bin  := $(venv)/bin
+eco  := .venv-eco$(if $(filter-out 3.11,$(version)),-$(version))
 python_for_rust := PYO3_PYTHON=$(CURDIR)/$(bin)/python
 export CARGO_TARGET_DIR := $(CURDIR)/target/py$(subst .,,$(version))
 
-.PHONY: demo test bench docs lint matrix conformance conformance-table conformance-record build pytest core clean requirements
+.PHONY: demo test bench docs lint matrix conformance conformance-table conformance-record build pytest core clean requirements ecosystem ecosystem-table
 
 demo: build  ## two tasks, 300 pages, and one table: asyncio beside aioxide
 	$(bin)/python -m aioxide examples/tasks.py
@@ -56,6 +57,16 @@ conformance-table:  ## CPython's tests on every Python of PYTHONS that is here, 
 conformance-record: build
 	$(bin)/python -m tests.conformance.table $(venv)
 
+ecosystem: $(eco)/eco.stamp  ## real programs on the libraries that people use, against real servers; ARGS="--only asyncpg"
+	VIRTUAL_ENV=$(CURDIR)/$(eco) $(eco)/bin/maturin develop --release --locked --quiet
+	$(eco)/bin/python -m tests.ecosystem $(ARGS)
+
+ecosystem-table:  ## those programs on the Pythons of the README's table, and that table
+	@for python in python3.11 python3.13 python3.14; do \
+	  if ! $$python -c '' 2>/dev/null; then echo "ecosystem-table: $$python is not on this machine, skipped"; \
+	  else $(MAKE) --no-print-directory ecosystem PYTHON=$$python ARGS=--write || exit 1; fi; \
+	done
+
 build: $(venv)/dev.stamp
 	VIRTUAL_ENV=$(CURDIR)/$(venv) $(bin)/maturin develop --release --locked --quiet
 
@@ -97,6 +108,11 @@ $(venv)/dev.stamp: requirements/dev.txt
 	$(bin)/python -m pip install --quiet --require-hashes -r $<
 	@touch $@
 
+$(eco)/eco.stamp: requirements/ecosystem.txt
+	$(PYTHON) -m venv $(eco)
+	$(eco)/bin/python -m pip install --quiet --only-binary :all: --require-hashes -r $<
+	@touch $@
+
 $(venv)/bench.stamp: requirements/bench.txt $(venv)/dev.stamp
 	$(bin)/python -m pip install --quiet --require-hashes -r $<
 	@touch $@
@@ -106,7 +122,7 @@ $(venv)/docs.stamp: requirements/docs.txt $(venv)/dev.stamp
 	@touch $@
 
 requirements:  ## re-pins requirements/*.txt from *.in (needs uv)
-	cd requirements && for name in dev bench docs wheel pyright; do uv pip compile --quiet --universal --python-version 3.11 \
+	cd requirements && for name in dev bench docs wheel pyright ecosystem; do uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --custom-compile-command 'make requirements' $$name.in -o $$name.txt; done
 
 clean:
