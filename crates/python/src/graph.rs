@@ -37,7 +37,13 @@ fn waiting_task((callback, context): Callback) -> Option<Obj> {
     if context.is_none() && Task::class().is_instance(&callback) {
         return Some(callback);
     }
-    Hook::class().exact(&callback)?.waiting_task()
+    waiter_behind(&callback)
+}
+
+/// The task that waits by a hook (of `gather`, `TaskGroup` and their like).
+#[inline]
+pub(crate) fn waiter_behind(listener: &Obj) -> Option<Obj> {
+    Hook::class().exact(listener)?.waiting_task()
 }
 
 /// Who is about to wait on `loop_`, on the versions that draw graphs: what goes into [`Hook::waiting`].

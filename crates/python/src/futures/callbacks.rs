@@ -31,7 +31,10 @@ impl Own<Future> {
 
     /// Adds a listener to what may be a task: other processes see who waits for it.
     fn push_shown(&self, listener: Obj) {
-        let alone = graph::show_first(self, &listener);
+        let alone = match graph::waiter_behind(&listener) {
+            Some(waiter) => graph::show_first(self, &waiter),
+            None => graph::show_first(self, &listener),
+        };
         self.push_callback(listener, None);
         if !alone {
             graph::show_all(self);
