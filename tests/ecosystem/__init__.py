@@ -8,7 +8,7 @@
 
 support.py     what the programs share: they assert there that the loop is the one they are meant to run on
 programs/      the programs; what each needs stands in runner.py
-servers.py     PostgreSQL, Redis, nginx and mosquitto, on free ports and in folders of their own
+servers.py     PostgreSQL, Redis, nginx, mosquitto and NATS, on free ports and in folders of their own
 runner.py      runs a program, and says how it went
 table.py       the table of README.md
 """

@@ -81,6 +81,7 @@ PROGRAMS = (
     Program("aiosqlite_file", ("aiosqlite",), "a database in a file, 1,000 rows"),
     Program("aiofiles_file", ("aiofiles",), "reading, writing, lines"),
     Program("aiomqtt_topics", ("aiomqtt",), "100 messages by mosquitto", ("mosquitto",)),
+    Program("nats_messages", ("nats-py",), "publish/subscribe, 100 requests at once", ("nats",), imports=("nats",)),
     Program("grpc_service", ("grpcio",), "unary calls and streams both ways, 100 at once", imports=("grpc",)),
     Program("asyncssh_session", ("asyncssh",), "server and client: a command, SFTP, a forwarded port"),
     Program("tornado_server", ("tornado",), "server, client, WebSockets, a subprocess"),

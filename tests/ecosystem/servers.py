@@ -141,11 +141,20 @@ def mosquitto() -> Iterator[str]:
             yield address
 
 
+@contextlib.contextmanager
+def nats() -> Iterator[str]:
+    server, port = binary("nats-server"), free_port()
+    with folder() as directory:
+        with running(port, server, "--addr", "127.0.0.1", "--port", str(port), directory=directory) as address:
+            yield address
+
+
 SERVERS: dict[str, Callable[[], contextlib.AbstractContextManager[str]]] = {
     "postgres": postgres,
     "redis": redis,
     "nginx": nginx,
     "mosquitto": mosquitto,
+    "nats": nats,
 }
 
 
