@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio as stdlib
 import contextvars
+import gc
 import os
+import socket
 import subprocess
 import sys
 import types
 import weakref
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -157,6 +160,83 @@ def test_handles_of_the_program(lib):
         return called
 
     assert run(lib, main()) == [0, 1, 2, 4]
+
+
+def test_a_closed_socket_can_be_removed(lib):
+    """anyio removes its reader when it has closed the socket, whose number nobody knows any more. The loop keeps the
+    socket until then, as `selectors` does."""
+
+    async def main() -> None:
+        loop = lib.get_running_loop()
+        for add, remove in (loop.add_reader, loop.remove_reader), (loop.add_writer, loop.remove_writer):
+            ours, peer = socket.socketpair()
+            with peer:
+                number = ours.fileno()
+                add(ours, print)
+                ours.close()
+                assert remove(ours) is True
+                with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+                    remove(ours)
+                assert remove(number) is False
+        ours, peer = socket.socketpair()
+        with peer:
+            reference = weakref.ref(ours)
+            loop.add_reader(ours, print)
+            number = ours.fileno()
+            del ours
+            gc.collect()
+            kept = reference()
+            assert kept is not None
+            kept.close()
+            del kept
+            assert loop.remove_reader(number) is True
+            gc.collect()
+            assert reference() is None
+
+    run(lib, main())
+
+
+def test_the_frame_of_a_callback_keeps_no_task(lib):
+    """anyio looks for what refers to an exception: in debug mode a traceback leads to the frame of `Handle._run`."""
+
+    class Failure(Exception):
+        pass
+
+    async def fails() -> None:
+        raise Failure
+
+    async def main() -> list[Any]:
+        lib.get_running_loop().set_debug(True)
+        task = lib.create_task(fails())
+        await lib.wait([task])
+        failure = task.exception()
+        del task
+        return [found for found in gc.get_referrers(failure) if not isinstance(found, types.CoroutineType)]
+
+    assert run(lib, main()) == []
+
+
+def test_get_extra_info_can_be_patched(lib):
+    """websockets' tests patch it in `asyncio.Transport`, from which asyncio's transports inherit it."""
+
+    async def main() -> None:
+        ours, peer = socket.socketpair()
+        with peer:
+            transport, _ = await lib.get_running_loop().create_connection(lib.Protocol, sock=ours)
+            for patched in stdlib.Transport, stdlib.BaseTransport:
+                with mock.patch.object(patched, "get_extra_info") as get_extra_info:
+                    assert transport.get_extra_info("sockname") is get_extra_info.return_value
+                    get_extra_info.assert_called_once_with("sockname")
+                    transport.get_extra_info("sockname", 1)
+                    get_extra_info.assert_called_with("sockname", 1)
+                with mock.patch.object(
+                    patched, "get_extra_info", lambda self, name, default=None: (self, name, default)
+                ):
+                    assert transport.get_extra_info("sockname") == (transport, "sockname", None)
+            assert transport.get_extra_info("sockname") == ""
+            transport.abort()
+
+    run(lib, main())
 
 
 # -- functions of which the code is read ------------------------------------------------------------------------------------

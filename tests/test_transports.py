@@ -340,6 +340,49 @@ def test_exceptions_of_the_protocol(aio, method):
     run(aio, main())
 
 
+def test_what_the_loop_does_is_seen_in_the_next_turn(aio):
+    """The other end may be watched by the same loop, as in many a test: websockets' count on when it hears of the end."""
+    log: list[str] = []
+
+    class Server(asyncio.Protocol):
+        name = "server"
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+            self.lost = asyncio.get_running_loop().create_future()
+
+        def data_received(self, data: bytes) -> None:
+            log.append(f"{self.name} data")
+            self.transport.write_eof()
+
+        def eof_received(self) -> None:
+            log.append(f"{self.name} eof")
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            log.append(f"{self.name} lost")
+            self.lost.set_result(None)
+
+    class Client(Server):
+        name = "client"
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        transport, protocol = await loop.connect_accepted_socket(Client, ours)
+        await loop.connect_accepted_socket(Server, theirs)
+        await asyncio.sleep(0.01)
+        transport.write(b"x")
+        await protocol.lost
+        for turn in range(3):
+            log.append(f"main {turn}")
+            await asyncio.sleep(0)
+
+    run(aio, main())
+    assert log == [
+        "server data", "client eof", "client lost", "main 0", "server eof", "main 1", "server lost", "main 2",
+    ]  # fmt: skip
+
+
 def test_the_end_goes_wrong_twice(aio):
     """What `connection_lost` raises does not hide that the socket cannot be closed, nor the other way round."""
 

@@ -45,6 +45,7 @@
 
 pub mod buffer;
 pub mod clock;
+pub mod effects;
 pub mod sys;
 
 pub mod reactor;

@@ -205,7 +205,7 @@ pub(crate) mod names {
         ACQUIRE = "acquire"; RELEASE = "release"; LOCKED = "locked"; WAIT = "wait"; NOTIFY = "notify"; GET_LOOP_ = "_get_loop";
         FULL = "full"; EMPTY = "empty"; QSIZE = "qsize"; PUT_NOWAIT = "put_nowait"; GET_NOWAIT = "get_nowait"; FORMAT_ = "_format"; POP = "pop";
         ACCEPT = "accept"; CONNECT = "connect"; FAMILY = "family"; GETSOCKOPT = "getsockopt"; GETTIMEOUT = "gettimeout"; PROTO = "proto"; TYPE = "type";
-        RECV = "recv"; RECV_INTO = "recv_into"; RECVFROM = "recvfrom"; RECVFROM_INTO = "recvfrom_into"; SENDTO = "sendto"; SETBLOCKING = "setblocking";
+        RECV = "recv"; RECV_INTO = "recv_into"; RECVFROM = "recvfrom"; RECVFROM_INTO = "recvfrom_into"; SENDMSG = "sendmsg"; SENDTO = "sendto"; SETBLOCKING = "setblocking";
         SOCKET = "socket"; DUNDER_INIT = "__init__"; GETADDRINFO = "getaddrinfo"; GETNAMEINFO = "getnameinfo"; RUN_IN_EXECUTOR = "run_in_executor"; SHUTDOWN = "shutdown"; SEEK = "seek";
         RUNNING_LOOP = "__asyncio_running_event_loop__";
         CONNECTION_MADE = "connection_made"; CONNECTION_LOST = "connection_lost"; DATA_RECEIVED = "data_received"; DATAGRAM_RECEIVED = "datagram_received"; ERROR_RECEIVED = "error_received"; EOF_RECEIVED = "eof_received";

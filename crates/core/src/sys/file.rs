@@ -11,6 +11,7 @@ use rustix::fs::FileType;
 use rustix::io::{Errno, retry_on_intr};
 
 use super::fd::with_borrowed;
+use crate::effects;
 
 /// What stands behind a number, as far as it matters to a loop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,6 +82,7 @@ pub fn read_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usiz
 /// [`io::ErrorKind::WouldBlock`] if that is nothing, [`io::ErrorKind::BrokenPipe`] if nobody reads any more.
 #[inline]
 pub fn write(fd: RawFd, data: &[u8]) -> io::Result<usize> {
+    effects::happened();
     with_borrowed(fd, |fd| Ok(retry_on_intr(|| rustix::io::write(fd, data))?))
 }
 
@@ -90,6 +92,7 @@ pub fn write(fd: RawFd, data: &[u8]) -> io::Result<usize> {
 /// As for [`write`].
 #[inline]
 pub fn write_vectored(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    effects::happened();
     with_borrowed(fd, |fd| Ok(retry_on_intr(|| rustix::io::writev(fd, pieces))?))
 }
 
@@ -120,6 +123,7 @@ pub fn go_to(fd: RawFd, position: u64) -> io::Result<()> {
 /// # Errors
 /// [`io::ErrorKind::WouldBlock`] if there is no room, [`io::ErrorKind::Interrupted`] if a signal came first.
 pub fn send(to: RawFd, from: RawFd, offset: u64, count: usize) -> io::Result<usize> {
+    effects::happened();
     with_borrowed(to, |to| {
         with_borrowed(from, |from| {
             let mut offset = offset;

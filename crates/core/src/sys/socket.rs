@@ -19,6 +19,7 @@ use rustix::net::{
 
 use super::fd::with_borrowed;
 use super::sender::Room;
+use crate::effects;
 
 pub use super::sender::{RawIp, Sender};
 
@@ -114,6 +115,7 @@ pub fn receive_onto(fd: RawFd, bytes: &mut Vec<u8>) -> io::Result<usize> {
 /// [`io::ErrorKind::WouldBlock`] if that is nothing.
 #[inline]
 pub fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
+    effects::happened();
     with_borrowed(fd, |fd| {
         Ok(retry_on_intr(|| {
             rustix::net::send(fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
@@ -127,6 +129,7 @@ pub fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
 /// As for [`send`].
 #[inline]
 pub fn send_vectored(fd: RawFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    effects::happened();
     let pieces = &pieces[..pieces.len().min(MOST_PIECES)];
     with_borrowed(fd, |fd| {
         Ok(retry_on_intr(|| {
@@ -163,6 +166,7 @@ pub fn receive_from(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Sender)>
 /// [`io::ErrorKind::WouldBlock`] if the kernel has no room for it.
 #[inline]
 pub fn send_to(fd: RawFd, data: &[u8], to: &SocketAddr) -> io::Result<usize> {
+    effects::happened();
     with_borrowed(fd, |fd| {
         Ok(retry_on_intr(|| {
             rustix::net::sendto(fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, to)
@@ -195,6 +199,7 @@ pub fn open(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
 /// # Errors
 /// EINPROGRESS: it has begun. EAFNOSUPPORT for [`Address::Other`], ENAMETOOLONG for a path that is too long.
 pub fn connect(fd: RawFd, to: &Address) -> io::Result<()> {
+    effects::happened();
     with_borrowed(fd, |fd| {
         // (not made again after EINTR: it goes on then, too)
         match to {
@@ -258,6 +263,7 @@ pub fn peer_address(fd: RawFd) -> io::Result<Address> {
 /// # Errors
 /// What the kernel answers.
 pub fn shutdown_write(fd: RawFd) -> io::Result<()> {
+    effects::happened();
     with_borrowed(fd, |fd| Ok(rustix::net::shutdown(fd, Shutdown::Write)?))
 }
 
@@ -292,5 +298,6 @@ pub fn set_keep_alive(fd: RawFd) -> io::Result<()> {
 
 /// `close(2)`, of a descriptor that its last owner gives up. An error is nobody's business any more.
 pub fn close(fd: RawFd) {
+    effects::happened();
     super::fd::close(fd);
 }

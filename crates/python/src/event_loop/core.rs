@@ -64,8 +64,9 @@ pub(crate) enum Timer {
 /// Who is told that a descriptor is ready.
 #[derive(Clone)]
 pub(crate) enum Waiter {
-    /// A handle of `add_reader` and family: run each time.
-    Handle(Obj),
+    /// A handle of `add_reader` and family: run each time. And what the program has called the descriptor, if that was
+    /// no number: rule 4 of `readers.rs`.
+    Handle(Obj, Option<Obj>),
     /// What a `sock_*` awaits: ended once, and with it the wait.
     Future(Own<Future>),
     /// A transport or the like: told each time.
@@ -123,6 +124,8 @@ pub(crate) struct LoopCore {
     pub(crate) stopping: Cell<bool>,
     pub(crate) thread: Cell<u64>,
     pub(crate) last_poll: Cell<f64>,
+    /// What `effects::count()` was then.
+    pub(crate) effects: Cell<u32>,
     /// It took long to win back the GIL after the last sleep.
     pub(crate) contended: Cell<bool>,
     /// How many entries have run: see rule 2 of `run.rs`.
@@ -378,7 +381,12 @@ impl Class for LoopCore {
             for watch in watches.iter() {
                 for waiter in [&watch.reader, &watch.writer].into_iter().flatten() {
                     match waiter {
-                        Waiter::Handle(handle) => visitor.obj(handle),
+                        Waiter::Handle(handle, named) => {
+                            visitor.obj(handle);
+                            if let Some(named) = named {
+                                visitor.obj(named);
+                            }
+                        }
                         Waiter::Future(future) => visitor.own(future),
                         Waiter::Source(source) => source.visit(visitor),
                     }

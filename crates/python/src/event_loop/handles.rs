@@ -449,7 +449,8 @@ fn python_run() -> R<Obj> {
         run_method,
         Kind::Plain,
     )?;
-    let source = "class Handle:\n    def _run(self):\n        return run(self)\n";
+    // (an exception's traceback may lead to this frame, and the frame to the task that holds the exception)
+    let source = "class Handle:\n    def _run(self):\n        run(self)\n        self = None\n";
     let defined = python_function::define(source, "asyncio.events", &[("run", &native)])?;
     defined
         .call_method_str("get", &[&Obj::interned("Handle")?])?

@@ -8,12 +8,15 @@
 //!    `owner` refers to it weakly, and a wait for any other asks the kernel again, since the number may
 //!    have been closed and given out anew in between.
 //! 3. What the kernel reports and nobody waits for is not watched any longer.
+//! 4. Whoever is watched by the object that he gave is kept alive by that, and may be removed by the same object when it
+//!    has been closed and knows its number no longer (`selectors` keeps and finds it so, and anyio counts on it).
 
 use super::class::this;
 use super::core::{Entry, LoopCore, Waiter, Watch};
 use super::{handles, lookups, signals};
 use crate::ffi::errors::{connection_error, exc, os_error, raise, runtime_error, value_error};
 use crate::ffi::function::Imp;
+use crate::ffi::object::is_int;
 use crate::ffi::{Args, Obj, Own, R, Unowned, threads};
 use crate::futures::Future;
 use crate::imports::names;
@@ -83,7 +86,7 @@ impl Side {
 pub(crate) fn fileno(object: &Obj) -> R<i32> {
     let invalid =
         || -> R<crate::ffi::Raised> { Ok(value_error(&format!("Invalid file object: {}", object.repr()?))) };
-    let number = if crate::ffi::object::is_int(object) {
+    let number = if is_int(object) {
         object.clone()
     } else {
         match object.call_method(&names::FILENO, &[]) {
@@ -114,16 +117,40 @@ pub(crate) fn fileno(object: &Obj) -> R<i32> {
 }
 
 fn not_of_transport(args: &Args) -> R<()> {
-    let named = args.req(1)?;
-    ensure_no_transport(this(args)?.1, fileno(named)?, Some(named))
+    let (core, named) = (this(args)?.1, args.req(1)?);
+    ensure_no_transport(core, number_of(core, named)?, Some(named))
+}
+
+/// `_fileobj_lookup(fileobj)`: rule 4.
+fn number_of(core: &LoopCore, named: &Obj) -> R<i32> {
+    fileno(named).or_else(|raised| {
+        let found = core.watches.with(|watches| {
+            let is_named = |waiter: &Option<Waiter>| match waiter {
+                Some(Waiter::Handle(_, Some(name))) => name.is(named),
+                _ => false,
+            };
+            watches
+                .iter()
+                .position(|watch| is_named(&watch.reader) || is_named(&watch.writer))
+        });
+        match found.and_then(|index| i32::try_from(index).ok()) {
+            Some(fd) if raised.matches(exc::value_error()) => {
+                raised.ignore();
+                Ok(fd)
+            }
+            _ => Err(raised),
+        }
+    })
 }
 
 fn add_method(args: &Args, side: Side) -> R<Obj> {
     let (loop_, core) = this(args)?;
     core.check_closed()?;
-    let fd = fileno(args.req(1)?)?;
+    let named = args.req(1)?;
+    let fd = fileno(named)?;
     let handle = handles::make(loop_, args.req(2)?.clone(), args.rest(), None)?;
-    add(core, fd, side, handle.clone())?;
+    let named = (!is_int(named)).then(|| named.clone());
+    add(core, fd, side, handle.clone(), named)?;
     Ok(handle)
 }
 
@@ -220,11 +247,11 @@ fn remove_source_if(core: &LoopCore, fd: i32, side: Side, pause: bool, which: im
 }
 
 /// Watches `fd`; whoever waited there is replaced, and cancelled if it is a handle.
-pub(crate) fn add(core: &Own<LoopCore>, fd: i32, side: Side, handle: Obj) -> R<()> {
+fn add(core: &Own<LoopCore>, fd: i32, side: Side, handle: Obj, named: Option<Obj>) -> R<()> {
     after_fork(core)?;
     core.check_closed()?;
     watch(core, fd, side)?;
-    replace(core, fd, side, Waiter::Handle(handle))
+    replace(core, fd, side, Waiter::Handle(handle, named))
 }
 
 /// The next readiness of `fd` ends `future`. It belongs to the socket `owner`, or to whoever calls.
@@ -314,7 +341,7 @@ fn at<T>(core: &LoopCore, fd: i32, f: impl FnOnce(&mut Watch) -> T) -> T {
 fn replace(core: &LoopCore, fd: i32, side: Side, waiter: Waiter) -> R<()> {
     let old = at(core, fd, |watch| side.of(watch).replace(waiter));
     match old {
-        Some(Waiter::Handle(old)) => handles::cancel_handle(&old),
+        Some(Waiter::Handle(old, _)) => handles::cancel_handle(&old),
         // As in asyncio, whoever awaits it is left to itself.
         Some(Waiter::Future(_) | Waiter::Source(_)) => Ok(()),
         None => {
@@ -344,7 +371,7 @@ fn remove_method(args: &Args, side: Side) -> R<Obj> {
     if core.closed.get() {
         return Ok(Obj::bool(false));
     }
-    Ok(Obj::bool(remove(core, fileno(args.req(1)?)?, side)?))
+    Ok(Obj::bool(remove(core, number_of(core, args.req(1)?)?, side)?))
 }
 
 /// Stops watching. `false`: nothing was watched there.
@@ -354,8 +381,8 @@ pub(crate) fn remove(core: &Own<LoopCore>, fd: i32, side: Side) -> R<bool> {
         return Ok(false);
     };
     unwatch(core, fd, side);
-    if let Waiter::Handle(old) = old {
-        handles::cancel_handle(&old)?;
+    if let Waiter::Handle(old, _) = &old {
+        handles::cancel_handle(old)?;
     }
     Ok(true)
 }
@@ -425,7 +452,7 @@ pub(super) fn dispatch(loop_: &Obj, core: &Own<LoopCore>, events: &mut Events) -
     let mut failure = None;
     for (waiter, side) in told.drain(..) {
         match waiter {
-            Waiter::Handle(handle) => core.push(Entry::Handle(handles::Queued::shared(handle))),
+            Waiter::Handle(handle, _) => core.push(Entry::Handle(handles::Queued::shared(handle))),
             Waiter::Future(future) if !future.is_done() => {
                 if let Err(raised) = future.finish(Obj::none()) {
                     failure = Some(raised.take());
@@ -455,7 +482,7 @@ pub(super) fn dispatch(loop_: &Obj, core: &Own<LoopCore>, events: &mut Events) -
 /// Is there still somebody to tell?
 fn waits(waiter: &Waiter) -> bool {
     match waiter {
-        Waiter::Handle(handle) => !handles::is_cancelled(handle),
+        Waiter::Handle(handle, _) => !handles::is_cancelled(handle),
         Waiter::Future(future) => !future.is_done(),
         Waiter::Source(_) => true,
     }

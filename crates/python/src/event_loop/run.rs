@@ -8,7 +8,8 @@
 //!    it goes to sleep. While it is busy it hands the GIL over when it is asked to, and runs the handlers of
 //!    signals, as bytecode does; every [`BREATH`] entries is often enough for that.
 //! 3. While there is work, the kernel is asked at most every [`POLL_INTERVAL`], so that a burst of
-//!    wake-ups does not pay a system call each; and not at all when no descriptor is watched.
+//!    wake-ups does not pay a system call each; and not at all when no descriptor is watched. But what the loop has
+//!    done itself can be seen in the next turn, as in asyncio: once something has been sent or closed, it asks.
 //! 4. An exception of a callback goes to the exception handler; KeyboardInterrupt and SystemExit
 //!    leave the loop, and what was still queued stays queued.
 
@@ -19,6 +20,7 @@ use crate::ffi::{Class, Obj, Own, context, threads, unseen};
 use crate::hook::Hook;
 use crate::tasks::{alarm, step};
 use crate::transports::{self, Happening};
+use aioxide_core::effects;
 use aioxide_core::{Clock, Events, Monotonic, RESOLUTION, Timers, timeout_until};
 use std::time::Duration;
 
@@ -97,7 +99,11 @@ fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     let timers = core.timers.with(|timers| timers.len());
     let watched = core.watched.get() > 0;
     let now = if timers > 0 || watched { core.now() } else { 0.0 };
-    if watched && (now - core.last_poll.get() > POLL_INTERVAL || core.stopping.get()) {
+    if watched
+        && (core.effects.get() != effects::count()
+            || now - core.last_poll.get() > POLL_INTERVAL
+            || core.stopping.get())
+    {
         core.last_poll.set(now);
         poll(loop_, core, Some(Duration::ZERO))?;
     }
@@ -156,6 +162,7 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 /// Asks the kernel and queues what it answers.
 fn poll(loop_: &Obj, core: &Own<LoopCore>, timeout: Option<Duration>) -> R<()> {
     readers::after_fork(core)?;
+    core.effects.set(effects::count());
     let Some(poller) = core
         .reactor
         .with(|reactor| reactor.as_ref().map(|reactor| reactor.poller()))

@@ -7,6 +7,7 @@
 //! | `stream.rs` | `_SelectorSocketTransport`: a TCP or Unix connection |
 //! | `reading.rs` | what comes in, to `data_received` or into the buffer of a `BufferedProtocol` |
 //! | `writing.rs` | what goes out: `write`, `writelines`, the queue, `write_eof` |
+//! | `foreign.rs` | both, over a socket of a class that may have methods of its own |
 //! | `datagram.rs` | `_SelectorDatagramTransport`: a socket for datagrams |
 //! | `receiving.rs` | datagrams that come in |
 //! | `sending.rs` | datagrams that go out: `sendto`, the queue |
@@ -22,6 +23,7 @@
 
 pub(crate) mod datagram;
 pub(crate) mod flow;
+mod foreign;
 pub(crate) mod life;
 pub(crate) mod peers;
 pub(crate) mod read_pipe;

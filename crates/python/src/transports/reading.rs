@@ -7,6 +7,7 @@
 
 use super::stream::{self, Stream};
 use super::{
+    foreign,
     life::{self, Life},
     telling,
 };
@@ -26,7 +27,7 @@ use std::os::fd::RawFd;
 
 /// From here on a copy costs more than making bytes smaller after reading.
 const MUCH: usize = 48 * 1024;
-const FATAL: &str = "Fatal read error on socket transport";
+pub(super) const FATAL: &str = "Fatal read error on socket transport";
 
 /// `_read_ready()`, in its context.
 #[inline]
@@ -39,9 +40,12 @@ pub(super) fn received(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) ->
     };
     if this.buffered.get() {
         return match protocol::direct(&protocol) {
-            Some(tls) => into_tls(this, core, tls),
-            None => into_buffer(this, &protocol),
+            Some(tls) if this.socket.foreign().is_none() => into_tls(this, core, tls),
+            _ => into_buffer(this, &protocol),
         };
+    }
+    if let Some(sock) = this.socket.foreign() {
+        return foreign::received(this, loop_, &protocol, &sock);
     }
     let data = match take_in::<Receive>(core, this, &this.last_read) {
         Ok(Ok(Some(data))) => data,
@@ -49,7 +53,13 @@ pub(super) fn received(this: &Own<Stream>, loop_: &Obj, core: &Own<LoopCore>) ->
         Ok(Err(error)) => return read_error(this, &error),
         Err(raised) => return failed(this, raised, FATAL),
     };
-    match telling::data_received(&protocol, data) {
+    deliver(this, &protocol, data)
+}
+
+/// `data_received(data)`
+#[inline]
+pub(super) fn deliver(this: &Own<Stream>, protocol: &Obj, data: Obj) -> R<()> {
+    match telling::data_received(protocol, data) {
         Ok(()) => Ok(()),
         Err(raised) => failed(this, raised, "Fatal error: protocol.data_received() call failed."),
     }
@@ -135,6 +145,9 @@ fn into_buffer(this: &Own<Stream>, protocol: &Obj) -> R<()> {
         Ok(buffer) => buffer,
         Err(raised) => return failed(this, raised, "Fatal error: protocol.get_buffer() call failed."),
     };
+    if let Some(sock) = this.socket.foreign() {
+        return foreign::received_into(this, protocol, &sock, buffer);
+    }
     let result = match bytes::with_writable(&buffer, |place| socket::receive(this.socket.fd(), place)) {
         Ok(result) => result,
         Err(raised) => return failed(this, raised, FATAL),
@@ -151,7 +164,12 @@ fn into_buffer(this: &Own<Stream>, protocol: &Obj) -> R<()> {
         Ok(count) => count,
         Err(error) => return read_error(this, &error),
     };
-    match protocol.call_method(&names::BUFFER_UPDATED, &[&Obj::int(count as i64)?]) {
+    updated(this, protocol, &Obj::int(count as i64)?)
+}
+
+/// `buffer_updated(count)`
+pub(super) fn updated(this: &Own<Stream>, protocol: &Obj, count: &Obj) -> R<()> {
+    match protocol.call_method(&names::BUFFER_UPDATED, &[count]) {
         Ok(_) => Ok(()),
         Err(raised) => failed(
             this,
@@ -204,7 +222,7 @@ fn read_error(this: &Own<Stream>, error: &io::Error) -> R<()> {
 
 /// `_read_ready__on_eof()`
 #[cold]
-fn end(this: &Own<Stream>, _: &Obj, protocol: &Obj) -> R<()> {
+pub(super) fn end(this: &Own<Stream>, _: &Obj, protocol: &Obj) -> R<()> {
     stream::debug(this, "%r received EOF")?;
     match telling::eof_received(protocol) {
         Ok(true) => {
@@ -219,7 +237,7 @@ fn end(this: &Own<Stream>, _: &Obj, protocol: &Obj) -> R<()> {
 
 /// The protocol has raised.
 #[cold]
-fn failed(this: &Own<Stream>, raised: Raised, message: &str) -> R<()> {
+pub(super) fn failed(this: &Own<Stream>, raised: Raised, message: &str) -> R<()> {
     if is_fatal(&raised) {
         return Err(raised);
     }

@@ -7,7 +7,8 @@ use crate::ffi::errors::os_error;
 use crate::ffi::object::{ascii, exact_int};
 use crate::ffi::pysocket::Plain;
 use crate::ffi::{Obj, R, Slot, Visitor, bytes, pysocket};
-use crate::imports::names;
+use crate::imports::{self, names};
+use aioxide_core::effects;
 use aioxide_core::socket::{self, Address, Sender};
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -26,6 +27,8 @@ pub(crate) struct Socket {
     fd: Cell<RawFd>,
     /// The same, for messages, when it is closed.
     was: RawFd,
+    /// The object is of another class than `socket.socket`.
+    foreign: Cell<bool>,
 }
 
 impl Default for Socket {
@@ -34,6 +37,7 @@ impl Default for Socket {
             object: Slot::default(),
             fd: Cell::new(NONE),
             was: NONE,
+            foreign: Cell::new(false),
         }
     }
 }
@@ -46,6 +50,7 @@ impl Socket {
             object: Slot::default(),
             fd: Cell::new(fd),
             was: fd,
+            foreign: Cell::new(false),
         }
     }
 
@@ -59,6 +64,7 @@ impl Socket {
             object: Slot::default(),
             fd: Cell::new(fd),
             was: fd,
+            foreign: Cell::new(!object.is_exactly(&imports::SOCKET)),
         };
         socket.object.set(object.clone());
         Ok(socket)
@@ -110,6 +116,16 @@ impl Socket {
         Ok(Some(object))
     }
 
+    /// The Python object, if it is of another class than `socket.socket`: what that class makes of `recv()` and the like
+    /// is not for us to know, so its methods are called.
+    #[inline]
+    pub(crate) fn foreign(&self) -> Option<Obj> {
+        if !self.foreign.get() {
+            return None;
+        }
+        self.object.get()
+    }
+
     /// The Python object, if there is one.
     pub(crate) fn made_object(&self) -> Option<Obj> {
         self.object.get()
@@ -119,6 +135,8 @@ impl Socket {
     pub(crate) fn replace(&self, object: Option<&Obj>) -> R<()> {
         let fresh = object.map(Socket::of).transpose()?;
         self.fd.set(fresh.as_ref().map_or(NONE, Socket::number));
+        self.foreign
+            .set(fresh.as_ref().is_some_and(|fresh| fresh.foreign.get()));
         self.object.put(fresh.and_then(|fresh| fresh.object.get()));
         Ok(())
     }
@@ -127,7 +145,10 @@ impl Socket {
     pub(crate) fn close(&self) -> R<()> {
         let fd = self.fd.replace(NONE);
         match self.object.take() {
-            Some(object) => object.call_method(&names::CLOSE, &[]).map(drop),
+            Some(object) => {
+                effects::happened();
+                object.call_method(&names::CLOSE, &[]).map(drop)
+            }
             None => {
                 socket::close(fd);
                 Ok(())

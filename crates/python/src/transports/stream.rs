@@ -73,6 +73,7 @@ pub(crate) fn open(opening: Opening<'_>) -> R<Own<Stream>> {
     let core = core::of(opening.loop_).ok_or_else(|| runtime_error("an EventLoop is required"))?;
     core.check_closed()?;
     let local = kernel::local_address(fd).unwrap_or_default();
+    let is_peer_known = opening.peer.is_some();
     let peer = match opening.peer {
         Some(peer) => peer,
         None => kernel::peer_address(fd).unwrap_or_default(),
@@ -94,6 +95,13 @@ pub(crate) fn open(opening: Opening<'_>) -> R<Own<Stream>> {
         opening.context,
     )?;
     (life.local, life.peer) = (local, peer);
+    if life.socket.foreign().is_some() {
+        // it has a word in what these are
+        life.local = Address::Other;
+        if !is_peer_known {
+            life.peer = Address::Other;
+        }
+    }
     let this = Stream::class().alloc(Stream {
         life,
         ..Stream::default()

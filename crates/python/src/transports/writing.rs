@@ -10,9 +10,9 @@
 //! 3. What the program can change is copied when it has to wait.
 //! 4. Nothing is sent or dropped but in order.
 
-use super::flow;
 use super::life::{self, Transport};
 use super::stream::{self, Stream};
+use super::{flow, foreign};
 use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::bytes::{self, Buffer, Bytes};
 use crate::ffi::errors::{R, connection_error, os_error, runtime_error, type_error};
@@ -32,7 +32,7 @@ use std::os::fd::RawFd;
 const ENOUGH: usize = 64 * 1024;
 /// asyncio warns from this write on after the connection was lost.
 const LOG_THRESHOLD: u32 = 5;
-const FATAL: &str = "Fatal write error on socket transport";
+pub(super) const FATAL: &str = "Fatal write error on socket transport";
 const AFTER_EOF: &str = "Cannot call write() after write_eof()";
 const IN_SENDFILE: &str = "unable to write; sendfile is in progress";
 
@@ -91,6 +91,17 @@ impl Queue {
             count += 1;
         }
         f(&slices[..count])
+    }
+    /// A `memoryview` of each piece that goes out at once.
+    pub(super) fn views(&self) -> R<Vec<Obj>> {
+        let view = |piece: &Piece| {
+            let view = piece.bytes.obj().memoryview()?;
+            match piece.start {
+                0 => Ok(view),
+                start => view.slice(start, piece.bytes.as_slice().len()),
+            }
+        };
+        self.pieces.iter().take(socket::MOST_PIECES).map(view).collect()
     }
     /// A copy of all that waits.
     pub(super) fn copy(&self) -> Vec<u8> {
@@ -183,6 +194,9 @@ pub(crate) fn write(this: &Own<Stream>, data: &Obj) -> R<()> {
         )));
     }
     check(this, AFTER_EOF, IN_SENDFILE)?;
+    if let Some(sock) = this.socket.foreign() {
+        return foreign::write(this, &sock, data);
+    }
     match Bytes::of(data) {
         Some(bytes) => write_bytes(this, bytes),
         None => write_view(this, data),
@@ -218,6 +232,9 @@ impl Own<Stream> {
     /// `write(bytes)` by somebody who keeps rule 1 himself.
     pub(crate) fn write_at_once(&self, bytes: Bytes) -> R<()> {
         check(self, AFTER_EOF, IN_SENDFILE)?;
+        if let Some(sock) = self.socket.foreign() {
+            return foreign::write(self, &sock, bytes.obj());
+        }
         if bytes.as_slice().is_empty() || is_lost(self)? {
             return Ok(());
         }
@@ -227,6 +244,10 @@ impl Own<Stream> {
     /// The same of the first so many bytes of a window, of which nothing is kept.
     pub(crate) fn write_part_at_once(&self, window: &Own<Window>, count: usize) -> R<()> {
         check(self, AFTER_EOF, IN_SENDFILE)?;
+        if let Some(sock) = self.socket.foreign() {
+            let copy = window.with_mut(|place| bytes::new(&place[..count]))?;
+            return foreign::write(self, &sock, &copy);
+        }
         if count == 0 || is_lost(self)? {
             return Ok(());
         }
@@ -322,7 +343,7 @@ fn check(this: &Own<Stream>, after_eof: &str, in_sendfile: &str) -> R<()> {
 
 /// Is the connection lost? Then it counts the write, and complains about too many.
 #[inline]
-fn is_lost(this: &Own<Stream>) -> R<bool> {
+pub(super) fn is_lost(this: &Own<Stream>) -> R<bool> {
     let lost = this.conn_lost.get();
     if lost == 0 {
         return Ok(false);
@@ -335,7 +356,7 @@ fn is_lost(this: &Own<Stream>) -> R<bool> {
 }
 
 #[inline]
-fn is_idle(this: &Own<Stream>) -> bool {
+pub(super) fn is_idle(this: &Own<Stream>) -> bool {
     this.waiting() == 0
 }
 
@@ -343,7 +364,8 @@ fn is_idle(this: &Own<Stream>) -> bool {
 #[inline]
 fn holds_back(this: &Own<Stream>) -> Option<bool> {
     let loop_ = this.loop_.get()?;
-    Some(this.turns.hold_back(core::of(&loop_)?))
+    let hold_back = this.turns.hold_back(core::of(&loop_)?);
+    Some(hold_back && this.socket.foreign().is_none())
 }
 
 /// How much the kernel took; `None`: the connection is broken, and that has been dealt with.
@@ -365,7 +387,7 @@ fn unless_broken(this: &Own<Stream>, result: io::Result<usize>) -> R<Option<usiz
 }
 
 /// Puts the rest of something into the queue.
-fn keep(this: &Own<Stream>, bytes: Bytes, start: usize, hold_back: bool) -> R<()> {
+pub(super) fn keep(this: &Own<Stream>, bytes: Bytes, start: usize, hold_back: bool) -> R<()> {
     let idle = is_idle(this);
     this.queue.with(|queue| queue.push(bytes, start));
     if idle && !hold_back {
@@ -422,6 +444,9 @@ pub(super) fn flush_now(this: &Own<Stream>) -> R<()> {
 
 /// Sends as much as goes. `false`: the connection is broken, and that has been dealt with.
 fn advance(this: &Own<Stream>) -> R<bool> {
+    if let Some(sock) = this.socket.foreign() {
+        return foreign::advance(this, &sock);
+    }
     let fd = this.socket.fd();
     match this.queue.with(|queue| queue.send(fd)) {
         Ok(count) => {
@@ -431,14 +456,20 @@ fn advance(this: &Own<Stream>) -> R<bool> {
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
         Err(error) => {
-            forget(this);
-            let exception = os_error(&error).take();
-            stream::fatal_error(this, exception.clone(), FATAL)?;
-            if let Some(waiter) = this.empty_waiter.get() {
-                waiter.call_method(&names::SET_EXCEPTION, &[&exception])?;
-            }
+            broken(this, os_error(&error).take())?;
             Ok(false)
         }
+    }
+}
+
+/// What is queued cannot be sent.
+#[cold]
+pub(super) fn broken(this: &Own<Stream>, exception: Obj) -> R<()> {
+    forget(this);
+    stream::fatal_error(this, exception.clone(), FATAL)?;
+    match this.empty_waiter.get() {
+        Some(waiter) => waiter.call_method(&names::SET_EXCEPTION, &[&exception]).map(drop),
+        None => Ok(()),
     }
 }
 
@@ -480,6 +511,9 @@ pub(super) fn room(this: &Own<Stream>) -> R<()> {
 }
 
 fn shut_down(this: &Own<Stream>) -> R<()> {
+    if let Some(sock) = this.socket.foreign() {
+        return foreign::shut_down(&sock);
+    }
     socket::shutdown_write(this.socket.fd()).map_err(|error| os_error(&error))
 }
 
