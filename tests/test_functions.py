@@ -53,6 +53,25 @@ def test_pickled_in_takeover():
     )
 
 
+@pytest.mark.skipif(STDLIB, reason="asyncio's functions are pickled by their names alone")
+@pytest.mark.parametrize(
+    ("module", "qualname"),
+    [
+        ("os", "system"),
+        ("asyncio.events", "os.system"),
+        ("asyncio.subprocess", "subprocess.Popen"),
+        ("asyncio_", "sleep"),
+        ("asyncio.tasks", "Task"),
+        ("asyncio.tasks", "no_such_function"),
+    ],
+)
+def test_what_unpickling_finds_is_a_function_of_ours(aio, module, qualname):
+    find, _ = aio.sleep.__reduce__()
+    assert find("asyncio.tasks", "sleep") is aio.sleep
+    with pytest.raises((AttributeError, ImportError)):
+        find(module, qualname)
+
+
 @pytest.mark.parametrize("set_spec", [{}, {"spec_set": True}])
 def test_autospec_of_a_loop_method(aio, set_spec):
     """aiohttp's tests put mocks with the method's own signature in the place of create_server."""

@@ -470,3 +470,14 @@ def test_console_script(tmp_path, arguments):
     assert ours.returncode == module.returncode == 0, ours.stderr
     assert ours.stdout == module.stdout
     assert str(script.parent) not in ours.stdout
+
+
+def test_console_script_in_a_removed_directory(tmp_path):
+    """As `python /path/app.py`, which does not need the directory either."""
+    gone, script, app = tmp_path / "gone", tmp_path / "aioxide", tmp_path / "app.py"
+    gone.mkdir()
+    script.write_text("import sys\nfrom aioxide.__main__ import console_script\nsys.exit(console_script())\n")
+    app.write_text("import aioxide, asyncio, sys\nprint(asyncio.Lock is aioxide.Lock, sys.path[0])\n")
+    start = f"import os, sys; os.rmdir({str(gone)!r}); os.execv(sys.executable, [sys.executable, *{[str(script), str(app)]!r}])"
+    done = interpreter("-c", start, cwd=gone, env=path_to_tests())
+    assert (done.returncode, done.stdout) == (0, f"True {tmp_path}\n"), done.stderr

@@ -308,6 +308,49 @@ def test_close_kills(aio, kwargs):
     run(aio, main())
 
 
+def test_close_kills_by_the_programs_popen(aio, monkeypatch):
+    """A program may have a Popen of its own, with or without an instance dict; it kills in its own way."""
+    killed = []
+
+    class Popen(subprocess.Popen):
+        def kill(self) -> None:
+            killed.append("derived")
+            super().kill()
+
+    class Other:
+        __slots__ = ("popen",)
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.popen = subprocess_popen(*args, **kwargs)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.popen, name)
+
+        @property
+        def returncode(self) -> Any:
+            return self.popen.returncode
+
+        @returncode.setter
+        def returncode(self, value: int) -> None:
+            self.popen.returncode = value
+
+        def kill(self) -> None:
+            killed.append("other")
+            self.popen.kill()
+
+    async def main() -> None:
+        transport, protocol = await execute("sleep", "1000", **NOTHING)
+        transport.close()
+        await protocol.lost
+        assert transport.get_returncode() == -9
+
+    subprocess_popen = subprocess.Popen
+    for popen in (Popen, Other):
+        monkeypatch.setattr(subprocess, "Popen", popen)
+        run(aio, main())
+    assert killed == ["derived", "other"]
+
+
 def test_close_of_a_finished_one(aio):
     async def main() -> None:
         transport, protocol = await execute("true")

@@ -142,7 +142,10 @@ def run() -> None:
 def console_script() -> None:
     """``aioxide app.py``: the same. A script begins with its own directory in sys.path, and not with the user's."""
     if not sys.flags.safe_path:
-        sys.path[0] = os.getcwd()
+        try:
+            sys.path[0] = os.getcwd()
+        except OSError:  # it has been removed, which keeps no program from beginning
+            sys.path[0] = ""
     run()
 
 

@@ -113,6 +113,7 @@ imports! {
     BASE_EVENTS = "asyncio"."base_events";
     UNIX_EVENTS = "asyncio"."unix_events";
     SUBPROCESS = "asyncio.base_events"."subprocess";
+    POPEN = "subprocess"."Popen";
     FORMAT_PIPE = "asyncio.base_events"."_format_pipe";
     DATAGRAM_TRANSPORT = "asyncio.transports"."DatagramTransport";
     READ_TRANSPORT = "asyncio.transports"."ReadTransport";

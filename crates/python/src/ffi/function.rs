@@ -9,7 +9,7 @@
 
 use super::bound;
 use super::class::{Class, Own, guard};
-use super::errors::{R, to_c, type_error};
+use super::errors::{R, Raised, attribute_error, to_c, type_error};
 use super::object::{Obj, Static};
 use super::python_function;
 use pyo3::ffi as c;
@@ -689,18 +689,28 @@ unsafe extern "C" fn reduce(op: *mut c::PyObject, _: *mut c::PyObject) -> *mut c
     })
 }
 
-/// `_find_function(module, qualname)`: what `__reduce__` gives to those who unpickle.
+/// `_find_function(module, qualname)`: what `__reduce__` gives to those who unpickle. It finds functions of ours and nothing
+/// else: who unpickles what others have written, and lets us in, has not let in all that a module can reach.
 pub(crate) fn find_function(args: &Args) -> R<Obj> {
-    let module = args.req(0)?.to_string()?;
+    let (module, qualname) = (args.req(0)?.to_string()?, args.req(1)?.to_string()?);
     let home = match module.strip_prefix("asyncio") {
-        Some(rest) => format!("aioxide{rest}"),
+        Some(rest) if rest.is_empty() || rest.starts_with('.') => format!("aioxide{rest}"),
         // where asyncio has its C classes
         None if module == "_asyncio" => "aioxide".to_owned(),
-        None => module,
+        _ => return Err(no_function(&module, &qualname)),
     };
     let mut found = Obj::import(&home)?;
-    for name in args.req(1)?.to_string()?.split('.') {
+    for name in qualname.split('.') {
         found = found.getattr(&Obj::interned(name)?)?;
     }
-    Ok(found)
+    if is_ours(&found) {
+        Ok(found)
+    } else {
+        Err(no_function(&module, &qualname))
+    }
+}
+
+#[cold]
+fn no_function(module: &str, qualname: &str) -> Raised {
+    attribute_error(&format!("aioxide has no function {module}.{qualname}"))
 }

@@ -474,14 +474,18 @@ fn signal(this: &Subprocess, number: &Obj) -> R<()> {
     }
 }
 
-/// The end of a child that still runs: by `Popen.kill`, if the program has put something in its place.
+/// The end of a child that still runs: by `Popen.kill`, if the program has put something in its place, or in Popen's.
 fn kill(this: &Subprocess) -> R<()> {
     let popen = this.popen();
-    let own = popen.getattr_str("__dict__")?.dict_get(&Obj::interned("kill")?)?;
-    match own {
-        Some(kill) => kill.call0().map(drop),
-        None => signal(this, &Obj::int(libc::SIGKILL.into())?),
+    let replaced = !popen.is_exactly(&imports::POPEN)
+        || popen
+            .getattr_str("__dict__")?
+            .dict_get(&Obj::interned("kill")?)?
+            .is_some();
+    if replaced {
+        return popen.call_method_str("kill", &[]).map(drop);
     }
+    signal(this, &Obj::int(libc::SIGKILL.into())?)
 }
 
 /// `_check_proc()`
