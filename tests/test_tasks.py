@@ -910,6 +910,39 @@ def test_eager(aio):
     run(aio, main())
 
 
+@newer((3, 12))
+def test_name_of_an_eager_task_in_its_first_step(aio):
+    """A factory is told the name since 3.13.3; before, the task gets it when the factory has returned."""
+
+    async def first(wanted: str) -> None:
+        name = aio.current_task().get_name()
+        names.append(name if name == wanted else "not yet")
+        await aio.sleep(0)
+        names.append(aio.current_task().get_name())
+
+    async def main() -> None:
+        loop = aio.get_running_loop()
+        for factory in (aio.eager_task_factory, aio.create_eager_task_factory(aio.Task)):
+            loop.set_task_factory(factory)
+            await aio.create_task(first("a"), name="a")
+            await loop.create_task(first("b"), name="b")
+
+    names: list[str] = []
+    run(aio, main())
+    told = sys.version_info >= (3, 13, 3)
+    assert names == ["a" if told else "not yet", "a", "b" if told else "not yet", "b"] * 2
+
+
+def test_what_wakes_a_task_is_called_as_in_asyncio(aio):
+    async def main() -> None:
+        task = aio.create_task(aio.sleep(0.001))
+        await aio.sleep(0)
+        assert re.search(r"wait_for=<Future pending cb=\[Task\.task_wakeup\(\)\]>", repr(task))
+        await task
+
+    run(aio, main())
+
+
 def test_debug_texts(aio, caplog):
     async def never_awaited() -> None:
         pass

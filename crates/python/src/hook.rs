@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 /// The name of what wakes up a task, which is asyncio's.
-const WAKEUP: &str = "TaskWakeupMethWrapper";
+const WAKEUP: &str = "Task.task_wakeup";
 
 /// What a hook does. `argument` is the future that is done, or `None` for a plain callback.
 pub(crate) type Run = fn(&Own<Hook>, argument: Option<&Obj>) -> R<()>;

@@ -53,7 +53,12 @@ pub(crate) fn on_loop(
 ) -> R<Obj> {
     let mut eager = false;
     if let Some(factory) = core.task_factory.get() {
-        let plain = !core.debug.get() && kwargs.is_none() && task_context.and_then(Obj::non_none).is_none();
+        // (where the factory is not told the name, the task gets it after its first step)
+        let named_late = !version::FACTORY_TAKES_KWARGS.get() && name.and_then(Obj::non_none).is_some();
+        let plain = !core.debug.get()
+            && kwargs.is_none()
+            && task_context.and_then(Obj::non_none).is_none()
+            && !named_late;
         if !plain || core.thread.get() == 0 || !factory::makes_our_tasks(&factory)? {
             return by_factory(loop_, &factory, coro, name, task_context, kwargs);
         }
