@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import ssl
@@ -185,6 +186,28 @@ def test_something_else_in_the_place_of_an_object(aio):
                 setattr(tls, name, original)
                 assert is_direct(server)
                 await echoes(client)
+
+    run(aio, main())
+
+
+@needs_openssl
+def test_an_object_that_was_taken_out_may_be_somebody_elses(aio):
+    """The references are counted: one of them belongs to the SSLObject, if that has one."""
+
+    async def main() -> None:
+        async with connected(server=Echo) as (client, server):
+            ssl_object = server.transport.get_extra_info("ssl_object")
+            ssl_object._sslobj = None
+            assert not is_direct(server)
+            await echoes(client)
+            held = [
+                one
+                for one in gc.get_referents(server.transport._ssl_protocol)
+                if type(one) is type(client.transport.get_extra_info("ssl_object")._sslobj)
+            ]
+            ssl_object._sslobj = held.pop()
+            assert is_direct(server)
+            await echoes(client)
 
     run(aio, main())
 

@@ -117,8 +117,9 @@ impl Connection {
             self.changed();
             self.prove(library)?;
         }
-        // one reference is ours, one the program's `ssl.SSLObject`'s, one the copy made above
-        if object.refcount() > 3 || self.busy.replace(true) {
+        // one reference is ours, one the program's `ssl.SSLObject`'s, one the copy made above. (Are there fewer, then the
+        // program has taken it out of the `SSLObject`, and the third may be anybody's.)
+        if object.refcount() != 3 || self.busy.replace(true) {
             return None;
         }
         Some(Direct {
