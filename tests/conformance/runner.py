@@ -429,7 +429,13 @@ def _status(outcomes: dict[str, Outcome], test: str) -> str:
 
 
 def _tail(log: Path, lines: int = 40) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    """The last lines; of a crash all that faulthandler says, which since 3.14 are C frames too."""
+    all_lines = log.read_text(errors="replace").splitlines()
+    crash = max(
+        (number for number, line in enumerate(all_lines) if line.startswith("Fatal Python error")), default=None
+    )
+    first = len(all_lines) - lines
+    return "\n".join(all_lines[max(0, first if crash is None else min(first, crash)) :])
 
 
 def _write(path: Path, value: object) -> None:
