@@ -163,6 +163,8 @@ def python(source: str, *args: str, env: dict[str, str] | None = None, timeout: 
 def interpreter(*args: str, env: dict[str, str] | None = None, timeout: float = 50, **kwargs: Any) -> Any:
     kwargs.setdefault("check", False)
     environment = {**os.environ, **(env or {})}
+    if "AIOXIDE_TAKEOVER" not in (env or {}):
+        environment.pop("AIOXIDE_TAKEOVER", None)  # the tests' own, not the program's
     return subprocess.run(
         [sys.executable, *args],
         cwd=kwargs.pop("cwd", ROOT),
