@@ -1,10 +1,14 @@
 """``python -m aioxide app.py``: a program as it is, with asyncio being aioxide.
 
     python -m aioxide [-c command | -m module | file | -] [argument ...]
+    python -m aioxide doctor [module ...]
 
 Without arguments: asyncio's interactive console. The program finds sys.argv, sys.path and __main__ as Python itself
 would leave them to it; its exit code and its traceback are those that it would have there. ``aioxide app.py``, the
 script that is installed with the package, is the same.
+
+The doctor tells what is here, and what of the imported modules takeover does not reach (unless there is a file of that
+name: that is a program).
 
 Python processes that it starts (multiprocessing, workers of a server) have aioxide too: they find AIOXIDE_TAKEOVER=1 in
 their environment. AIOXIDE_TAKEOVER=0 keeps them from it.
@@ -46,17 +50,27 @@ def main(arguments: list[str]) -> None:
         execute(sys.stdin.buffer.read(), "<stdin>", ["-", *rest], "")
     elif first.startswith("-"):
         raise Unusable(f"unknown option {first}\n{USAGE}")
+    elif first == "doctor" and not os.path.exists(first):
+        take_over()
+        from aioxide import doctor
+
+        sys.exit(doctor.main(rest))
     elif first:
         run_file(first, arguments)
     else:
         run_module("asyncio", [sys.argv[0]], alter_argv=False)
 
 
-def set_up(argv: list[str], first_path: str | None) -> types.ModuleType:
-    """What a program finds when it begins: our asyncio, a __main__ of its own, its arguments, where it imports from."""
+def take_over() -> None:
+    """This process, and those that it starts."""
     aioxide.install()
     # read by aioxide_takeover.pth, before anything else of the child is
     os.environ.setdefault("AIOXIDE_TAKEOVER", "1")
+
+
+def set_up(argv: list[str], first_path: str | None) -> types.ModuleType:
+    """What a program finds when it begins: our asyncio, a __main__ of its own, its arguments, where it imports from."""
+    take_over()
     sys.argv[:] = argv
     if first_path is not None and not sys.flags.safe_path:
         sys.path[0] = first_path

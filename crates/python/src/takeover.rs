@@ -86,6 +86,11 @@ fn uninstall(_: &Args) -> R<Obj> {
     Ok(Obj::none())
 }
 
+/// `_replaced()`: what is replaced now, and what was there, as a list of `(module, name, original)`. For the doctor.
+fn replaced(_: &Args) -> R<Obj> {
+    REPLACED.call_method_str("copy", &[])
+}
+
 fn replace(owner: &Obj, name: &str, original: &Obj, ours: &Obj) -> R<()> {
     REPLACED.call_method_str(
         "append",
@@ -162,6 +167,7 @@ pub(crate) fn register(module: &Obj) -> R<()> {
         &[
             ("aioxide", "install()", install, Plain),
             ("aioxide", "uninstall()", uninstall, Plain),
+            ("aioxide._core", "_replaced()", replaced, Plain),
         ],
     )
 }
