@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import concurrent.futures
 import contextlib
@@ -553,6 +554,17 @@ def test_debug_checks_the_thread(aio, debug):
     debug.run_forever()
     thread.join()
     assert errors == [text] * 3
+
+
+def test_debug_needs_no_frame_above_a_call(aio, debug):
+    """granian: its native threads complete futures, and no Python function is above that."""
+    called: list[str] = []
+    debug.call_later(10, debug.stop)
+    # a thread whose function is a builtin has no frame
+    threadsafe = (lambda: (called.append("threadsafe"), debug.stop()),)
+    debug.call_soon(_thread.start_new_thread, debug.call_soon_threadsafe, threadsafe)
+    debug.run_forever()
+    assert called == ["threadsafe"]
 
 
 def test_debug_slow_callback(aio, debug, caplog):

@@ -1,7 +1,7 @@
 //! asyncio's debug mode: source tracebacks, slow callbacks, wrong thread, coroutine origins.
 
 use crate::event_loop::core::LoopCore;
-use crate::ffi::errors::type_error;
+use crate::ffi::errors::{exc, type_error};
 use crate::ffi::{Obj, Own, R};
 use crate::imports::{self, names};
 
@@ -14,8 +14,16 @@ pub(crate) fn enabled_by_default() -> R<bool> {
 
 /// Where the caller is: what `_source_traceback` holds. At most `constants.DEBUG_STACK_DEPTH` frames.
 pub(crate) fn extract_stack() -> R<Obj> {
-    let frame = imports::GETFRAME.call0()?;
-    imports::EXTRACT_STACK.call(&[&frame])
+    match imports::GETFRAME.call0() {
+        Ok(frame) => imports::EXTRACT_STACK.call(&[&frame]),
+        // A native thread, with no Python function above this call: granian completes its futures from those.
+        // asyncio's own functions would be all that is there.
+        Err(raised) if raised.matches(exc::value_error()) => {
+            raised.ignore();
+            Obj::import("traceback")?.call_method_str("StackSummary", &[])
+        }
+        Err(raised) => Err(raised),
+    }
 }
 
 /// `_check_callback(callback, method)`
