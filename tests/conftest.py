@@ -8,6 +8,7 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import os
+import signal
 from types import ModuleType
 
 import pytest
@@ -26,6 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "deadline(seconds): this test may take longer than a minute")
     # the real one: pytest captures descriptor 2, and what a dying process says there is lost
     _stderr = os.dup(2)
+    # a shell starts what runs in the background with ^C ignored, which programs of the tests would inherit
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

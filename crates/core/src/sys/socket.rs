@@ -160,13 +160,13 @@ pub fn receive_from(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Sender)>
     }
 }
 
-/// `sendto(2)` to an IP address.
+/// `sendto(2)` to an IP address. No effect that the next turn has to look for: a datagram may take its time, and a server
+/// that answers each of many would ask the kernel for events as often.
 ///
 /// # Errors
 /// [`io::ErrorKind::WouldBlock`] if the kernel has no room for it.
 #[inline]
 pub fn send_to(fd: RawFd, data: &[u8], to: &SocketAddr) -> io::Result<usize> {
-    effects::happened();
     with_borrowed(fd, |fd| {
         Ok(retry_on_intr(|| {
             rustix::net::sendto(fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, to)
