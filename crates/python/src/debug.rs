@@ -14,16 +14,19 @@ pub(crate) fn enabled_by_default() -> R<bool> {
 
 /// Where the caller is: what `_source_traceback` holds. At most `constants.DEBUG_STACK_DEPTH` frames.
 pub(crate) fn extract_stack() -> R<Obj> {
-    match imports::GETFRAME.call0() {
-        Ok(frame) => imports::EXTRACT_STACK.call(&[&frame]),
-        // A native thread, with no Python function above this call: granian completes its futures from those.
-        // asyncio's own functions would be all that is there.
+    // A native thread may have no Python function above this call: granian completes its futures from those.
+    // asyncio's own functions would be all that is there. Before 3.15 that is an error, then a frame without code.
+    let frame = match imports::GETFRAME.call0() {
         Err(raised) if raised.matches(exc::value_error()) => {
             raised.ignore();
-            Obj::import("traceback")?.call_method_str("StackSummary", &[])
+            Obj::none()
         }
-        Err(raised) => Err(raised),
+        result => result?,
+    };
+    if frame.is_none() || frame.getattr_str("f_code")?.is_none() {
+        return Obj::import("traceback")?.call_method_str("StackSummary", &[]);
     }
+    imports::EXTRACT_STACK.call(&[&frame])
 }
 
 /// `_check_callback(callback, method)`
