@@ -7,15 +7,13 @@ difference.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
 import random
 import sys
-import time
 from typing import Any, Self
 
 import aioxide
+from tests.support import fuzz
 
 TUPLES = sys.version_info >= (3, 13)
 LETTERS = b"ab\n"
@@ -203,22 +201,5 @@ class Pair:
         return f"{program}\nasyncio {theirs[: at + 1]}\naioxide {ours[: at + 1]}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.streams_fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
-    options = parser.parse_args()
-    rng, end, count = random.Random(options.seed), time.monotonic() + options.seconds, 0
-    with Pair() as pair:
-        while time.monotonic() < end:
-            difference = pair.differs(program(rng))
-            count += 1
-            if difference:
-                print(f"seed {options.seed}, program {count}:\n{difference}")
-                return 1
-    print(f"seed {options.seed}: {count} programs, no difference")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fuzz("tests.streams_fuzz", __doc__, Pair(), program))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -181,3 +183,24 @@ def succeeds(source: str, *args: str, **kwargs: Any) -> str:
     done = python(source, *args, **kwargs)
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def fuzz(name: str, doc: str | None, judges: Any, program: Callable[[random.Random], Any]) -> int:
+    """The command line of a differential fuzzer: random programs until the time is over or one differs.
+
+    `judges` is a context manager with `differs(program)`: what differs, or None.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=doc)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
+    options = parser.parse_args()
+    rng, end, count = random.Random(options.seed), time.monotonic() + options.seconds, 0
+    with judges:
+        while time.monotonic() < end:
+            difference = judges.differs(program(rng))
+            count += 1
+            if difference:
+                print(f"seed {options.seed}, program {count}:\n{difference}")
+                return 1
+    print(f"seed {options.seed}: {count} programs, no difference")
+    return 0

@@ -7,7 +7,6 @@ certificates. ``python -m tests.tls_fuzz --seconds 600`` runs until then or to t
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import gc
@@ -17,12 +16,12 @@ import random
 import socket
 import ssl
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, Self
 
 import aioxide
 from tests.certificates import CLIENT, client_context, server_context
+from tests.support import fuzz
 
 Program = dict[str, Any]
 #: how often a loop turns until everything that a step has set in motion has come to an end
@@ -537,22 +536,5 @@ def short(log: list[Any], at: int) -> str:
     return "\n  ".join(text if len(text) < 200 else f"{text[:120]}… ({len(text)})" for text in map(repr, shown))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.tls_fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
-    options = parser.parse_args()
-    rng, end, count = random.Random(options.seed), time.monotonic() + options.seconds, 0
-    with Trio() as trio:
-        while time.monotonic() < end:
-            difference = trio.differs(program(rng))
-            count += 1
-            if difference:
-                print(f"seed {options.seed}, program {count}:\n{difference}")
-                return 1
-    print(f"seed {options.seed}: {count} programs, no difference")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fuzz("tests.tls_fuzz", __doc__, Trio(), program))
