@@ -46,6 +46,8 @@
 pub mod buffer;
 pub mod clock;
 pub mod effects;
+pub mod flight;
+pub mod metrics;
 pub mod sys;
 
 pub mod reactor;
@@ -70,4 +72,5 @@ pub use sys::names;
 pub use sys::pipe::SignalPipe;
 pub use sys::scripted::Scripted;
 pub use sys::socket;
+pub use sys::ticks;
 pub use sys::wakeup::Waker;

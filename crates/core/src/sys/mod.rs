@@ -38,6 +38,7 @@ pub mod pipe;
 pub mod scripted;
 mod sender;
 pub mod socket;
+pub mod ticks;
 pub mod wakeup;
 
 use std::io;

@@ -1,0 +1,294 @@
+//! A ring and what its subjects are called.
+//!
+//! Rules
+//! 1. A task is named when it is first seen and let go when it has ended; its address may then be another's. So the
+//!    names of tasks that have ended are kept with the number of their last record, as many as there is room for.
+//! 2. The lock is taken when a task begins and when it ends, not for its steps; a reader holds it while it copies.
+
+use super::Event;
+use super::ring::{Record, Ring, unwrap_ticks};
+use crate::sys::ticks::{Moment, Scale, Ticks};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many tasks that have ended keep their name.
+const ENDED: usize = 16 * 1024;
+/// How many different texts there are room for.
+const TEXTS: usize = 16 * 1024;
+
+/// The number of a text: of a callback's name, a coroutine's, or one that the program has given a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name(u32);
+
+impl Name {
+    /// As the subject of [`Event::Callback`].
+    #[inline(always)]
+    #[must_use]
+    pub fn subject(self) -> u64 {
+        u64::from(self.0)
+    }
+}
+
+/// What a task is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The number of `Task-N`, for a task without a name of its own.
+    pub number: u64,
+    /// The name that the program has given it.
+    pub name: Option<Name>,
+    /// What it runs.
+    pub coroutine: Name,
+}
+
+/// Addresses are spread well enough by one multiplication.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+    #[inline]
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0 ^ value)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(32);
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Names {
+    alive: HashMap<u64, Label, BuildHasherDefault<Spread>>,
+    /// The number of its last record, its address, its label; the numbers grow.
+    ended: VecDeque<(u64, u64, Label)>,
+    texts: Vec<String>,
+}
+
+/// What one loop has done last.
+#[derive(Debug)]
+pub struct Recording {
+    ring: Ring,
+    source: Ticks,
+    began: Moment,
+    names: Mutex<Names>,
+}
+
+impl Recording {
+    /// An empty recording of `bytes` (as in [`Ring::new`]), that begins now.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let source = Ticks::best();
+        Self {
+            ring: Ring::new(bytes),
+            source,
+            began: Moment::now(source),
+            names: Mutex::default(),
+        }
+    }
+
+    /// Writes an event that happens now. The loop's thread only.
+    #[inline(always)]
+    pub fn note(&self, event: Event, subject: u64) {
+        self.ring.push(self.source.now(), event, subject);
+    }
+
+    /// How many events have been written, those that are lost included.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.ring.written()
+    }
+
+    /// Gives a text its number. If there are too many, all the rest share one.
+    pub fn text(&self, text: &str) -> Name {
+        let mut names = self.names();
+        if names.texts.len() < TEXTS {
+            names.texts.push(text.to_owned());
+        } else if names.texts.len() == TEXTS {
+            names.texts.push("(one of too many names)".to_owned());
+        }
+        Name((names.texts.len() - 1) as u32)
+    }
+
+    /// Says what the task at an address is called. The loop's thread only.
+    pub fn begins(&self, task: u64, label: Label) {
+        self.names().alive.insert(task, label);
+    }
+
+    /// The task has ended: writes it. The loop's thread only.
+    pub fn ends(&self, task: u64, event: Event) {
+        let number = self.written();
+        self.note(event, task);
+        let mut names = self.names();
+        if let Some(label) = names.alive.remove(&task) {
+            if names.ended.len() == ENDED {
+                names.ended.pop_front();
+            }
+            names.ended.push_back((number, task, label));
+        }
+    }
+
+    /// What has been written up to now. Any thread.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let (lost, records) = self.ring.copy();
+        let until = Moment::now(self.source);
+        let names = self.names().clone();
+        let scale = Scale::new(self.began, until);
+        let times = records
+            .iter()
+            .map(|record| scale.nanoseconds(unwrap_ticks(record.ticks, until.ticks)))
+            .collect();
+        Snapshot {
+            lost,
+            records,
+            times,
+            until: until.nanoseconds,
+            names,
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        // (nothing can panic while it is held; and names that are half there are better than none)
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A [`Recording`] at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    lost: u64,
+    records: Vec<Record>,
+    times: Vec<u64>,
+    until: u64,
+    names: Names,
+}
+
+impl Snapshot {
+    /// How many events there have been that are not in it any more: exactly.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// How many events are in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// When it was taken, in nanoseconds of the monotonic clock.
+    #[must_use]
+    pub fn until(&self) -> u64 {
+        self.until
+    }
+
+    /// The events, oldest first: number, time in nanoseconds of the monotonic clock, record.
+    pub fn events(&self) -> impl Iterator<Item = (u64, u64, Record)> + '_ {
+        let events = self.times.iter().zip(&self.records);
+        (self.lost..)
+            .zip(events)
+            .map(|(number, (&time, &record))| (number, time, record))
+    }
+
+    /// What the task of record `number` is called, if that is known.
+    #[must_use]
+    pub fn label(&self, task: u64, number: u64) -> Option<Label> {
+        let ended = &self.names.ended;
+        let first = ended.partition_point(|&(last, ..)| last < number);
+        let mut candidates = ended.range(first..);
+        match candidates.find(|&&(_, address, _)| address == task) {
+            Some(&(.., label)) => Some(label),
+            None => self.names.alive.get(&task).copied(),
+        }
+    }
+
+    /// The text of a number.
+    #[must_use]
+    pub fn text(&self, name: Name) -> &str {
+        self.names.texts.get(name.0 as usize).map_or("?", String::as_str)
+    }
+
+    /// The name of a callback.
+    #[must_use]
+    pub fn callback(&self, subject: u64) -> &str {
+        self.text(Name(u32::try_from(subject).unwrap_or(u32::MAX)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn label(number: u64, coroutine: Name) -> Label {
+        Label {
+            number,
+            name: None,
+            coroutine,
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_used_again_is_another_task() {
+        let recording = Recording::new(4096);
+        let work = recording.text("work");
+        for number in 1..=3 {
+            recording.begins(0x10, label(number, work));
+            recording.note(Event::Step, 0x10);
+            if number < 3 {
+                recording.ends(0x10, Event::Returned);
+            }
+        }
+        let snapshot = recording.snapshot();
+        let numbers: Vec<u64> = snapshot
+            .events()
+            .map(|(number, _, record)| snapshot.label(record.subject, number).unwrap().number)
+            .collect();
+        assert_eq!(numbers, [1, 1, 2, 2, 3]);
+        assert_eq!(snapshot.text(work), "work");
+        assert_eq!(snapshot.label(0x20, 0), None);
+    }
+
+    #[test]
+    fn times_grow_and_end_before_the_snapshot() {
+        let recording = Recording::new(4096);
+        for subject in 0..1000 {
+            recording.note(Event::Ready, subject);
+        }
+        let snapshot = recording.snapshot();
+        assert_eq!((snapshot.lost(), snapshot.len()), (745, 255));
+        let times: Vec<u64> = snapshot.events().map(|(_, time, _)| time).collect();
+        assert!(times.is_sorted());
+        assert!(times.last().unwrap() <= &snapshot.until());
+    }
+
+    #[test]
+    fn names_stay_bounded() {
+        let recording = Recording::new(4096);
+        let first = recording.text("first");
+        let texts: Vec<Name> = (0..TEXTS + 10)
+            .map(|number| recording.text(&number.to_string()))
+            .collect();
+        let snapshot = recording.snapshot();
+        assert_eq!(snapshot.text(first), "first");
+        assert_eq!(snapshot.text(*texts.last().unwrap()), "(one of too many names)");
+        assert_eq!(snapshot.names.texts.len(), TEXTS + 1);
+        for number in 0..ENDED as u64 + 10 {
+            recording.begins(number, label(number, first));
+            recording.ends(number, Event::Returned);
+        }
+        assert_eq!(recording.names().ended.len(), ENDED);
+    }
+}
