@@ -49,6 +49,7 @@ imports! {
     FORMAT_TRACEBACK = "traceback"."format_list";
     SORTED = "builtins"."sorted";
     ROUND = "builtins"."round";
+    OBJECT = "builtins"."object";
     FORMAT = "builtins"."format";
     TIMEOUT_STATE = "asyncio.timeouts"."_State";
     EXTRACT_STACK = "asyncio.format_helpers"."extract_stack";

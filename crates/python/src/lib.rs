@@ -3,6 +3,7 @@
 //! The map is in ARCHITECTURE.md. In one line: `ffi` is the only unsafe; `futures` and `tasks` are what
 //! a coroutine waits for and is driven by; `event_loop` runs them; the rest is asyncio's high-level API.
 
+mod copying;
 mod debug;
 mod deque;
 mod docs;

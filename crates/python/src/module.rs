@@ -1,5 +1,6 @@
 //! What the extension module exports: a list.
 
+use crate::copying;
 use crate::ffi::function::{self, Imp, Kind};
 use crate::ffi::{Class, Obj, R, class};
 use crate::futures::Future;
@@ -79,6 +80,7 @@ fn functions(module: &Obj) -> R<()> {
             Kind::Plain,
         )],
     )?;
+    copying::register(module)?;
     futures::register(module)?;
     tasks::register(module)?;
     timeouts::register(module)?;

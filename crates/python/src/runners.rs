@@ -7,7 +7,8 @@
 //! Must never: leave a signal handler of ours behind, or keep a loop open because closing it failed
 //! half-way.
 
-use crate::ffi::errors::{R, exc, raise, runtime_error, type_error, value_error};
+use crate::copying::{self, Copied};
+use crate::ffi::errors::{R, exc, not_deleted, raise, runtime_error, type_error, value_error};
 use crate::ffi::function::Imp;
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::{Args, Class, ClassCell, Co, Coroutine, Obj, Own, Slot, Slots, Visitor, WeakRefs};
@@ -330,15 +331,43 @@ fn init(args: &Args) -> R<Obj> {
     Ok(Obj::none())
 }
 
+/// `_state`, by the names of the enum's members.
+const STATES: [(State, &str); 3] = [
+    (State::Created, "CREATED"),
+    (State::Initialized, "INITIALIZED"),
+    (State::Closed, "CLOSED"),
+];
+
 fn state(this: &Own<Runner>) -> R<Obj> {
-    imports::RUNNER_STATE.getattr_str(match this.state.get() {
-        State::Created => "CREATED",
-        State::Initialized => "INITIALIZED",
-        State::Closed => "CLOSED",
-    })
+    let (_, name) = STATES[this.state.get() as usize];
+    imports::RUNNER_STATE.getattr_str(name)
+}
+
+fn set_state(this: &Own<Runner>, value: Option<&Obj>) -> R<()> {
+    let name = not_deleted(value)?.getattr_str("name")?.to_string()?;
+    let Some((state, _)) = STATES.iter().find(|(_, of)| *of == name) else {
+        return Err(value_error(&format!("{name} is no state of a runner")));
+    };
+    this.state.set(*state);
+    Ok(())
 }
 
 static CLASS: ClassCell<Runner> = ClassCell::new();
+
+impl Copied for Runner {
+    const STATE: &'static [&'static str] = &[
+        "_state",
+        "_debug",
+        "_loop_factory",
+        "_loop",
+        "_context",
+        "_interrupt_count",
+        "_set_event_loop",
+    ];
+    fn dict(&self) -> &Slot {
+        &self.dict
+    }
+}
 
 impl Class for Runner {
     const NAME: &'static CStr = c"asyncio.runners.Runner";
@@ -369,16 +398,22 @@ impl Class for Runner {
         for (sig, imp) in methods {
             slots.method(sig, imp)?;
         }
-        slots.get(c"_state", state);
-        slots.get(c"_debug", |this| Ok(this.debug.get_or_none()));
-        slots.get(c"_loop_factory", |this| Ok(this.loop_factory.get_or_none()));
-        slots.get(c"_loop", |this| Ok(this.loop_.get_or_none()));
-        slots.get(c"_context", |this| Ok(this.context.get_or_none()));
-        slots.get(c"_interrupt_count", |this| Obj::int(this.interrupts.get().into()));
-        slots.get(c"_set_event_loop", |this| {
-            Ok(Obj::bool(this.set_event_loop.get()))
-        });
-        Ok(())
+        slots.get_set(c"_state", state, set_state);
+        slots.object(c"_debug", |this| &this.debug);
+        slots.object(c"_loop_factory", |this| &this.loop_factory);
+        slots.object(c"_loop", |this| &this.loop_);
+        slots.object(c"_context", |this| &this.context);
+        slots.get_set(
+            c"_interrupt_count",
+            |this| Obj::int(this.interrupts.get().into()),
+            |this, value| {
+                let count = not_deleted(value)?.to_i64()?;
+                this.interrupts.set(u32::try_from(count).unwrap_or(u32::MAX));
+                Ok(())
+            },
+        );
+        slots.flag(c"_set_event_loop", |this| &this.set_event_loop);
+        copying::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {
         for slot in [&self.debug, &self.loop_factory, &self.loop_, &self.context] {

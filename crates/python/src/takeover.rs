@@ -5,7 +5,7 @@
 //! in the copies that `from … import` has made (`base_events`, `streams`, …), and under the names by
 //! which asyncio knows its C classes (`_CTask`). The pure-Python ones (`_PyTask`) stay. Loops come from us by way of the stock policy, so a policy that the program sets still counts.
 //!
-//! Must never: touch anything outside asyncio's modules, or something that `uninstall()` cannot undo.
+//! Must never: touch anything outside asyncio's modules (its C module is one of them), or something that `uninstall()` cannot undo.
 
 use crate::event_loop::class::EVENT_LOOP;
 use crate::ffi::errors::runtime_error;
@@ -99,13 +99,13 @@ fn replace(owner: &Obj, name: &str, original: &Obj, ours: &Obj) -> R<()> {
     owner.setattr_str(name, ours)
 }
 
-/// asyncio and its modules, as far as they are imported.
+/// asyncio and its modules, as far as they are imported, and its C module: `pickle` looks for `asyncio.Task` there.
 fn asyncio_modules() -> R<Vec<Obj>> {
     let modules = Obj::import("sys")?.getattr_str("modules")?;
     let mut found = Vec::new();
     for name in modules.call_method_str("copy", &[])?.to_vec()? {
         let text = name.to_string()?;
-        if text == "asyncio" || text.starts_with("asyncio.") {
+        if text == "asyncio" || text == "_asyncio" || text.starts_with("asyncio.") {
             found.extend(modules.dict_get(&name)?);
         }
     }

@@ -12,8 +12,9 @@
 
 mod exit;
 
+use crate::copying::{self, Copied};
 use crate::event_loop::core;
-use crate::ffi::errors::{attribute_error, exc, runtime_error};
+use crate::ffi::errors::{exc, not_deleted, runtime_error};
 use crate::ffi::{
     Args, Class, ClassCell, Coroutine, Obj, Own, R, Raised, Slot, Slots, Step, Visitor, WeakRefs, class,
     running,
@@ -486,10 +487,6 @@ fn attributes(slots: &mut Slots<TaskGroup>) {
     );
 }
 
-fn not_deleted(value: Option<&Obj>) -> R<&Obj> {
-    value.ok_or_else(|| attribute_error("cannot delete attribute"))
-}
-
 fn put(place: &Slot, value: Option<&Obj>) -> R<()> {
     place.put(not_deleted(value)?.non_none().cloned());
     Ok(())
@@ -525,6 +522,24 @@ fn set_errors(this: &Own<TaskGroup>, value: Option<&Obj>) -> R<()> {
     put(&this.errors, Some(value))
 }
 
+impl Copied for TaskGroup {
+    const STATE: &'static [&'static str] = &[
+        "_entered",
+        "_exiting",
+        "_aborting",
+        "_loop",
+        "_parent_task",
+        "_parent_cancel_requested",
+        "_tasks",
+        "_errors",
+        "_base_error",
+        "_on_completed_fut",
+    ];
+    fn dict(&self) -> &Slot {
+        &self.dict
+    }
+}
+
 impl Class for TaskGroup {
     const NAME: &'static CStr = c"asyncio.taskgroups.TaskGroup";
     const DICT: Option<usize> = Some(offset_of!(TaskGroup, dict));
@@ -558,7 +573,7 @@ impl Class for TaskGroup {
             Ok(Obj::bool(is_base_error(args.req(1)?)?))
         })?;
         attributes(slots);
-        Ok(())
+        copying::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {
         for slot in self.held() {

@@ -6,7 +6,8 @@
 //!    deadline is a number until somebody asks for it.
 //! 3. Every cancellation that the timeout asks for is taken back in `exit`, once.
 
-use crate::ffi::errors::{exc, raise, runtime_error};
+use crate::copying::{self, Copied};
+use crate::ffi::errors::{exc, not_deleted, raise, runtime_error, value_error};
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::object::exact_number;
 use crate::ffi::{
@@ -32,6 +33,14 @@ enum State {
     Expired,
     Finished,
 }
+
+const STATES: [State; 5] = [
+    State::Created,
+    State::Active,
+    State::Expiring,
+    State::Expired,
+    State::Finished,
+];
 
 impl State {
     /// The value of the enum's member, shown in texts.
@@ -327,6 +336,48 @@ fn timeout_at(args: &Args) -> R<Obj> {
 
 static CLASS: ClassCell<Timeout> = ClassCell::new();
 
+/// asyncio's private attributes.
+fn attributes(slots: &mut Slots<Timeout>) {
+    slots.get_set(
+        c"_when",
+        |this| this.when(),
+        |this, value| {
+            this.deadline.set(None);
+            this.when.put(not_deleted(value)?.non_none().cloned());
+            Ok(())
+        },
+    );
+    slots.object(c"_task", |this| &this.task);
+    slots.object(c"_timeout_handler", |this| &this.alarm);
+    slots.get_set(
+        c"_cancelling",
+        |this| Obj::int(this.cancelling.get()),
+        |this, value| {
+            this.cancelling.set(not_deleted(value)?.to_i64()?);
+            Ok(())
+        },
+    );
+    slots.get_set(
+        c"_state",
+        |this| imports::TIMEOUT_STATE.call(&[&Obj::str(this.state.get().text())?]),
+        |this, value| {
+            let text = not_deleted(value)?.getattr(&names::VALUE)?.to_string()?;
+            match STATES.iter().find(|state| state.text() == text) {
+                Some(state) => this.state.set(*state),
+                None => return Err(value_error(&format!("{text} is no state of a timeout"))),
+            }
+            Ok(())
+        },
+    );
+}
+
+impl Copied for Timeout {
+    const STATE: &'static [&'static str] = &["_state", "_timeout_handler", "_task", "_when", "_cancelling"];
+    fn dict(&self) -> &Slot {
+        &self.dict
+    }
+}
+
 impl Class for Timeout {
     const NAME: &'static CStr = c"asyncio.timeouts.Timeout";
     const DICT: Option<usize> = Some(offset_of!(Timeout, dict));
@@ -345,14 +396,8 @@ impl Class for Timeout {
         slots.async_method("__aenter__(self)", aenter)?;
         slots.async_method("__aexit__(self, exc_type, exc_val, exc_tb)", aexit)?;
         slots.method("_on_timeout(self)", on_timeout)?;
-        slots.get(c"_when", |this| this.when());
-        slots.get(c"_task", |this| Ok(this.task.get_or_none()));
-        slots.get(c"_timeout_handler", |this| Ok(this.alarm.get_or_none()));
-        slots.get(c"_cancelling", |this| Obj::int(this.cancelling.get()));
-        slots.get(c"_state", |this| {
-            imports::TIMEOUT_STATE.call(&[&Obj::str(this.state.get().text())?])
-        });
-        Ok(())
+        attributes(slots);
+        copying::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {
         for slot in [&self.when, &self.alarm, &self.task] {

@@ -540,6 +540,9 @@ impl Class for Coroutine {
         slots.method("send(self, value, /)", method_send)?;
         slots.method("throw(self, typ, val=None, tb=None, /)", method_throw)?;
         slots.method("close(self, /)", method_close)?;
+        slots.hidden_method("__reduce_ex__(self, protocol, /)", |_| {
+            Err(type_error("cannot pickle 'coroutine' object"))
+        })?;
         slots.get(c"__name__", name);
         slots.get(c"__qualname__", qualname);
         slots.get(c"cr_await", awaiting);

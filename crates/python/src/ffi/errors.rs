@@ -176,6 +176,11 @@ pub(crate) fn attribute_error(text: &str) -> Raised {
     raise_new(exc::attribute_error(), text)
 }
 
+/// What an attribute is set to; `None` is its deletion, which it refuses.
+pub(crate) fn not_deleted(value: Option<&Obj>) -> R<&Obj> {
+    value.ok_or_else(|| attribute_error("cannot delete attribute"))
+}
+
 /// `ConnectionError(text)`
 #[cold]
 pub(crate) fn connection_error(text: &str) -> Raised {

@@ -689,28 +689,41 @@ unsafe extern "C" fn reduce(op: *mut c::PyObject, _: *mut c::PyObject) -> *mut c
     })
 }
 
-/// `_find_function(module, qualname)`: what `__reduce__` gives to those who unpickle. It finds functions of ours and nothing
-/// else: who unpickles what others have written, and lets us in, has not let in all that a module can reach.
+/// `_find_function(module, qualname)`: what `__reduce__` gives to those who unpickle.
 pub(crate) fn find_function(args: &Args) -> R<Obj> {
-    let (module, qualname) = (args.req(0)?.to_string()?, args.req(1)?.to_string()?);
-    let home = match module.strip_prefix("asyncio") {
-        Some(rest) if rest.is_empty() || rest.starts_with('.') => format!("aioxide{rest}"),
-        // where asyncio has its C classes
-        None if module == "_asyncio" => "aioxide".to_owned(),
-        _ => return Err(no_function(&module, &qualname)),
+    find_ours(&args.req(0)?.to_string()?, &args.req(1)?.to_string()?, |found| {
+        Ok(is_ours(found))
+    })
+}
+
+/// What `module.qualname` of asyncio's is with us, if `accept` does. It must accept things of ours and nothing
+/// else: who unpickles what others have written, and lets us in, has not let in all that a module can reach.
+pub(crate) fn find_ours(module: &str, qualname: &str, accept: fn(&Obj) -> R<bool>) -> R<Obj> {
+    let Some(home) = home_of(module) else {
+        return Err(not_ours(module, qualname));
     };
     let mut found = Obj::import(&home)?;
     for name in qualname.split('.') {
         found = found.getattr(&Obj::interned(name)?)?;
     }
-    if is_ours(&found) {
+    if accept(&found)? {
         Ok(found)
     } else {
-        Err(no_function(&module, &qualname))
+        Err(not_ours(module, qualname))
+    }
+}
+
+/// Where we have what asyncio has in `module`.
+pub(crate) fn home_of(module: &str) -> Option<String> {
+    match module.strip_prefix("asyncio") {
+        Some(rest) if rest.is_empty() || rest.starts_with('.') => Some(format!("aioxide{rest}")),
+        // where asyncio has its C classes
+        None if module == "_asyncio" => Some("aioxide".to_owned()),
+        _ => None,
     }
 }
 
 #[cold]
-fn no_function(module: &str, qualname: &str) -> Raised {
-    attribute_error(&format!("aioxide has no function {module}.{qualname}"))
+fn not_ours(module: &str, qualname: &str) -> Raised {
+    attribute_error(&format!("aioxide has no {module}.{qualname}"))
 }

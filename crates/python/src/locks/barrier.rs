@@ -13,8 +13,8 @@
 //! 4. A derived class may have its own `_block`, `_release`, `_wait` and `_exit`: there they are called by name.
 
 use super::condition::Condition;
-use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
+use crate::copying::{self, Copied};
 use crate::ffi::errors::{raise, raise_new, type_error, value_error};
 use crate::ffi::{
     Args, Class, ClassCell, Co, Coroutine, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, WeakRefs,

@@ -9,10 +9,10 @@
 //!    program puts others.
 
 use super::context_manager::{self, ContextManager};
-use super::copying::{self, Copied};
 use super::lock::{self, Lock};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::Waiters;
+use crate::copying::{self, Copied};
 use crate::ffi::coroutine::StepFn;
 use crate::ffi::errors::{attribute_error, raise, raise_with_context, runtime_error};
 use crate::ffi::object::exact_number;

@@ -3,9 +3,9 @@
 //! Rule: `set()` wakes everybody who waits at that moment. They leave the queue themselves, and return
 //! True even if the event has been cleared before they run.
 
-use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::{self, START, Waiters};
+use crate::copying::{self, Copied};
 use crate::ffi::object::TRUE;
 use crate::ffi::{Args, Class, ClassCell, Coroutine, Obj, Own, R, Slot, Slots, Step, Visitor, WeakRefs};
 use std::cell::Cell;

@@ -7,9 +7,9 @@
 //!    free, it wakes the next one, for it may have been the one that was woken.
 
 use super::context_manager::{self, ContextManager};
-use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::{self, START, Waiters};
+use crate::copying::{self, Copied};
 use crate::ffi::coroutine::StepFn;
 use crate::ffi::errors::runtime_error;
 use crate::ffi::{Args, Class, ClassCell, Coroutine, Obj, Own, R, Slot, Slots, Step, Visitor, WeakRefs};

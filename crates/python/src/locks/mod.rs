@@ -6,7 +6,6 @@
 //! | `waiters.rs` | the wait queue under all of them, and suspending in it |
 //! | `context_manager.rs` | `async with` |
 //! | `loop_bound.rs` | to which loop a primitive belongs |
-//! | `copying.rs` | `copy.deepcopy` of a primitive |
 //!
 //! An operation that need not wait neither suspends nor makes a future. A fast path is taken by exact
 //! class and only while the instance has no attributes of its own: a program that overrides a method,
@@ -15,7 +14,6 @@
 mod barrier;
 mod condition;
 pub(crate) mod context_manager;
-pub(crate) mod copying;
 pub(crate) mod event;
 pub(crate) mod lock;
 pub(crate) mod loop_bound;

@@ -8,9 +8,9 @@
 //!    cancelled). Since 3.13: as many as there are units.
 
 use super::context_manager::{self, ContextManager};
-use super::copying::{self, Copied};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::{self, START, Waiters};
+use crate::copying::{self, Copied};
 use crate::ffi::coroutine::StepFn;
 use crate::ffi::errors::value_error;
 use crate::ffi::object::TRUE;

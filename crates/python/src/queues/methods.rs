@@ -8,7 +8,7 @@ use crate::ffi::{Args, Class, Obj, Own, R, Slots};
 use crate::imports::names;
 use crate::locks::event::Event;
 use crate::locks::waiters::{Waiters, wake};
-use crate::locks::{copying, loop_bound};
+use crate::{copying, locks::loop_bound};
 
 /// Everything that a Queue has. The derived classes override `_init`, `_put` and `_get`.
 pub(super) fn slots(slots: &mut Slots<Queue>) -> R<()> {

@@ -30,7 +30,8 @@ fn queue_shut_down() -> R<Obj> {
     if let Some(class) = Obj::import("asyncio.queues")?.getattr_opt(&Obj::interned("QueueShutDown")?)? {
         return Ok(class);
     }
-    let mut body = Body::new("asyncio.queues", "QueueShutDown", &[])?;
+    // where pickle finds it
+    let mut body = Body::new("aioxide.queues", "QueueShutDown", &[])?;
     body.attribute(
         "__doc__",
         &Obj::str("Raised when putting on to or getting from a shut-down Queue.")?,

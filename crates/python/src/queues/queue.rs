@@ -9,12 +9,12 @@
 
 use super::order::Order;
 use super::{QUEUE_SHUT_DOWN, raise_class};
+use crate::copying::Copied;
 use crate::deque::Deque;
 use crate::ffi::errors::value_error;
 use crate::ffi::object::exact_number;
 use crate::ffi::{Class, ClassCell, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, WeakRefs};
 use crate::imports::{self, names};
-use crate::locks::copying::Copied;
 use crate::locks::event::Event;
 use crate::locks::loop_bound::{Bound, LoopBound};
 use crate::locks::waiters::Waiters;

@@ -9,6 +9,7 @@
 
 use super::buffer::ReadBuffer;
 use super::{reading, transport};
+use crate::copying::{self, Copied};
 use crate::event_loop::core;
 use crate::ffi::errors::{R, assertion_error, attribute_error, exc, type_error, value_error};
 use crate::ffi::object::{self, exact_number};
@@ -357,6 +358,23 @@ fn class(this: &Own<StreamReader>) -> R<Obj> {
 
 static CLASS: ClassCell<StreamReader> = ClassCell::new();
 
+impl Copied for StreamReader {
+    const STATE: &'static [&'static str] = &[
+        "_limit",
+        "_loop",
+        "_buffer",
+        "_eof",
+        "_waiter",
+        "_exception",
+        "_transport",
+        "_paused",
+        "_source_traceback",
+    ];
+    fn dict(&self) -> &Slot {
+        &self.dict
+    }
+}
+
 impl Class for StreamReader {
     const NAME: &'static CStr = c"asyncio.streams.StreamReader";
     const DICT: Option<usize> = Some(offset_of!(StreamReader, dict));
@@ -407,7 +425,7 @@ impl Class for StreamReader {
         })?;
         reading::slots(slots)?;
         attributes(slots);
-        Ok(())
+        copying::slots(slots)
     }
     fn visit(&self, visitor: &mut Visitor) {
         for slot in self.slots_held() {

@@ -33,7 +33,13 @@ pub(super) fn register(module: &Obj) -> R<()> {
     } else {
         BEFORE
     };
-    let defined = python_function::define(source, "asyncio.tasks", &[])?;
+    // pickle must find them there, which before 3.12 it does not in asyncio's
+    let home = if version::SINCE_312.get() {
+        "asyncio.tasks"
+    } else {
+        "aioxide.tasks"
+    };
+    let defined = python_function::define(source, home, &[])?;
     let create = defined.call_method_str("pop", &[&Obj::interned("create_eager_task_factory")?])?;
     let eager = create.call(&[Task::class().get()])?;
     CODE.fill(eager.getattr_str("__code__")?);
