@@ -12,7 +12,7 @@ eco  := .venv-eco$(if $(filter-out 3.11,$(version)),-$(version))
 python_for_rust := PYO3_PYTHON=$(CURDIR)/$(bin)/python
 export CARGO_TARGET_DIR := $(CURDIR)/target/py$(subst .,,$(version))
 
-.PHONY: demo test bench docs lint matrix conformance conformance-table conformance-record build pytest core clean requirements ecosystem ecosystem-table
+.PHONY: soak demo test bench docs lint matrix conformance conformance-table conformance-record build pytest core clean requirements ecosystem ecosystem-table
 
 demo: build  ## two tasks, 300 pages, and one table: asyncio beside aioxide
 	$(bin)/python -m aioxide examples/tasks.py
@@ -60,6 +60,10 @@ conformance-record: build
 ecosystem: $(eco)/eco.stamp  ## real programs on the libraries that people use, against real servers; ARGS="--only asyncpg"
 	VIRTUAL_ENV=$(CURDIR)/$(eco) $(eco)/bin/maturin develop --release --locked --quiet
 	$(eco)/bin/python -m tests.ecosystem $(ARGS)
+
+soak: $(eco)/eco.stamp  ## a web service with its databases for an hour, all of them restarted now and then; ARGS="--seconds 600"
+	VIRTUAL_ENV=$(CURDIR)/$(eco) $(eco)/bin/maturin develop --release --locked --quiet
+	$(eco)/bin/python -m tests.ecosystem.soak $(ARGS)
 
 ecosystem-table:  ## those programs on the Pythons of the README's table, and that table
 	@for python in python3.11 python3.13 python3.14; do \

@@ -11,4 +11,6 @@ programs/      the programs; what each needs stands in runner.py
 servers.py     PostgreSQL, Redis, nginx, mosquitto and NATS, on free ports and in folders of their own
 runner.py      runs a program, and says how it went
 table.py       the table of README.md
+suites.py      the libraries' own tests
+soak/          an hour of a web service: `make soak`
 """

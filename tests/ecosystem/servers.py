@@ -9,6 +9,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -42,29 +43,51 @@ def folder(owner: str | None = None) -> Iterator[Path]:
         yield Path(name)
 
 
-@contextlib.contextmanager
-def running(port: int, *command: str, user: str | None = None, directory: Path) -> Iterator[str]:
-    log = directory / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, user=user, cwd=directory)
-    try:
+class Server:
+    """A server on a port of its own, in a folder of its own, that can be ended and started again."""
+
+    def __init__(self, port: int, *command: str, user: str | None = None, directory: Path) -> None:
+        self.port = port
+        self.address = f"127.0.0.1:{port}"
+        self._command, self._user, self._directory = command, user, directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        log = self._directory / "log.txt"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command, stdout=output, stderr=output, user=self._user, cwd=self._directory
+            )
         end = time.monotonic() + 30
-        while not listens(port):
-            if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{command[0]} does not start: {log.read_text()}")
+        while not listens(self.port):
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{self._command[0]} does not start: {log.read_text()}")
             time.sleep(0.02)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """By this signal, and by SIGKILL if that does not help."""
+        if self._process is None:
+            return
+        self._process.send_signal(how)
         try:
-            process.wait(10)
+            self._process.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
+        self._process = None
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
+def running(server: Server) -> Iterator[str]:
+    try:
+        server.start()
+        yield server.address
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[Server]:
     """With TLS; the user is postgres, without a password. PostgreSQL refuses to run as root."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if Path("/usr/lib/postgresql").exists() else []
     folders = [str(path) for path in reversed(installed)]
@@ -94,18 +117,28 @@ def postgres() -> Iterator[str]:
             "ssl_key_file": certificate,
         }
         arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        # SIGTERM lets it wait for its clients; they are gone by then
-        with running(port, server, "-D", str(data), *arguments, user=user, directory=directory) as address:
-            yield address
+        yield Server(port, server, "-D", str(data), *arguments, user=user, directory=directory)
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    # SIGTERM lets it wait for its clients; they are gone by then
+    with postgres_server() as server, running(server) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[Server]:
+    server, port = binary("redis-server"), free_port()
+    with folder() as directory:
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+        yield Server(port, server, *options, directory=directory)
 
 
 @contextlib.contextmanager
 def redis() -> Iterator[str]:
-    server, port = binary("redis-server"), free_port()
-    with folder() as directory:
-        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-        with running(port, server, *options, directory=directory) as address:
-            yield address
+    with redis_server() as server, running(server) as address:
+        yield address
 
 
 @contextlib.contextmanager
@@ -127,7 +160,7 @@ def nginx() -> Iterator[str]:
             f"server {{ listen 127.0.0.1:{port}; root {site}; }} }}\n"
         )
         arguments = ["-p", str(directory), "-e", str(directory / "error.log"), "-c", str(config)]
-        with running(port, server, *arguments, directory=directory) as address:
+        with running(Server(port, server, *arguments, directory=directory)) as address:
             yield address
 
 
@@ -137,7 +170,7 @@ def mosquitto() -> Iterator[str]:
     with folder() as directory:
         config = directory / "mosquitto.conf"
         config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
-        with running(port, server, "-c", str(config), directory=directory) as address:
+        with running(Server(port, server, "-c", str(config), directory=directory)) as address:
             yield address
 
 
@@ -145,7 +178,7 @@ def mosquitto() -> Iterator[str]:
 def nats() -> Iterator[str]:
     server, port = binary("nats-server"), free_port()
     with folder() as directory:
-        with running(port, server, "--addr", "127.0.0.1", "--port", str(port), directory=directory) as address:
+        with running(Server(port, server, "--addr", "127.0.0.1", "--port", str(port), directory=directory)) as address:
             yield address
 
 
