@@ -65,6 +65,7 @@ pub use resolver::Resolver;
 pub use schedule::{Ready, Timers};
 pub use sys::Backend;
 pub use sys::child;
+pub use sys::cpu;
 pub use sys::epoll::Epoll;
 pub use sys::events::Events;
 pub use sys::file;

@@ -9,7 +9,7 @@ mod recording;
 mod ring;
 pub mod trace;
 
-pub use recording::{Label, Name, Recording, Snapshot};
+pub use recording::{Label, Name, Recorder, Recording, Snapshot};
 pub use ring::{Record, Ring};
 
 /// What a record says. The time of each is when it was written.

@@ -3,14 +3,16 @@
 //! Rules
 //! 1. A task is named when it is first seen and let go when it has ended; its address may then be another's. So the
 //!    names of tasks that have ended are kept with the number of their last record, as many as there is room for.
-//! 2. The lock is taken when a task begins and when it ends, not for its steps; a reader holds it while it copies.
+//! 2. The lock is for names, not for events; a reader holds it while it copies. The loop never waits for it: what it finds
+//!    locked it says later. (And so a child, forked while somebody reads, does not wait for ever.)
 
 use super::Event;
 use super::ring::{Record, Ring, unwrap_ticks};
 use crate::sys::ticks::{Moment, Scale, Ticks};
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 /// How many tasks that have ended keep their name.
 const ENDED: usize = 16 * 1024;
@@ -70,7 +72,35 @@ struct Names {
     texts: Vec<String>,
 }
 
-/// What one loop has done last.
+/// A change of the names.
+#[derive(Debug)]
+enum Change {
+    Text(String),
+    Begins(u64, Label),
+    /// The number of the last record, and the address.
+    Ends(u64, u64),
+}
+
+impl Names {
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Text(text) => self.texts.push(text),
+            Change::Begins(task, label) => {
+                self.alive.insert(task, label);
+            }
+            Change::Ends(number, task) => {
+                if let Some(label) = self.alive.remove(&task) {
+                    if self.ended.len() == ENDED {
+                        self.ended.pop_front();
+                    }
+                    self.ended.push_back((number, task, label));
+                }
+            }
+        }
+    }
+}
+
+/// What one loop has done last, for whoever wants to know.
 #[derive(Debug)]
 pub struct Recording {
     ring: Ring,
@@ -80,57 +110,10 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// An empty recording of `bytes` (as in [`Ring::new`]), that begins now.
-    #[must_use]
-    pub fn new(bytes: usize) -> Self {
-        let source = Ticks::best();
-        Self {
-            ring: Ring::new(bytes),
-            source,
-            began: Moment::now(source),
-            names: Mutex::default(),
-        }
-    }
-
-    /// Writes an event that happens now. The loop's thread only.
-    #[inline(always)]
-    pub fn note(&self, event: Event, subject: u64) {
-        self.ring.push(self.source.now(), event, subject);
-    }
-
     /// How many events have been written, those that are lost included.
     #[must_use]
     pub fn written(&self) -> u64 {
         self.ring.written()
-    }
-
-    /// Gives a text its number. If there are too many, all the rest share one.
-    pub fn text(&self, text: &str) -> Name {
-        let mut names = self.names();
-        if names.texts.len() < TEXTS {
-            names.texts.push(text.to_owned());
-        } else if names.texts.len() == TEXTS {
-            names.texts.push("(one of too many names)".to_owned());
-        }
-        Name((names.texts.len() - 1) as u32)
-    }
-
-    /// Says what the task at an address is called. The loop's thread only.
-    pub fn begins(&self, task: u64, label: Label) {
-        self.names().alive.insert(task, label);
-    }
-
-    /// The task has ended: writes it. The loop's thread only.
-    pub fn ends(&self, task: u64, event: Event) {
-        let number = self.written();
-        self.note(event, task);
-        let mut names = self.names();
-        if let Some(label) = names.alive.remove(&task) {
-            if names.ended.len() == ENDED {
-                names.ended.pop_front();
-            }
-            names.ended.push_back((number, task, label));
-        }
     }
 
     /// What has been written up to now. Any thread.
@@ -138,7 +121,8 @@ impl Recording {
     pub fn snapshot(&self) -> Snapshot {
         let (lost, records) = self.ring.copy();
         let until = Moment::now(self.source);
-        let names = self.names().clone();
+        // (nothing panics while it is held; and names that are half there would be better than none)
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let scale = Scale::new(self.began, until);
         let times = records
             .iter()
@@ -152,10 +136,87 @@ impl Recording {
             names,
         }
     }
+}
 
-    fn names(&self) -> MutexGuard<'_, Names> {
-        // (nothing can panic while it is held; and names that are half there are better than none)
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+/// The loop's side of a recording.
+#[derive(Debug)]
+pub struct Recorder {
+    recording: Arc<Recording>,
+    /// Rule 2: what others do not know yet.
+    pending: RefCell<Vec<Change>>,
+    texts: Cell<usize>,
+}
+
+impl Recorder {
+    /// An empty recording of `bytes` (as in [`Ring::new`]), that begins now.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        let source = Ticks::best();
+        Self {
+            recording: Arc::new(Recording {
+                ring: Ring::new(bytes),
+                source,
+                began: Moment::now(source),
+                names: Mutex::default(),
+            }),
+            pending: RefCell::default(),
+            texts: Cell::new(0),
+        }
+    }
+
+    /// For the others.
+    #[must_use]
+    pub fn recording(&self) -> &Arc<Recording> {
+        &self.recording
+    }
+
+    /// Writes an event that happens now.
+    #[inline(always)]
+    pub fn note(&self, event: Event, subject: u64) {
+        let recording = &self.recording;
+        recording.ring.push(recording.source.now(), event, subject);
+    }
+
+    /// Gives a text its number. If there are too many, all the rest share one.
+    pub fn text(&self, text: &str) -> Name {
+        let number = self.texts.get().min(TEXTS);
+        if self.texts.get() <= TEXTS {
+            self.texts.set(number + 1);
+            let text = if number == TEXTS {
+                "(one of too many names)"
+            } else {
+                text
+            };
+            self.change(Change::Text(text.to_owned()));
+        }
+        Name(number as u32)
+    }
+
+    /// Says what the task at an address is called.
+    pub fn begins(&self, task: u64, label: Label) {
+        self.change(Change::Begins(task, label));
+    }
+
+    /// The task has ended: writes it.
+    pub fn ends(&self, task: u64, event: Event) {
+        let number = self.recording.written();
+        self.note(event, task);
+        self.change(Change::Ends(number, task));
+    }
+
+    fn change(&self, change: Change) {
+        let mut names = match self.recording.names.try_lock() {
+            Ok(names) => names,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return self.pending.borrow_mut().push(change),
+        };
+        let mut pending = self.pending.borrow_mut();
+        if !pending.is_empty() {
+            for earlier in pending.drain(..) {
+                names.change(earlier);
+            }
+        }
+        names.change(change);
     }
 }
 
@@ -242,7 +303,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_used_again_is_another_task() {
-        let recording = Recording::new(4096);
+        let recording = Recorder::new(4096);
         let work = recording.text("work");
         for number in 1..=3 {
             recording.begins(0x10, label(number, work));
@@ -251,7 +312,7 @@ mod tests {
                 recording.ends(0x10, Event::Returned);
             }
         }
-        let snapshot = recording.snapshot();
+        let snapshot = recording.recording().snapshot();
         let numbers: Vec<u64> = snapshot
             .events()
             .map(|(number, _, record)| snapshot.label(record.subject, number).unwrap().number)
@@ -263,11 +324,11 @@ mod tests {
 
     #[test]
     fn times_grow_and_end_before_the_snapshot() {
-        let recording = Recording::new(4096);
+        let recording = Recorder::new(4096);
         for subject in 0..1000 {
             recording.note(Event::Ready, subject);
         }
-        let snapshot = recording.snapshot();
+        let snapshot = recording.recording().snapshot();
         assert_eq!((snapshot.lost(), snapshot.len()), (745, 255));
         let times: Vec<u64> = snapshot.events().map(|(_, time, _)| time).collect();
         assert!(times.is_sorted());
@@ -276,12 +337,12 @@ mod tests {
 
     #[test]
     fn names_stay_bounded() {
-        let recording = Recording::new(4096);
+        let recording = Recorder::new(4096);
         let first = recording.text("first");
         let texts: Vec<Name> = (0..TEXTS + 10)
             .map(|number| recording.text(&number.to_string()))
             .collect();
-        let snapshot = recording.snapshot();
+        let snapshot = recording.recording().snapshot();
         assert_eq!(snapshot.text(first), "first");
         assert_eq!(snapshot.text(*texts.last().unwrap()), "(one of too many names)");
         assert_eq!(snapshot.names.texts.len(), TEXTS + 1);
@@ -289,6 +350,21 @@ mod tests {
             recording.begins(number, label(number, first));
             recording.ends(number, Event::Returned);
         }
-        assert_eq!(recording.names().ended.len(), ENDED);
+        assert_eq!(recording.recording().snapshot().names.ended.len(), ENDED);
+    }
+
+    #[test]
+    fn the_loop_does_not_wait_for_a_reader() {
+        let recorder = Recorder::new(4096);
+        let reading = recorder.recording().names.lock().unwrap();
+        let work = recorder.text("work");
+        recorder.begins(0x10, label(1, work));
+        recorder.note(Event::Step, 0x10);
+        drop(reading);
+        assert_eq!(recorder.recording().snapshot().label(0x10, 0), None);
+        let more = recorder.text("more");
+        let snapshot = recorder.recording().snapshot();
+        assert_eq!(snapshot.label(0x10, 0), Some(label(1, work)));
+        assert_eq!((snapshot.text(work), snapshot.text(more)), ("work", "more"));
     }
 }

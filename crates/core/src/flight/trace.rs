@@ -286,23 +286,23 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use super::super::Recording;
+    use super::super::Recorder;
     use super::*;
 
-    fn written(recording: &Recording) -> String {
+    fn written(recorder: &Recorder) -> String {
         let about = About {
             pid: 12,
             number: 0,
             reason: "test",
         };
         let mut out = Vec::new();
-        write(&mut out, &[(about, recording.snapshot())]).unwrap();
+        write(&mut out, &[(about, recorder.recording().snapshot())]).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_step_is_in_two_lanes_and_what_woke_it_points_there() {
-        let recording = Recording::new(4096);
+        let recording = Recorder::new(4096);
         let label = Label {
             number: 7,
             name: None,
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_told() {
-        let recording = Recording::new(4096);
+        let recording = Recorder::new(4096);
         for _ in 0..300 {
             recording.note(Event::Poll, 0);
         }
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn very_many_tasks_share_a_lane() {
-        let recording = Recording::new(1 << 20);
+        let recording = Recorder::new(1 << 20);
         let coroutine = recording.text("work");
         for number in 1..=LANES as u64 + 50 {
             let label = Label {

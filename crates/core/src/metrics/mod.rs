@@ -4,7 +4,9 @@
 //! Must never make the writer wait for a reader.
 
 mod exposition;
+mod figures;
 mod histogram;
 
 pub use exposition::{Exposition, Kind};
+pub use figures::{Figures, Times};
 pub use histogram::{BOUNDS, Counts, Histogram};

@@ -28,6 +28,7 @@
 //!    that it was forked from, in which nothing changes.
 
 pub mod child;
+pub mod cpu;
 pub mod epoll;
 pub mod events;
 mod fd;
