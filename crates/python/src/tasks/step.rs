@@ -200,6 +200,7 @@ fn run(task: &Own<Task>, exception: Option<Obj>) -> R<After> {
     let Some(coro) = task.coro.get() else {
         return Err(runtime_error("Task object is not initialized."));
     };
+    future.steps.set(future.steps.get().wrapping_add(1));
     if !task.waiter.is_empty() {
         task.waiter.put(None);
     }
