@@ -8,7 +8,7 @@
 //! half-way.
 
 use crate::copying::{self, Copied};
-use crate::ffi::errors::{R, exc, not_deleted, raise, runtime_error, type_error, value_error};
+use crate::ffi::errors::{R, exc, finally, not_deleted, raise, runtime_error, type_error, value_error};
 use crate::ffi::function::Imp;
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::{Args, Class, ClassCell, Co, Coroutine, Obj, Own, Slot, Slots, Visitor, WeakRefs};
@@ -44,23 +44,6 @@ pub(crate) struct Runner {
     interrupts: Cell<u32>,
     /// `set_event_loop(loop)` was called, and is to be undone.
     set_event_loop: Cell<bool>,
-}
-
-/// Runs `last` whatever became of `result`; as in a `finally`, an exception of `last` wins.
-fn finally<T>(result: R<T>, last: impl FnOnce() -> R<()>) -> R<T> {
-    let raised = match result {
-        Ok(value) => return last().map(|()| value),
-        Err(raised) => raised,
-    };
-    let first = raised.take();
-    let Err(raised) = last() else {
-        return Err(raise(&first));
-    };
-    let second = raised.take();
-    if !second.is(&first) && exceptions::context(&second).is_none() {
-        exceptions::set_context(&second, Some(first));
-    }
-    Err(raise(&second))
 }
 
 impl Own<Runner> {

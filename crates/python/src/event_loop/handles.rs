@@ -5,11 +5,11 @@
 
 use super::core::{Entry, LoopCore, Timer, of};
 use super::{errors, run};
+use crate::ffi::errors::finally;
 use crate::ffi::function::{self, Imp, Kind};
 use crate::ffi::pyclass::{Body, Field, Pool, Pooled, PyClass, is_tracked, pooled, track};
 use crate::ffi::{Args, Obj, Own, R, Visitor, context, python_function};
 use crate::imports::{self, names};
-use crate::tasks::waiting;
 use crate::version;
 
 static HANDLE: PyClass = PyClass::new();
@@ -510,10 +510,7 @@ fn locked<T>(lock: Option<Obj>, f: impl FnOnce() -> R<T>) -> R<T> {
     let Some(lock) = lock else { return f() };
     lock.call_method(&names::ACQUIRE, &[])?;
     let release = || lock.call_method(&names::RELEASE, &[]).map(drop);
-    match f() {
-        Ok(value) => release().map(|()| value),
-        Err(raised) => Err(waiting::finally(raised, release)),
-    }
+    finally(f(), release)
 }
 
 /// Runs a handle that has become ready.

@@ -3,7 +3,7 @@
 use super::class::this;
 use super::core::{self, LoopCore};
 use super::run;
-use crate::ffi::errors::{exc, raise, runtime_error};
+use crate::ffi::errors::{exc, finally, finally_raised, runtime_error};
 use crate::ffi::function::Imp;
 use crate::ffi::pyclass::Body;
 use crate::ffi::{Args, Co, Coroutine, Obj, Own, R, running, threads};
@@ -60,14 +60,7 @@ pub(crate) fn forever(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     core.check_closed()?;
     check_running(core)?;
     let result = enter(loop_, core).and_then(|()| run::until_stopped(loop_, core));
-    match result {
-        Ok(()) => leave(core),
-        Err(raised) => {
-            let exception = raised.take();
-            leave(core)?;
-            Err(raise(&exception))
-        }
-    }
+    finally(result, || leave(core))
 }
 
 fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
@@ -122,13 +115,15 @@ fn run_until_complete(args: &Args) -> R<Obj> {
     match result {
         Ok(_) => drop(future.call_method(&names::REMOVE_DONE_CALLBACK, &[done])?),
         Err(raised) => {
-            let exception = raised.take();
-            if new_task && callbacks::is_done(&future)? && !callbacks::is_cancelled(&future)? {
-                // The coroutine raised a BaseException: it comes out here, it is not lost.
-                future.call_method(&names::EXCEPTION, &[])?;
-            }
-            future.call_method(&names::REMOVE_DONE_CALLBACK, &[done])?;
-            return Err(raise(&exception));
+            return Err(finally_raised(raised, || {
+                if new_task && callbacks::is_done(&future)? && !callbacks::is_cancelled(&future)? {
+                    // The coroutine raised a BaseException: it comes out here, it is not lost.
+                    future.call_method(&names::EXCEPTION, &[])?;
+                }
+                future
+                    .call_method(&names::REMOVE_DONE_CALLBACK, &[done])
+                    .map(drop)
+            }));
         }
     }
     if !callbacks::is_done(&future)? {

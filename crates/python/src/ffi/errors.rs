@@ -94,19 +94,24 @@ pub(super) fn to_c(result: R<Obj>) -> *mut c::PyObject {
     }
 }
 
-/// `try: … finally: …`; `tried` is how the first part ended. What the second part raises has the first one's exception
-/// for its context, and wins.
+/// `try: … finally: …`; `tried` is how the first part ended. What the second part raises wins, and has the first one's
+/// exception in its chain of contexts.
 #[inline]
-pub(crate) fn finally(tried: R<()>, clean_up: impl FnOnce() -> R<()>) -> R<()> {
-    let Err(raised) = tried else { return clean_up() };
+pub(crate) fn finally<T>(tried: R<T>, clean_up: impl FnOnce() -> R<()>) -> R<T> {
+    match tried {
+        Ok(value) => clean_up().map(|()| value),
+        Err(raised) => Err(finally_raised(raised, clean_up)),
+    }
+}
+
+/// [`finally`] after an exception. While `clean_up` runs, the exception is the one that is being handled: so the
+/// interpreter itself makes the chain of contexts, and `sys.exc_info()` is as in a `finally` of Python's.
+#[cold]
+pub(crate) fn finally_raised(raised: Raised, clean_up: impl FnOnce() -> R<()>) -> Raised {
     let exception = raised.take();
-    match clean_up() {
-        Ok(()) => Err(raise(&exception)),
-        Err(raised) => {
-            let later = raised.take();
-            super::exceptions::set_context(&later, Some(exception));
-            Err(raise(&later))
-        }
+    match super::exceptions::handling(&exception, clean_up) {
+        Ok(()) => raise(&exception),
+        Err(raised) => raised,
     }
 }
 

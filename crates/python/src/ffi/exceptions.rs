@@ -82,3 +82,35 @@ pub(crate) fn set_cause(exception: &Obj, cause: Option<Obj>) {
         }
     }
 }
+
+/// Runs `f` as in `except … as exception:`. What it raises has `exception` in its chain of contexts.
+pub(crate) fn handling<T>(exception: &Obj, f: impl FnOnce() -> T) -> T {
+    // SAFETY: the GIL is held. `Get` gives a new reference or null, `Set` makes its own. `Get` gives what the innermost
+    // frame handles or, if that is nothing, what one around it handles, which must not be written into the inner one:
+    // it outlives the handling there. So the inner one is emptied first, to see which of the two it was.
+    unsafe {
+        let before = handled();
+        c::PyErr_SetHandledException(std::ptr::null_mut());
+        let around = handled();
+        c::PyErr_SetHandledException(exception.as_ptr());
+        let result = f();
+        let same = match (&before, &around) {
+            (Some(before), Some(around)) => before.is(around),
+            (before, _) => before.is_none(),
+        };
+        c::PyErr_SetHandledException(match before {
+            Some(ref before) if !same => before.as_ptr(),
+            _ => std::ptr::null_mut(),
+        });
+        result
+    }
+}
+
+/// `sys.exception()`
+fn handled() -> Option<Obj> {
+    // SAFETY: the GIL is held; a new reference or null.
+    unsafe {
+        let exception = c::PyErr_GetHandledException();
+        (!exception.is_null()).then(|| Obj::owned_unchecked(exception))
+    }
+}

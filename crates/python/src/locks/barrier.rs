@@ -15,7 +15,7 @@
 use super::condition::Condition;
 use super::loop_bound::{self, Bound, LoopBound};
 use crate::copying::{self, Copied};
-use crate::ffi::errors::{raise, raise_new, type_error, value_error};
+use crate::ffi::errors::{finally, raise_new, type_error, value_error};
 use crate::ffi::{
     Args, Class, ClassCell, Co, Coroutine, Obj, Own, OwnSlot, R, Slot, Slots, Visitor, WeakRefs,
 };
@@ -168,19 +168,7 @@ async fn lock(co: Co) -> R<()> {
 
 /// `async with self._cond:` the second half. The exception of the block, if any, goes on.
 fn unlock<T>(co: &Co, result: R<T>) -> R<T> {
-    finally(co, result, |this| this.condition()?.release())
-}
-
-/// `try: … finally: …`
-fn finally<T>(co: &Co, result: R<T>, clean_up: impl FnOnce(&Own<Barrier>) -> R<()>) -> R<T> {
-    match result {
-        Ok(value) => clean_up(&this(co)?).map(|()| value),
-        Err(raised) => {
-            let exception = raised.take();
-            clean_up(&this(co)?)?;
-            Err(raise(&exception))
-        }
-    }
+    finally(result, || this(co)?.condition()?.release())
 }
 
 /// `await self._cond.wait()`
@@ -210,7 +198,8 @@ async fn pass(co: Co) -> R<i64> {
     block(co).await?;
     let index = this(&co)?.come_in();
     let result = meet(co, index).await;
-    finally(&co, result, |this| {
+    finally(result, || {
+        let this = this(&co)?;
         this.go_out();
         this.exit()
     })?;
@@ -231,7 +220,8 @@ async fn pass_by_name(co: Co) -> R<i64> {
     let index = this(&co)?.come_in();
     let last = this(&co)?.is_last(index);
     let result = call(co, if last { "_release" } else { "_wait" }).await;
-    finally(&co, result, |this| {
+    finally(result, || {
+        let this = this(&co)?;
         this.go_out();
         this.obj().call_method_str("_exit", &[]).map(drop)
     })?;

@@ -4,7 +4,7 @@
 //! tasks failed), an exception group of what failed.
 
 use super::TaskGroup;
-use crate::ffi::errors::{exc, raise_with_context};
+use crate::ffi::errors::{exc, finally_raised, raise_with_context};
 use crate::ffi::{Args, Coroutine, Obj, Own, R, Step, exceptions};
 use crate::futures::{callbacks, methods};
 use crate::imports;
@@ -40,7 +40,7 @@ fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
             group.clean_up();
             Step::Return(value)
         }
-        Ok(Step::Raise(raised)) | Err(raised) => Step::Raise(waiting::finally(raised, || {
+        Ok(Step::Raise(raised)) | Err(raised) => Step::Raise(finally_raised(raised, || {
             drop((this.locals[KIND].take(), this.locals[BODY].take()));
             group.clean_up();
             Ok(())

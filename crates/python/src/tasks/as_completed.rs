@@ -12,7 +12,7 @@
 
 use super::waiting;
 use super::{alarm, spawn};
-use crate::ffi::errors::{exc, raise, raise_with_context, type_error};
+use crate::ffi::errors::{exc, finally_raised, raise, raise_with_context, type_error};
 use crate::ffi::{
     Args, Class, ClassCell, Coroutine, Fifo, Obj, Own, R, Slot, Slots, Step, Visitor, class, running,
 };
@@ -201,7 +201,7 @@ fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
         match waiting::resume(this, input) {
             Step::Return(_) => {}
             Step::Yield(value) => return Step::Yield(value),
-            Step::Raise(raised) => return Step::Raise(waiting::finally(raised, || give_up(this, owner))),
+            Step::Raise(raised) => return Step::Raise(finally_raised(raised, || give_up(this, owner))),
         }
     }
     loop {
@@ -217,7 +217,7 @@ fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
         match waiting::begin(this, getter) {
             Step::Return(_) => {}
             Step::Yield(value) => return Step::Yield(value),
-            Step::Raise(raised) => return Step::Raise(waiting::finally(raised, || give_up(this, owner))),
+            Step::Raise(raised) => return Step::Raise(finally_raised(raised, || give_up(this, owner))),
         }
     }
 }

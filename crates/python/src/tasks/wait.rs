@@ -3,7 +3,7 @@
 use super::alarm;
 use super::task::check_coroutine;
 use super::waiting::{self, AWAITING};
-use crate::ffi::errors::{assertion_error, type_error, value_error};
+use crate::ffi::errors::{assertion_error, finally_raised, type_error, value_error};
 use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Step, running};
 use crate::futures::callbacks::{self, Outcome, as_native};
 use crate::futures::{foreign, methods};
@@ -46,7 +46,7 @@ fn step(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
     match step {
         Step::Yield(value) => Step::Yield(value),
         Step::Raise(raised) if this.stage.get() == WAITING => {
-            Step::Raise(waiting::finally(raised, || let_go(this).map(drop)))
+            Step::Raise(finally_raised(raised, || let_go(this).map(drop)))
         }
         Step::Raise(raised) => Step::Raise(raised),
         Step::Return(_) => Step::from(let_go(this).and_then(|futures| sorted(&futures))),

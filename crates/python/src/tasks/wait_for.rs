@@ -7,7 +7,7 @@
 
 use super::waiting::{self, AWAITING};
 use super::{alarm, spawn};
-use crate::ffi::errors::raise;
+use crate::ffi::errors::{finally, finally_raised, raise};
 use crate::ffi::{Args, Class, Co, Coroutine, Obj, Own, R, Raised, Step, exceptions, running};
 use crate::futures::{callbacks, methods};
 use crate::imports;
@@ -134,7 +134,7 @@ fn racing(this: &Own<Coroutine>, input: R<&Obj>) -> Step {
             .map_or(Ok(()), |alarm| alarm::cancel(&alarm))
     };
     match result {
-        Step::Raise(raised) => Step::Raise(waiting::finally(raised, stop)),
+        Step::Raise(raised) => Step::Raise(finally_raised(raised, stop)),
         ended => stop().map_or_else(Step::Raise, |()| ended),
     }
 }
@@ -270,9 +270,6 @@ fn cancel_and_wait(fut: &Obj) -> R<Obj> {
             };
             callbacks::unlisten(&co.local(0), hook)
         };
-        match result {
-            Ok(_) => clean().map(|()| Obj::none()),
-            Err(raised) => Err(waiting::finally(raised, clean)),
-        }
+        finally(result.map(|_| Obj::none()), clean)
     })
 }

@@ -104,13 +104,3 @@ pub(crate) fn timed_out(exception: Option<&Obj>) -> Raised {
         Err(raised) => raised,
     }
 }
-
-/// Runs `clean` and goes on with the exception, as `finally:` does; what `clean` raises takes its place.
-#[cold]
-pub(crate) fn finally(raised: Raised, clean: impl FnOnce() -> R<()>) -> Raised {
-    let exception = raised.take();
-    match clean() {
-        Ok(()) => crate::ffi::errors::raise(&exception),
-        Err(raised) => raised,
-    }
-}
