@@ -34,7 +34,7 @@ pub(crate) fn init() -> R<()> {
             body.method(sig, *imp)?;
         }
     }
-    lifecycle::add_async_methods(&mut body)?;
+    lifecycle::add_more_methods(&mut body)?;
     crate::event_loop::add_later_groups(&mut body)?;
     attributes(&mut body)?;
     let class = body.build(&[&imports::BASE_EVENT_LOOP])?;

@@ -1,6 +1,6 @@
 //! "Running and stopping the loop": run_forever, run_until_complete, stop, close, shutdown_asyncgens.
 
-use super::class::this;
+use super::class::{EVENT_LOOP, this};
 use super::core::{self, LoopCore};
 use super::run;
 use crate::ffi::errors::{exc, finally, finally_raised, runtime_error};
@@ -12,6 +12,7 @@ use crate::futures::foreign;
 use crate::hook::Hook;
 use crate::imports::{self, names};
 use crate::tasks::spawn;
+use crate::version;
 
 /// What this file adds to the class.
 pub(super) const METHODS: &[(&str, Imp)] = &[
@@ -27,12 +28,33 @@ pub(super) const METHODS: &[(&str, Imp)] = &[
     }),
     ("get_debug(self)", |args| Ok(Obj::bool(this(args)?.1.debug.get()))),
     ("set_debug(self, enabled)", set_debug),
+    ("_set_coroutine_origin_tracking(self, enabled)", |args| {
+        crate::debug::track_origins(this(args)?.1, args.req(1)?.truth()?)?;
+        Ok(Obj::none())
+    }),
     ("_asyncgen_firstiter_hook(self, agen)", asyncgen_firstiter),
     ("_asyncgen_finalizer_hook(self, agen)", asyncgen_finalizer),
 ];
 
-/// The coroutines.
-pub(super) fn add_async_methods(body: &mut Body) -> R<()> {
+/// What a loop that runs inside of another one (of a GUI, say) does around its own turns, which call `_run_once`.
+/// asyncio has it since 3.13, where `run_forever` calls what a derived class has made of it.
+const GUEST_METHODS: &[(&str, Imp)] = &[
+    ("_run_forever_setup(self)", |args| {
+        let (loop_, core) = this(args)?;
+        set_up(loop_, core).map(|()| Obj::none())
+    }),
+    ("_run_forever_cleanup(self)", |args| {
+        leave(this(args)?.1).map(|()| Obj::none())
+    }),
+];
+
+/// The coroutines, and what not every version has.
+pub(super) fn add_more_methods(body: &mut Body) -> R<()> {
+    if version::SINCE_313.get() {
+        for (sig, imp) in GUEST_METHODS {
+            body.method(sig, *imp)?;
+        }
+    }
     body.async_method("shutdown_asyncgens(self)", shutdown_asyncgens)
 }
 
@@ -57,10 +79,53 @@ fn check_running(core: &LoopCore) -> R<()> {
 
 /// Runs until `stop()`; whatever happens, the thread is left as it was found.
 pub(crate) fn forever(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
-    core.check_closed()?;
-    check_running(core)?;
-    let result = enter(loop_, core).and_then(|()| run::until_stopped(loop_, core));
+    if version::SINCE_313.get() && is_changed(loop_, core, &["_run_forever_setup", "_run_forever_cleanup"])? {
+        loop_.call_method_str("_run_forever_setup", &[])?;
+        return finally(turns(loop_, core), || {
+            loop_.call_method_str("_run_forever_cleanup", &[]).map(drop)
+        });
+    }
+    check_startable(core)?;
+    let result = enter(loop_, core).and_then(|()| turns(loop_, core));
     finally(result, || leave(core))
+}
+
+/// Turn after turn, until `stop()`.
+fn turns(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    if !is_changed(loop_, core, &["_run_once"])? {
+        return run::until_stopped(loop_, core);
+    }
+    while {
+        loop_.call_method_str("_run_once", &[])?;
+        !core.stopping.get()
+    } {}
+    Ok(())
+}
+
+/// Has a derived class, or the instance, a method of one of these names?
+fn is_changed(loop_: &Obj, core: &LoopCore, names: &[&str]) -> R<bool> {
+    let class = loop_.class();
+    if class.is(EVENT_LOOP.get()) && !core.patched.get() {
+        return Ok(false);
+    }
+    let own = loop_.getattr_str("__dict__")?;
+    for name in names {
+        let name = Obj::interned(name)?;
+        if own.contains(&name)? || !class.getattr(&name)?.is(&EVENT_LOOP.get().getattr(&name)?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn check_startable(core: &LoopCore) -> R<()> {
+    core.check_closed()?;
+    check_running(core)
+}
+
+fn set_up(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    check_startable(core)?;
+    enter(loop_, core)
 }
 
 fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
