@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -186,5 +187,80 @@ def test_tls_over_a_derived_socket(aio):
         outside.abort()
         inside.abort()
         await asyncio.gather(says.lost, hears.lost, return_exceptions=True)
+
+    run(aio, main())
+
+
+class Listening(socket.socket):
+    """A socket whose connections are spies, and whose peers have names. Now and then it raises."""
+
+    troubles: list[BaseException]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.troubles:
+            raise self.troubles.pop()
+        connection, _ = super().accept()
+        return spy(connection), "somebody"
+
+
+def listening(*troubles: BaseException) -> Listening:
+    made = Listening(socket.AF_INET, socket.SOCK_STREAM)
+    made.troubles = list(troubles)
+    made.bind(("127.0.0.1", 0))
+    made.setblocking(False)
+    return made
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_server_on_a_derived_socket(aio, tls, debug):
+    """Its `accept()` is called, and what that gives out is what the transport reads from."""
+
+    async def main() -> None:
+        loop, made = aio.get_running_loop(), []
+        sock = listening(BlockingIOError(), ConnectionAbortedError())
+
+        def factory() -> Log:
+            made.append(Log())
+            return made[-1]
+
+        server = await loop.create_server(factory, sock=sock, ssl=server_context() if tls else None)
+        how = {"ssl": client_context(), "server_hostname": "localhost"} if tls else {}
+        reader, writer = await aio.open_connection(*sock.getsockname(), **how)
+        if not tls:
+            writer.write(b"hello")
+            await until(lambda: made and made[0].data)
+            assert bytes(made[0].data) == b"HELLO"
+        else:
+            await until(lambda: made and made[0].transport)
+        assert made[0].transport.get_extra_info("peername") == "somebody"
+        assert isinstance(made[0].transport.get_extra_info("socket")._sock, Spy)
+        made[0].transport.close()
+        assert await reader.read() == b""
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    run(aio, main(), debug=debug)
+
+
+def test_a_derived_socket_that_cannot_accept(aio):
+    """Out of descriptors: looks away for a second. Anything else: the exception handler hears of it, and it goes on."""
+
+    async def main() -> None:
+        loop, reports = aio.get_running_loop(), Reports()
+        loop.set_exception_handler(reports)
+        sock = listening(OSError(errno.EMFILE, "too many"), ValueError("accept of the program"))
+        server = await loop.create_server(Log, sock=sock)
+        with socket.create_connection(sock.getsockname()):
+            await until(lambda: len(reports.contexts) == 2)
+        first, second = reports.contexts
+        assert str(first["exception"]) == "accept of the program"
+        assert second["message"] == "socket.accept() out of system resource"
+        assert second["exception"].errno == errno.EMFILE
+        server.close()
+        await server.wait_closed()
 
     run(aio, main())

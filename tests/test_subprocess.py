@@ -351,6 +351,35 @@ def test_close_kills_by_the_programs_popen(aio, monkeypatch):
     assert killed == ["derived", "other"]
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="asyncio sends signals itself since 3.13")
+def test_signals_go_by_the_programs_popen(aio, monkeypatch):
+    class Popen(subprocess.Popen):
+        def send_signal(self, sig: int) -> None:
+            calls.append(("send_signal", sig))
+            super().send_signal(sig)
+
+        def terminate(self) -> None:
+            calls.append(("terminate",))
+            subprocess_popen.send_signal(self, signal.SIGTERM)
+
+        def kill(self) -> None:
+            calls.append(("kill",))
+            subprocess_popen.send_signal(self, signal.SIGKILL)
+
+    async def main() -> None:
+        for call in [("send_signal", signal.SIGUSR1), ("terminate",), ("kill",)]:
+            process = await aio.create_subprocess_exec("sleep", "1000")
+            getattr(process, call[0])(*call[1:])
+            assert calls.pop() == call
+            assert await process.wait() in (-signal.SIGUSR1, -signal.SIGTERM, -signal.SIGKILL)
+        assert not calls
+
+    calls: list[Any] = []
+    subprocess_popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    run(aio, main())
+
+
 def test_close_of_a_finished_one(aio):
     async def main() -> None:
         transport, protocol = await execute("true")

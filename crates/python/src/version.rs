@@ -91,6 +91,8 @@ table! {
     EMPTY_RACE_TIMES_OUT = 0x030d06;
     /// `create_connection`: that a socket of a failed attempt cannot be closed is no news (gh-135836).
     CLOSE_ERRORS_ARE_DROPPED = 0x030d06;
+    /// A subprocess transport sends signals itself, and not by `Popen`'s methods.
+    SIGNALS_WITHOUT_POPEN = 0x030d00;
     /// Every callback of a connection runs in the one context that its server or its opener had.
     CONNECTION_CONTEXT = 0x030f00;
     /// `SSLProtocol` aborts the transport below with `_force_close(exc)`; before: with `abort()`.

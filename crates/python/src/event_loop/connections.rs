@@ -491,6 +491,7 @@ fn begin_tls(co: &Co, socket: Socket, tls: Tls, protocol: Obj, context: Option<O
         server: None,
         context,
         peer: None,
+        extra: None,
     };
     let transport = tls::open(
         below,

@@ -14,7 +14,8 @@ use crate::event_loop::core::{self, LoopCore};
 use crate::event_loop::readers::{self, Side};
 use crate::event_loop::run::is_fatal;
 use crate::event_loop::{errors, handles};
-use crate::ffi::errors::{R, os_error, runtime_error};
+use crate::ffi::errors::{R, exc, os_error, raise, runtime_error, type_error};
+use crate::ffi::object::exact_int;
 use crate::ffi::{Class, ClassCell, Obj, Own, OwnSlot, Slot, Slots, Visitor, context};
 use crate::imports::{self, names};
 use crate::streams;
@@ -26,7 +27,6 @@ use aioxide_core::socket::{self as kernel, Address};
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::OwnedFd;
 
 /// asyncio's `ACCEPT_RETRY_DELAY`, in seconds.
 const RETRY_DELAY: f64 = 1.0;
@@ -121,8 +121,8 @@ fn accept(this: &Own<Listener>, loop_: &Obj, core: &Own<LoopCore>, context: &Obj
         if !this.listening.get() {
             return Ok(());
         }
-        match kernel::accept(this.socket.fd()) {
-            Ok((connection, peer)) => admit(&server, loop_, core, context, connection, peer)?,
+        match next(this)? {
+            Ok(guest) => admit(&server, loop_, core, context, guest)?,
             Err(error) => {
                 this.burst.set(done.max(1));
                 return refused(this, loop_, core, &error);
@@ -131,6 +131,55 @@ fn accept(this: &Own<Listener>, loop_: &Obj, core: &Own<LoopCore>, context: &Obj
     }
     this.burst.set(burst.saturating_mul(2).min(most));
     Ok(())
+}
+
+/// A connection that was accepted.
+pub(super) struct Guest {
+    pub(super) socket: Socket,
+    pub(super) peer: Address,
+    /// For `get_extra_info`: what a program's `accept()` has said of the peer.
+    pub(super) extra: Option<Obj>,
+}
+
+/// The next one at the door.
+#[inline]
+fn next(this: &Own<Listener>) -> R<io::Result<Guest>> {
+    if let Some(object) = this.socket.foreign() {
+        return next_by_method(&object);
+    }
+    Ok(kernel::accept(this.socket.fd()).map(|(connection, peer)| Guest {
+        socket: Socket::owned(connection),
+        peer,
+        extra: None,
+    }))
+}
+
+/// A derived class may have an `accept()` of its own, and give out connections of its own.
+#[cold]
+fn next_by_method(object: &Obj) -> R<io::Result<Guest>> {
+    let accepted = match object.call_method(&names::ACCEPT, &[]) {
+        Err(raised) if raised.matches(exc::os_error()) => {
+            let exception = raised.take();
+            let number = exception.getattr_str("errno")?;
+            return match (exception.class_name().as_str(), exact_int(&number)) {
+                ("BlockingIOError", _) => Ok(Err(io::Error::from_raw_os_error(libc::EAGAIN))),
+                (_, Some(number)) => Ok(Err(io::Error::from_raw_os_error(number as i32))),
+                _ => Err(raise(&exception)),
+            };
+        }
+        accepted => accepted?,
+    };
+    let [connection, address] = accepted.tuple_items() else {
+        return Err(type_error("accept() must return a connection and an address"));
+    };
+    connection.call_method_str("setblocking", &[&Obj::bool(false)])?;
+    let extra = Obj::dict()?;
+    extra.dict_set(&Obj::interned("peername")?, address)?;
+    Ok(Ok(Guest {
+        socket: Socket::of(connection)?,
+        peer: Address::Other,
+        extra: Some(extra),
+    }))
 }
 
 #[cold]
@@ -170,36 +219,29 @@ fn look_away(this: &Own<Listener>, loop_: &Obj, core: &Own<LoopCore>, error: &io
 
 /// `_accept_connection2()`: rule 3.
 #[inline]
-fn admit(
-    server: &Own<ServerCore>,
-    loop_: &Obj,
-    core: &Own<LoopCore>,
-    context: &Obj,
-    connection: OwnedFd,
-    peer: Address,
-) -> R<()> {
-    let (connection, context) = (Socket::owned(connection), context::copy_of(context)?);
+fn admit(server: &Own<ServerCore>, loop_: &Obj, core: &Own<LoopCore>, context: &Obj, guest: Guest) -> R<()> {
+    let context = context::copy_of(context)?;
     if core.debug.get() {
-        log_connection(server, &connection, &peer)?;
+        log_connection(server, &guest)?;
     }
     if let Some(tls) = server.tls.get()
         && tls.truth()?
     {
-        return tls::admit(server, loop_, connection, context, peer);
+        return tls::admit(server, loop_, guest, context);
     }
-    let shown = connection.made_object();
+    let shown = guest.socket.made_object();
     let mut protocol = None;
     let result = context::run(&context, || {
         let made = streams::protocol_of(&server.factory.get_or_none())?;
         let opening = Opening {
             loop_,
-            socket: connection,
+            socket: guest.socket,
             protocol: &made,
             waiter: None,
-            extra: None,
+            extra: guest.extra,
             server: Some(server.clone()),
             context: Some(context.clone()),
-            peer: Some(peer),
+            peer: Some(guest.peer),
         };
         protocol = Some(made.clone());
         stream::open(opening).map(drop)
@@ -231,9 +273,13 @@ fn admit(
 }
 
 #[cold]
-fn log_connection(server: &Own<ServerCore>, connection: &Socket, peer: &Address) -> R<()> {
-    let from = address(peer)?.unwrap_or_else(Obj::none);
-    let object = connection.object()?.unwrap_or_else(Obj::none);
+fn log_connection(server: &Own<ServerCore>, guest: &Guest) -> R<()> {
+    let from = match &guest.extra {
+        Some(extra) => extra.dict_get(&Obj::interned("peername")?)?,
+        None => address(&guest.peer)?,
+    };
+    let from = from.unwrap_or_else(Obj::none);
+    let object = guest.socket.object()?.unwrap_or_else(Obj::none);
     log_debug(
         "%r got a new connection from %r: %r",
         &[server.obj(), &from, &object],

@@ -2,6 +2,7 @@
 //!
 //! A handshake that fails costs its connection, not the server. As in asyncio, debug mode reports it.
 
+use super::listener::Guest;
 use super::server::ServerCore;
 use crate::event_loop::core;
 use crate::ffi::errors::{R, exc, raise};
@@ -11,9 +12,7 @@ use crate::imports::names;
 use crate::kwnames;
 use crate::tls::protocol::Settings;
 use crate::tls::{self, Below};
-use crate::transports::socket::Socket;
 use crate::version;
-use aioxide_core::socket::Address;
 
 /// Locals of the coroutine.
 const LOOP: usize = 0;
@@ -23,17 +22,11 @@ const TRANSPORT: usize = 2;
 const PROTOCOL: usize = 3;
 
 /// Makes the task.
-pub(super) fn admit(
-    server: &Own<ServerCore>,
-    loop_: &Obj,
-    connection: Socket,
-    context: Obj,
-    peer: Address,
-) -> R<()> {
+pub(super) fn admit(server: &Own<ServerCore>, loop_: &Obj, guest: Guest, context: Obj) -> R<()> {
     let accepting = Coroutine::boxed(
         "BaseSelectorEventLoop._accept_connection2",
         &[loop_, server.obj(), &context],
-        move |co: Co| accept(co, connection, peer),
+        move |co: Co| accept(co, guest),
     )?;
     if version::CONNECTION_CONTEXT.get() {
         let arguments = [&accepting, &context];
@@ -44,8 +37,8 @@ pub(super) fn admit(
     loop_.call_method(&names::CREATE_TASK, &[&accepting]).map(drop)
 }
 
-async fn accept(co: Co, connection: Socket, peer: Address) -> R<Obj> {
-    let failure = match begin(&co, connection, peer) {
+async fn accept(co: Co, guest: Guest) -> R<Obj> {
+    let failure = match begin(&co, guest) {
         Ok(waiter) => match co.wait(waiter).await {
             Ok(_) => return Ok(Obj::none()),
             Err(raised) => {
@@ -83,7 +76,7 @@ async fn accept(co: Co, connection: Socket, peer: Address) -> R<Obj> {
 }
 
 /// What to wait for.
-fn begin(co: &Co, connection: Socket, peer: Address) -> R<Obj> {
+fn begin(co: &Co, guest: Guest) -> R<Obj> {
     let (loop_, server) = (co.local(LOOP), co.local(SERVER));
     let Some(server) = ServerCore::class().instance(&server) else {
         return Ok(Obj::none());
@@ -94,10 +87,11 @@ fn begin(co: &Co, connection: Socket, peer: Address) -> R<Obj> {
     co.set(PROTOCOL, protocol.clone());
     let waiter = methods::create(&loop_)?;
     let below = Below {
-        socket: connection,
+        socket: guest.socket,
         server: Some(server.clone()),
         context,
-        peer: Some(peer),
+        peer: Some(guest.peer),
+        extra: guest.extra,
     };
     let transport = tls::open(
         below,

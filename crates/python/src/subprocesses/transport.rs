@@ -474,18 +474,22 @@ fn signal(this: &Subprocess, number: &Obj) -> R<()> {
     }
 }
 
-/// The end of a child that still runs: by `Popen.kill`, if the program has put something in its place, or in Popen's.
+/// The end of a child that still runs: by `Popen.kill`, if that is the program's.
 fn kill(this: &Subprocess) -> R<()> {
-    let popen = this.popen();
-    let replaced = !popen.is_exactly(&imports::POPEN)
-        || popen
-            .getattr_str("__dict__")?
-            .dict_get(&Obj::interned("kill")?)?
-            .is_some();
-    if replaced {
-        return popen.call_method_str("kill", &[]).map(drop);
+    if is_replaced(this, "kill")? {
+        return this.popen().call_method_str("kill", &[]).map(drop);
     }
     signal(this, &Obj::int(libc::SIGKILL.into())?)
+}
+
+/// Has the program put something in the place of `Popen` (a derived class, a mock), or of this method of the object?
+fn is_replaced(this: &Subprocess, method: &str) -> R<bool> {
+    let popen = this.popen();
+    Ok(!popen.is_exactly(&imports::POPEN)
+        || popen
+            .getattr_str("__dict__")?
+            .dict_get(&Obj::interned(method)?)?
+            .is_some())
 }
 
 /// `_check_proc()`
@@ -496,10 +500,17 @@ fn check(this: &Subprocess) -> R<()> {
     Ok(())
 }
 
-fn send(args: &Args, number: &Obj) -> R<Obj> {
+/// `send_signal(signal)`, `terminate()`, `kill()`. Before 3.13 asyncio leaves them to `Popen`'s methods of these names, which
+/// may be the program's; since then it sends the signal itself.
+fn send(args: &Args, method: &str, number: &Obj) -> R<Obj> {
     let this = args.this::<Subprocess>()?;
     check(this)?;
-    signal(this, number)?;
+    if !version::SIGNALS_WITHOUT_POPEN.get() && is_replaced(this, method)? {
+        let arguments: Vec<&Obj> = args.opt(1).into_iter().collect();
+        this.popen().call_method_str(method, &arguments)?;
+    } else {
+        signal(this, number)?;
+    }
     Ok(Obj::none())
 }
 
@@ -609,11 +620,15 @@ impl Class for Subprocess {
             returncode(args.this::<Subprocess>()?)
         })?;
         slots.method("get_pipe_transport(self, fd)", get_pipe_transport)?;
-        slots.method("send_signal(self, signal)", |args| send(args, args.req(1)?))?;
-        slots.method("terminate(self)", |args| {
-            send(args, &Obj::int(libc::SIGTERM.into())?)
+        slots.method("send_signal(self, signal)", |args| {
+            send(args, "send_signal", args.req(1)?)
         })?;
-        slots.method("kill(self)", |args| send(args, &Obj::int(libc::SIGKILL.into())?))?;
+        slots.method("terminate(self)", |args| {
+            send(args, "terminate", &Obj::int(libc::SIGTERM.into())?)
+        })?;
+        slots.method("kill(self)", |args| {
+            send(args, "kill", &Obj::int(libc::SIGKILL.into())?)
+        })?;
         slots.async_method("_wait(self)", wait)?;
         slots.method("_check_proc(self)", |args| {
             check(args.this::<Subprocess>()?)?;

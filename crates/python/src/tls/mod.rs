@@ -41,6 +41,8 @@ pub(crate) struct Below {
     /// For all callbacks (3.15).
     pub(crate) context: Option<Obj>,
     pub(crate) peer: Option<Address>,
+    /// A dict for `get_extra_info`.
+    pub(crate) extra: Option<Obj>,
 }
 
 /// `_make_ssl_transport(…)`
@@ -51,7 +53,7 @@ pub(crate) fn open(below: Below, settings: &Settings<'_>) -> R<Own<SslTransport>
         socket: below.socket,
         protocol: protocol.obj(),
         waiter: None,
-        extra: None,
+        extra: below.extra,
         server: below.server,
         context: below.context,
         peer: below.peer,
