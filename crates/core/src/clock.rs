@@ -2,7 +2,8 @@
 //!
 //! Owns the only reading of the system's clock in this crate, and a clock for tests beside it, so that time
 //! is a seam: a virtual clock replaces [`Monotonic`] at no cost in production.
-//! Must never read wall time, and never answer with a value that Python's `time.monotonic()` would not give.
+//! Must never let a loop see wall time (it is for reports alone), and never answer with a value that Python's
+//! `time.monotonic()` would not give.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,14 @@ impl Clock for Monotonic {
         let nanoseconds = now.tv_sec * 1_000_000_000 + now.tv_nsec;
         nanoseconds as f64 / 1e9
     }
+}
+
+/// The time since 1970 in UTC, for the head of a report. Nothing is scheduled by it.
+#[must_use]
+pub fn wall_time() -> Duration {
+    let now = clock_gettime(ClockId::Realtime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// A clock that moves only when told, for tests.

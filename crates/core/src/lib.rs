@@ -58,8 +58,10 @@ pub mod schedule;
 
 pub mod tls;
 
+pub mod watch;
+
 pub use buffer::{Buffer, Search, Verdict, scratch};
-pub use clock::{Clock, Monotonic, RESOLUTION, TestClock, timeout_until};
+pub use clock::{Clock, Monotonic, RESOLUTION, TestClock, timeout_until, wall_time};
 pub use reactor::{Interest, Poller, Reactor, Readiness, Token};
 pub use resolver::Resolver;
 pub use schedule::{Ready, Timers};
@@ -69,9 +71,13 @@ pub use sys::cpu;
 pub use sys::epoll::Epoll;
 pub use sys::events::Events;
 pub use sys::file;
+pub use sys::lines;
+pub use sys::memory;
 pub use sys::names;
 pub use sys::pipe::SignalPipe;
+pub use sys::published::{PerProcess, Published};
 pub use sys::scripted::Scripted;
 pub use sys::socket;
 pub use sys::ticks;
 pub use sys::wakeup::Waker;
+pub use watch::Pulse;

@@ -6,6 +6,7 @@
 mod copying;
 mod debug;
 mod deque;
+mod diag;
 mod docs;
 mod event_loop;
 mod ffi;

@@ -25,6 +25,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     function::init()?;
     ffi::ended::init()?;
     classes(module)?;
+    crate::diag::init(module)?;
     functions(module)
 }
 

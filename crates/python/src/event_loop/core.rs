@@ -13,6 +13,7 @@
 use super::class;
 use super::handles::Queued;
 use super::readers::Side;
+use crate::diag::Vitals;
 use crate::ffi::spare::Spares;
 use crate::ffi::window::Window;
 use crate::ffi::{
@@ -27,6 +28,7 @@ use aioxide_core::{Clock, Events, Monotonic, Reactor, Resolver, SignalPipe, Time
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::sync::Arc;
 
 /// Something to do in a turn of the loop.
 pub(crate) enum Entry {
@@ -128,8 +130,8 @@ pub(crate) struct LoopCore {
     pub(crate) effects: Cell<u32>,
     /// It took long to win back the GIL after the last sleep.
     pub(crate) contended: Cell<bool>,
-    /// How many entries have run: see rule 2 of `run.rs`.
-    pub(crate) entries: Cell<u64>,
+    /// How many entries have run (rule 2 of `run.rs`), and what else threads that watch may see.
+    pub(crate) vitals: Arc<Vitals>,
     pub(crate) forks: Cell<u32>,
     pub(crate) slow_callback_duration: Slot,
     pub(crate) current_handle: Slot,
@@ -255,6 +257,18 @@ impl LoopCore {
     #[inline]
     pub(crate) fn enter_task(&self, task: &Own<Task>) -> R<()> {
         crate::ffi::running::enter_task(task)
+    }
+
+    /// The address of the pointer to the current task, for [`Vitals`].
+    pub(crate) fn place_of_current(&self) -> usize {
+        #[cfg(not(Py_3_14))]
+        {
+            (&raw const self.current).addr()
+        }
+        #[cfg(Py_3_14)]
+        {
+            crate::ffi::outside::place_of_current()
+        }
     }
 
     /// The step is over; hands on its result.

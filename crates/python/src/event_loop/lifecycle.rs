@@ -44,7 +44,8 @@ const GUEST_METHODS: &[(&str, Imp)] = &[
         set_up(loop_, core).map(|()| Obj::none())
     }),
     ("_run_forever_cleanup(self)", |args| {
-        leave(this(args)?.1).map(|()| Obj::none())
+        let (loop_, core) = this(args)?;
+        leave(loop_, core).map(|()| Obj::none())
     }),
 ];
 
@@ -87,7 +88,7 @@ pub(crate) fn forever(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     }
     check_startable(core)?;
     let result = enter(loop_, core).and_then(|()| turns(loop_, core));
-    finally(result, || leave(core))
+    finally(result, || leave(loop_, core))
 }
 
 /// Turn after turn, until `stop()`.
@@ -143,12 +144,14 @@ fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         ],
     )?;
     super::on_run(core)?;
+    crate::diag::on_run(core);
     running::set(Some(loop_))
 }
 
-fn leave(core: &Own<LoopCore>) -> R<()> {
+fn leave(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     core.stopping.set(false);
     core.thread.set(0);
+    let watched = crate::diag::on_stop(loop_, core);
     running::set(None)?;
     super::on_stop(core)?;
     crate::debug::track_origins(core, false)?;
@@ -158,7 +161,7 @@ fn leave(core: &Own<LoopCore>) -> R<()> {
             None,
         )?;
     }
-    Ok(())
+    watched
 }
 
 /// `loop.run_until_complete(future)`

@@ -497,6 +497,10 @@ pub(crate) fn after_fork(core: &LoopCore) -> R<()> {
     // the threads of the resolver live in the parent
     core.resolver.put(None);
     lookups::abandon(core);
+    // and so does whoever watches
+    if core.thread.get() != 0 {
+        crate::diag::on_run(core);
+    }
     let pipe = core
         .signal_pipe
         .with(|pipe| pipe.as_ref().map_or(Ok(()), |pipe| pipe.reopen()));

@@ -15,6 +15,7 @@
 
 use super::core::{Entry, LoopCore, Timer};
 use super::{errors, handles, lookups, readers};
+use crate::diag;
 use crate::ffi::errors::{R, Raised, exc, os_error, raise};
 use crate::ffi::{Class, Obj, Own, context, threads, unseen};
 use crate::hook::Hook;
@@ -48,6 +49,9 @@ pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     if core.is_idle() {
         threads::check_signals()?;
+        if core.vitals.pulse.is_asked() {
+            aside(loop_, core)?;
+        }
     }
     unseen::show_all();
     if core.is_idle() {
@@ -59,11 +63,10 @@ pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     if lookups::are_answered(core) {
         lookups::deliver(core)?;
     }
+    let pulse = &core.vitals.pulse;
     for _ in 0..core.ready.len() {
-        let entries = core.entries.get().wrapping_add(1);
-        core.entries.set(entries);
-        if entries % BREATH == 0 {
-            threads::breathe()?;
+        if pulse.count() {
+            aside(loop_, core)?;
         }
         let Some(entry) = core.ready.pop_front() else {
             break;
@@ -76,6 +79,17 @@ pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         }
     }
     Ok(())
+}
+
+/// Between two entries: what is due every [`BREATH`] of them, and what threads that watch ask for.
+#[cold]
+fn aside(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    let asked = core.vitals.pulse.is_asked();
+    core.vitals.pulse.rearm(BREATH);
+    if asked {
+        diag::at_boundary(loop_, core)?;
+    }
+    threads::breathe()
 }
 
 /// What the entry has written goes out, however it has ended. Telling of a connection that is broken runs
@@ -146,12 +160,15 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     waker.park();
     // With the GIL held nobody has been able to push since the check above; a signal may have come, and
     // has written to the pipe. The resolver's threads do without the GIL.
-    let timeout = if lookups::are_answered(core) {
+    // So do those who watch.
+    let pulse = &core.vitals.pulse;
+    let timeout = if lookups::are_answered(core) || pulse.is_asked() {
         Some(Duration::ZERO)
     } else {
         timeout
     };
     let result = poll(loop_, core, timeout);
+    pulse.runs();
     waker.unpark();
     core.last_poll.set(core.now());
     result?;
@@ -174,7 +191,14 @@ fn poll(loop_: &Obj, core: &Own<LoopCore>, timeout: Option<Duration>) -> R<()> {
         poller.wait(&mut events, timeout)
     } else {
         let (events, clock) = (&mut events, Monotonic);
-        let (waited, woke) = threads::without_gil(move || (poller.wait(events, timeout), clock.now()));
+        let pulse = &core.vitals.pulse;
+        pulse.sleeps();
+        let (waited, woke) = threads::without_gil(move || {
+            let waited = poller.wait(events, timeout);
+            let woke = clock.now();
+            pulse.wakes(woke);
+            (waited, woke)
+        });
         core.contended.set(core.now() - woke > CONTENTION);
         waited
     };

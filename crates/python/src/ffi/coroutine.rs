@@ -30,6 +30,9 @@ pub(crate) const LOCALS: usize = 4;
 /// How many more an `async` body can keep.
 const MORE_LOCALS: usize = 6;
 
+/// Where the qualified name is: `stack.rs` reads it.
+pub(super) const NAME_OFFSET: usize = offset_of!(Coroutine, name);
+
 /// A body as a step function. The input is what was sent in; `Err`: an exception was thrown in (and is set).
 pub(crate) type StepFn = fn(&Own<Coroutine>, R<&Obj>) -> Step;
 

@@ -36,6 +36,7 @@ pub(crate) mod python_function;
 pub(crate) mod running;
 pub(crate) mod send;
 pub(crate) mod spare;
+pub(crate) mod stack;
 pub(crate) mod threads;
 pub(crate) mod unseen;
 pub(crate) mod window;

@@ -136,6 +136,12 @@ mod place {
         None
     }
 
+    /// The address of the pointer to this thread's current task: unknown.
+    #[cfg(Py_3_14)]
+    pub(crate) fn place_of_current() -> usize {
+        0
+    }
+
     /// `_enter_task(loop, task)`: not by us.
     #[inline(always)]
     #[cfg(Py_3_14)]
@@ -247,6 +253,11 @@ mod place {
         }
         // SAFETY: by contract.
         Some(unsafe { Obj::borrowed_unchecked(reference) })
+    }
+
+    /// The address of the pointer to this thread's current task, if it is known; else 0.
+    pub(crate) fn place_of_current() -> usize {
+        if linked() { place(&RUNNING_TASK).addr() } else { 0 }
     }
 
     /// `_enter_task(loop, task)`. `false`: asyncio's own is to do it, and perhaps to complain.
@@ -411,4 +422,4 @@ mod place {
 
 pub(crate) use place::{EXISTS, find, linked, running, tasks_of_thread};
 #[cfg(Py_3_14)]
-pub(crate) use place::{current, enter, leave};
+pub(crate) use place::{current, enter, leave, place_of_current};

@@ -14,6 +14,12 @@ pub(crate) fn ident() -> u64 {
     unsafe { PyThread_get_thread_ident() as u64 }
 }
 
+/// The address of this thread's state, for [`super::stack`].
+pub(crate) fn state() -> usize {
+    // SAFETY: the GIL is held.
+    unsafe { c::PyThreadState_Get() }.addr()
+}
+
 /// Runs `f` with the GIL released. `f` must not touch Python (it can't: `Obj` is not `Send`).
 pub(crate) fn without_gil<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     struct Restore(*mut c::PyThreadState);

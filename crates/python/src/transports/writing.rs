@@ -169,7 +169,7 @@ impl Turns {
     /// Another write. Is it to be held back?
     #[inline]
     pub(crate) fn hold_back(&self, core: &LoopCore) -> bool {
-        let callback = core.entries.get();
+        let callback = core.vitals.pulse.entries();
         if self.callback.replace(callback) == callback {
             self.writes.set(self.writes.get().saturating_add(1));
         } else {

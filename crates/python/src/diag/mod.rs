@@ -1,0 +1,170 @@
+//! What the runtime says of itself while it runs: `aioxide.diag`.
+//!
+//! Some of it is found out by threads that are none of Python's, and must be: the loop's thread may be the one that is
+//! stuck. So there are two sides.
+//!
+//! Rules
+//! 1. A thread that watches or serves takes neither the GIL nor a lock that a forked child might need (`Published`,
+//!    `PerProcess`), and touches no Python object but by reads that cannot fault (`ffi/stack`).
+//! 2. What needs Python is a [`Job`], done by the loop's own thread between two entries ([`at_next_boundary`]).
+//! 3. A loop that nobody looks at pays nothing: see `aioxide_core::watch`.
+//! 4. `AIOXIDE_DIAG=0` turns off all of it.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `settings.rs` | the environment and `configure()` |
+//! | `records.rs` | one line for each finding, and where it goes |
+//! | `probe.rs` | what tests need of the reader of stacks |
+
+mod probe;
+pub(crate) mod records;
+pub(crate) mod settings;
+
+use crate::event_loop::core::LoopCore;
+use crate::ffi::object::Static;
+use crate::ffi::{Obj, Own, R, stack, threads};
+use aioxide_core::{PerProcess, Pulse, Waker};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What others may know of a loop, at any time and without the GIL.
+#[derive(Debug, Default)]
+pub(crate) struct Vitals {
+    /// Whether it is alive. First, and on a cache line of its own.
+    pub(crate) pulse: Pulse,
+    /// The [jobs](Job) that are wanted, one bit each.
+    jobs: AtomicU32,
+    /// Which loop of the process it is, in the order of their first run, from 0.
+    number: AtomicU32,
+    /// The address of its thread's state, while it runs: for [`stack`].
+    thread: AtomicUsize,
+    /// Where the pointer to its current task is, while it runs.
+    current: AtomicUsize,
+}
+
+impl Vitals {
+    /// Which loop of the process it is.
+    pub(crate) fn number(&self) -> u32 {
+        self.number.load(Ordering::Relaxed).wrapping_sub(1)
+    }
+
+    /// The address of its thread's state; 0: it does not run.
+    pub(crate) fn thread(&self) -> usize {
+        self.thread.load(Ordering::Relaxed)
+    }
+
+    /// Where the pointer to its current task is; 0: it does not run.
+    #[expect(dead_code, reason = "for who names the task of a block")]
+    pub(crate) fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+}
+
+/// Something that a loop's thread is to do between two entries. A job has no arguments: those are where it looks.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Job {
+    /// [`records::deliver`]
+    Deliver = 1,
+}
+
+/// A loop that runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    pub(crate) vitals: Arc<Vitals>,
+    waker: Arc<Waker>,
+}
+
+/// The loops that run.
+static RUNNING: PerProcess<Mutex<Vec<Running>>> = PerProcess::new();
+
+/// The module `_core.diag`, whose contents are `aioxide.diag`'s.
+static MODULE: Static = Static::new();
+
+/// How many loops have run.
+static LOOPS: AtomicU64 = AtomicU64::new(0);
+
+fn lock() -> std::sync::MutexGuard<'static, Vec<Running>> {
+    RUNNING.get().lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The loops that run at present. Any thread, with or without the GIL.
+pub(crate) fn running() -> Vec<Running> {
+    lock().clone()
+}
+
+/// The loop's thread does `job` before its next entry; if it sleeps it is woken. Any thread, with or without the GIL.
+pub(crate) fn at_next_boundary(running: &Running, job: Job) {
+    running.vitals.jobs.fetch_or(job as u32, Ordering::AcqRel);
+    running.vitals.pulse.ask();
+    running.waker.wake();
+}
+
+/// As [`at_next_boundary`], by the loop's own thread.
+#[expect(dead_code, reason = "for findings of the loop's own thread")]
+pub(crate) fn at_own_boundary(core: &LoopCore, job: Job) {
+    core.vitals.jobs.fetch_or(job as u32, Ordering::AcqRel);
+    core.vitals.pulse.ask();
+}
+
+/// The loop's thread has come aside because somebody has asked.
+#[cold]
+pub(crate) fn at_boundary(_loop: &Obj, core: &Own<LoopCore>) -> R<()> {
+    let jobs = core.vitals.jobs.swap(0, Ordering::AcqRel);
+    if jobs & Job::Deliver as u32 != 0 {
+        records::deliver();
+    }
+    Ok(())
+}
+
+/// The loop begins to run on this thread, or finds itself in a forked child.
+pub(crate) fn on_run(core: &LoopCore) {
+    if !settings::enabled() {
+        return;
+    }
+    let vitals = &core.vitals;
+    let Some(waker) = core
+        .reactor
+        .with(|reactor| reactor.as_ref().map(|reactor| reactor.waker().clone()))
+    else {
+        return;
+    };
+    if vitals.number.load(Ordering::Relaxed) == 0 {
+        let number = LOOPS.fetch_add(1, Ordering::Relaxed) + 1;
+        vitals.number.store(number as u32, Ordering::Relaxed);
+    }
+    vitals.thread.store(threads::state(), Ordering::Relaxed);
+    vitals.current.store(core.place_of_current(), Ordering::Relaxed);
+    vitals.pulse.runs();
+    let mut all = lock();
+    if !all.iter().any(|running| Arc::ptr_eq(&running.vitals, vitals)) {
+        all.push(Running {
+            vitals: Arc::clone(vitals),
+            waker,
+        });
+    }
+}
+
+/// The loop has stopped.
+pub(crate) fn on_stop(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    let vitals = &core.vitals;
+    lock().retain(|running| !Arc::ptr_eq(&running.vitals, vitals));
+    vitals.pulse.stops();
+    vitals.thread.store(0, Ordering::Relaxed);
+    vitals.current.store(0, Ordering::Relaxed);
+    if vitals.pulse.is_asked() {
+        at_boundary(loop_, core)?;
+    }
+    Ok(())
+}
+
+/// Makes `_core.diag`. Called once.
+pub(crate) fn init(module: &Obj) -> R<()> {
+    stack::init()?;
+    let diag = Obj::import("types")?.call_method_str("ModuleType", &[&Obj::str("aioxide._core.diag")?])?;
+    module.setattr_str("diag", &diag)?;
+    MODULE.fill(diag.clone());
+    settings::init(&diag)?;
+    records::register(&diag)?;
+    probe::register(&diag)
+}

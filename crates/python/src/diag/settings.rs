@@ -1,0 +1,248 @@
+//! What is watched, and where findings go: `AIOXIDE_…` in the environment, read at import, and `configure()`.
+//!
+//! Owns the settings of all of `diag`. They are read by threads without the GIL, so they are published as a whole; a
+//! callable that gets records is kept in the module, where the garbage collector sees it.
+//!
+//! | variable | setting | meaning |
+//! |---|---|---|
+//! | `AIOXIDE_DIAG=0` | | nothing is watched, no thread is started; cannot be turned on later |
+//! | `AIOXIDE_BLOCK_MS` | `block_ms` | from when on a callback counts as a block; 0: never |
+//! | `AIOXIDE_BLOCK_REPEAT=all` | `block_repeat` | each block is reported, not one in ten seconds for each culprit |
+//! | `AIOXIDE_DIAG_LOG` | `log` | `logging`, `stderr`, `jsonl:PATH`, or several with commas |
+//! | | `on_event` | called with each record, as a dict, by the loop's thread |
+
+use super::{MODULE, records};
+use crate::ffi::errors::{type_error, value_error};
+use crate::ffi::function::Kind::Plain;
+use crate::ffi::{Args, Obj, R, stack};
+use crate::module::export;
+use aioxide_core::Published;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What can be changed while the program runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    /// In seconds; 0: blocks are not looked for.
+    pub(crate) block: f64,
+    /// Each block is reported.
+    pub(crate) repeat_all: bool,
+    /// To the logger `aioxide.diag`.
+    pub(crate) to_logging: bool,
+    /// To the descriptor 2.
+    pub(crate) to_stderr: bool,
+    /// To the end of a file.
+    pub(crate) to_file: Option<PathBuf>,
+    /// There is an `on_event`.
+    pub(crate) to_callable: bool,
+}
+
+/// How long a callback may run, in seconds: in production, and in development.
+const BLOCK: f64 = 0.1;
+const BLOCK_IN_DEVELOPMENT: f64 = 0.05;
+
+static CURRENT: Published<Settings> = Published::new();
+static ENABLED: AtomicBool = AtomicBool::new(false);
+
+/// Rule 4 of [`super`].
+pub(crate) fn enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+/// The settings of this moment.
+pub(crate) fn get() -> Option<&'static Settings> {
+    if enabled() { CURRENT.get() } else { None }
+}
+
+/// A variable of the environment, unless it is empty.
+pub(crate) fn variable(name: &str) -> R<Option<String>> {
+    let environment = Obj::import("os")?.getattr_str("environ")?;
+    let value = environment.call_method_str("get", &[&Obj::str(name)?])?;
+    if value.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(value.to_string()?).filter(|value| !value.is_empty()))
+}
+
+/// Is this a program under development: `-X dev`, `AIOXIDE_DEV=1`?
+pub(crate) fn in_development() -> R<bool> {
+    let flags = Obj::import("sys")?.getattr_str("flags")?;
+    Ok(flags.getattr_str("dev_mode")?.truth()? || variable("AIOXIDE_DEV")?.is_some_and(|value| value != "0"))
+}
+
+/// Reads the environment. A value that makes no sense is ignored, with a warning: no program fails to start for it.
+pub(super) fn init(diag: &Obj) -> R<()> {
+    ENABLED.store(
+        variable("AIOXIDE_DIAG")?.as_deref() != Some("0"),
+        Ordering::Relaxed,
+    );
+    let mut settings = Settings {
+        block: if in_development()? {
+            BLOCK_IN_DEVELOPMENT
+        } else {
+            BLOCK
+        },
+        repeat_all: false,
+        to_logging: true,
+        to_stderr: false,
+        to_file: None,
+        to_callable: false,
+    };
+    if let Some(value) = variable("AIOXIDE_BLOCK_MS")? {
+        match value.trim().parse::<f64>() {
+            Ok(milliseconds) if is_duration(milliseconds) => settings.block = milliseconds / 1000.0,
+            _ => complain("AIOXIDE_BLOCK_MS", &value)?,
+        }
+    }
+    if let Some(value) = variable("AIOXIDE_BLOCK_REPEAT")? {
+        match value.as_str() {
+            "all" => settings.repeat_all = true,
+            "limited" => {}
+            _ => complain("AIOXIDE_BLOCK_REPEAT", &value)?,
+        }
+    }
+    if let Some(value) = variable("AIOXIDE_DIAG_LOG")? {
+        if !direct(&mut settings, &value)? {
+            complain("AIOXIDE_DIAG_LOG", &value)?;
+        }
+    }
+    CURRENT.set(settings);
+    diag.setattr_str("_on_event", &Obj::none())?;
+    export(
+        diag,
+        &[
+            (
+                "aioxide.diag",
+                "configure(*, block_ms=None, block_repeat=None, log=None, on_event=...)",
+                configure,
+                Plain,
+            ),
+            ("aioxide.diag", "settings()", settings_as_dict, Plain),
+        ],
+    )
+}
+
+fn complain(name: &str, value: &str) -> R<()> {
+    let text = format!("{name}={value:?} is none of the values that aioxide knows; it is ignored");
+    Obj::import("warnings")?
+        .call_method_str(
+            "warn",
+            &[&Obj::str(&text)?, crate::ffi::errors::exc::runtime_warning()],
+        )
+        .map(drop)
+}
+
+fn is_duration(milliseconds: f64) -> bool {
+    milliseconds.is_finite() && milliseconds >= 0.0
+}
+
+/// `"logging,jsonl:PATH"`; `false`: that is none.
+fn direct(settings: &mut Settings, value: &str) -> R<bool> {
+    let mut new = Settings {
+        to_logging: false,
+        to_stderr: false,
+        to_file: None,
+        ..settings.clone()
+    };
+    for sink in value.split(',').map(str::trim) {
+        match sink.split_once(':') {
+            None if sink == "logging" => new.to_logging = true,
+            None if sink == "stderr" => new.to_stderr = true,
+            Some(("jsonl", path)) if !path.is_empty() => new.to_file = Some(absolute(path)?),
+            _ => return Ok(false),
+        }
+    }
+    *settings = new;
+    Ok(true)
+}
+
+/// The program may change its directory later.
+fn absolute(path: &str) -> R<PathBuf> {
+    let path = Obj::import("os.path")?.call_method_str("abspath", &[&Obj::str(path)?])?;
+    Ok(PathBuf::from(path.to_string()?))
+}
+
+/// `configure(*, block_ms=None, block_repeat=None, log=None, on_event=...)`: `None` leaves a setting as it is.
+fn configure(args: &Args) -> R<Obj> {
+    let Some(current) = CURRENT.get() else {
+        return Ok(Obj::none());
+    };
+    let mut new = current.clone();
+    if let Some(value) = args.opt(0) {
+        let milliseconds = value.to_f64()?;
+        if !is_duration(milliseconds) {
+            return Err(value_error("block_ms must be a number of milliseconds, or 0"));
+        }
+        new.block = milliseconds / 1000.0;
+    }
+    if let Some(value) = args.opt(1) {
+        new.repeat_all = match value.to_string()?.as_str() {
+            "all" => true,
+            "limited" => false,
+            _ => return Err(value_error("block_repeat must be 'all' or 'limited'")),
+        };
+    }
+    if let Some(value) = args.opt(2) {
+        if !direct(&mut new, &value.to_string()?)? {
+            return Err(value_error(
+                "log must be 'logging', 'stderr' or 'jsonl:PATH', or several of them with commas",
+            ));
+        }
+    }
+    if let Some(callable) = args.get(3).filter(|given| !is_ellipsis(given)) {
+        if !callable.is_none() && !callable.callable() {
+            return Err(type_error("on_event must be callable, or None"));
+        }
+        new.to_callable = !callable.is_none();
+        MODULE.get().setattr_str("_on_event", callable)?;
+    }
+    if new != *current {
+        CURRENT.set(new);
+    }
+    Ok(Obj::none())
+}
+
+fn is_ellipsis(object: &Obj) -> bool {
+    object.class_name() == "ellipsis"
+}
+
+/// `settings()`
+fn settings_as_dict(_: &Args) -> R<Obj> {
+    let dict = Obj::dict()?;
+    let Some(settings) = CURRENT.get() else {
+        return Ok(dict);
+    };
+    let mut log = Vec::new();
+    if settings.to_logging {
+        log.push("logging".to_owned());
+    }
+    if settings.to_stderr {
+        log.push("stderr".to_owned());
+    }
+    if let Some(path) = &settings.to_file {
+        log.push(format!("jsonl:{}", path.display()));
+    }
+    let entries = [
+        ("enabled", Obj::bool(enabled())),
+        ("block_ms", Obj::float(settings.block * 1000.0)?),
+        (
+            "block_repeat",
+            Obj::str(if settings.repeat_all { "all" } else { "limited" })?,
+        ),
+        ("log", Obj::str(&log.join(","))?),
+        ("on_event", MODULE.get().getattr_str("_on_event")?),
+        (
+            "stacks",
+            Obj::str(
+                stack::why_not()
+                    .map_or("yes".to_owned(), |reason| format!("no: {reason}"))
+                    .as_str(),
+            )?,
+        ),
+        ("lost", Obj::int(records::lost() as i64)?),
+    ];
+    for (name, value) in entries {
+        dict.dict_set(&Obj::interned(name)?, &value)?;
+    }
+    Ok(dict)
+}

@@ -1,0 +1,286 @@
+"""Records: their form, the ways they take, and what turns them off."""
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+import aioxide
+from aioxide import diag
+from aioxide._core import diag as core
+from tests.support import STDLIB, until
+
+pytestmark = pytest.mark.skipif(STDLIB, reason="aioxide's own")
+
+HOSTILE = 'a"b\\c\n\x1b[2J\x00é日😀\u202e'
+
+
+@pytest.fixture
+def settings():
+    before = diag.settings()
+    yield
+    diag.configure(
+        block_ms=before["block_ms"],
+        block_repeat=before["block_repeat"],
+        log=before["log"],
+        on_event=before["on_event"],
+    )
+
+
+def test_settings_are_those_of_the_documentation(settings):
+    assert diag.settings() == {
+        "enabled": True,
+        "block_ms": 50.0 if sys.flags.dev_mode else 100.0,
+        "block_repeat": "limited",
+        "log": "logging",
+        "on_event": None,
+        "stacks": "yes",
+        "lost": 0,
+    }
+    called = []
+    diag.configure(block_ms=20, block_repeat="all", log="stderr,logging,jsonl:x", on_event=called.append)
+    now = diag.settings()
+    assert (now["block_ms"], now["block_repeat"], now["on_event"]) == (20.0, "all", called.append)
+    assert now["log"] == f"logging,stderr,jsonl:{os.path.abspath('x')}"
+    diag.configure(on_event=None)
+    assert diag.settings() == {**now, "on_event": None}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"block_ms": -1}, ValueError),
+        ({"block_ms": float("nan")}, ValueError),
+        ({"block_ms": "fast"}, (TypeError, ValueError)),
+        ({"block_repeat": "some"}, ValueError),
+        ({"log": "syslog"}, ValueError),
+        ({"log": "jsonl:"}, ValueError),
+        ({"on_event": 1}, TypeError),
+        ({"unknown": 1}, TypeError),
+    ],
+)
+def test_wrong_settings_are_refused_and_change_nothing(settings, wrong, error):
+    before = diag.settings()
+    with pytest.raises(error):
+        diag.configure(**wrong)
+    assert diag.settings() == before
+
+
+def test_a_line_of_json(settings, tmp_path):
+    path = tmp_path / "diag.jsonl"
+    diag.configure(log=f"jsonl:{path}")
+    core._emit("test", HOSTILE, None)
+    core._emit("test", "x" * 5000, "not logged")
+    assert path.stat().st_mode & 0o777 == 0o600
+    lines = path.read_text().splitlines()
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    first, second = map(json.loads, lines)
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\dZ", first.pop("t"))
+    assert first == {
+        "v": 1,
+        "ev": "test",
+        "pid": os.getpid(),
+        "text": HOSTILE,
+        "nothing": None,
+        "ms": 1234.6,
+        "texts": [HOSTILE, "b"],
+        "list": [{"text": HOSTILE, "true": True}],
+    }
+    assert second["text"] == "x" * 1000 + "..."
+
+
+def test_the_loops_thread_hands_records_to_python(settings, caplog):
+    seen = []
+    diag.configure(on_event=lambda record: seen.append((record["ev"], threading.get_ident())))
+
+    async def main():
+        core._emit("one", "", "a message")
+        core._emit("two", "", None)
+        assert seen == []  # not inside of a callback
+        await aioxide.sleep(0)
+        return threading.get_ident()
+
+    with caplog.at_level(logging.WARNING, "aioxide.diag"):
+        here = aioxide.run(main())
+    assert seen == [("one", here), ("two", here)]
+    assert [(r.name, r.levelname, r.getMessage(), r.aioxide["ev"]) for r in caplog.records] == [
+        ("aioxide.diag", "WARNING", "a message", "one")
+    ]
+
+
+def test_a_loop_that_sleeps_is_woken_for_a_record(settings):
+    seen = []
+    diag.configure(on_event=seen.append)
+
+    async def main():
+        emits = threading.Timer(0.05, core._emit, ("late", "", None))
+        emits.start()
+        sleeper = aioxide.ensure_future(aioxide.sleep(3600))
+        while not seen:
+            await aioxide.wait([sleeper], timeout=60)
+            break
+        sleeper.cancel()
+        emits.join()
+
+    # the wait above would take a minute: what ends it is the callable
+    diag.configure(on_event=lambda record: (seen.append(record), aioxide.get_running_loop().stop()))
+    with pytest.raises(RuntimeError, match="stopped before"):
+        aioxide.run(main())
+    assert [record["ev"] for record in seen] == ["late"]
+
+
+def test_what_is_left_at_the_end_of_a_loop_is_handed_over(settings):
+    seen = []
+    diag.configure(on_event=seen.append)
+
+    async def main():
+        core._emit("last", "", None)
+
+    aioxide.run(main())
+    assert [record["ev"] for record in seen] == ["last"]
+
+
+def test_a_callable_that_raises_harms_nobody(settings, monkeypatch):
+    raised = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    seen = []
+
+    def on_event(record):
+        seen.append(record["ev"])
+        raise ValueError("mine")
+
+    diag.configure(on_event=on_event)
+
+    async def main():
+        core._emit("one", "", None)
+        core._emit("two", "", None)
+        await aioxide.sleep(0)
+        return "fine"
+
+    assert aioxide.run(main()) == "fine"
+    assert seen == ["one", "two"]
+    assert [str(entry.exc_value) for entry in raised] == ["mine", "mine"]
+
+
+def test_a_callable_may_emit_again(settings):
+    seen = []
+
+    def on_event(record):
+        seen.append(record["ev"])
+        if len(seen) < 3:
+            core._emit("again", "", None)
+            aioxide.get_running_loop().call_soon(seen.append, "callback")
+
+    diag.configure(on_event=on_event)
+
+    async def main():
+        core._emit("first", "", None)
+        await until(lambda: len(seen) == 5)
+
+    aioxide.run(main())
+    assert sorted(seen) == ["again", "again", "callback", "callback", "first"]
+
+
+def test_loops_are_known_while_they_run():
+    async def main():
+        return core._loops()
+
+    assert core._loops() == []
+    [(number, has_thread, entries, state)] = aioxide.run(main())
+    assert has_thread
+    assert entries > 0
+    assert state == "Running"
+    assert aioxide.run(main())[0][0] == number + 1
+    assert core._loops() == []
+
+
+def program(source: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+EMITS = """
+    import aioxide
+    from aioxide import diag
+    from aioxide._core import diag as core
+    async def main():
+        core._emit("test", "text", "the message")
+        print(len(core._loops()))
+    aioxide.run(main())
+    settings = diag.settings()
+    print(settings["enabled"], settings["block_ms"], settings["block_repeat"], settings["log"])
+"""
+
+
+def test_environment(tmp_path):
+    path = tmp_path / "log"
+    done = program(
+        EMITS,
+        AIOXIDE_BLOCK_MS="25.5",
+        AIOXIDE_BLOCK_REPEAT="all",
+        AIOXIDE_DIAG_LOG=f"stderr,jsonl:{path}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[1] == f"True 25.5 all stderr,jsonl:{path}"
+    assert json.loads(done.stderr)["ev"] == "test"
+    assert path.read_text() == done.stderr
+
+
+def test_unconfigured_logging_shows_the_message_alone():
+    done = program(EMITS)
+    assert (done.stdout, done.stderr) == ("1\nTrue 100.0 limited logging\n", "the message\n")
+
+
+def test_off():
+    done = program(EMITS, AIOXIDE_DIAG="0", AIOXIDE_DIAG_LOG="stderr,logging")
+    assert (done.stdout.split("\n")[0], done.stderr) == ("0", "")
+    assert done.stdout.split("\n")[1].startswith("False ")
+
+
+def test_development():
+    done = program(EMITS, AIOXIDE_DEV="1")
+    assert done.stdout.split("\n")[1] == "True 50.0 limited logging"
+    done = program(EMITS, AIOXIDE_DEV="1", AIOXIDE_BLOCK_MS="70")
+    assert done.stdout.split("\n")[1] == "True 70.0 limited logging"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AIOXIDE_BLOCK_MS", "-1"), ("AIOXIDE_BLOCK_MS", "x"), ("AIOXIDE_BLOCK_REPEAT", "x"), ("AIOXIDE_DIAG_LOG", "x")],
+)
+def test_a_wrong_variable_is_no_reason_not_to_start(name, value):
+    done = program(EMITS, **{name: value})
+    assert done.stdout == "1\nTrue 100.0 limited logging\n"
+    assert f"RuntimeWarning: {name}={value!r}".replace("'", '"') in done.stderr
+
+
+def test_a_child_of_a_fork_has_loops_of_its_own():
+    done = program("""
+        import os, sys
+        import aioxide
+        from aioxide._core import diag as core
+
+        async def main():
+            pid = os.fork()
+            if pid == 0:
+                async def child():
+                    print("child", len(core._loops()), flush=True)
+                aioxide.run(child())
+                os._exit(0)
+            os.waitpid(pid, 0)
+            print("parent", len(core._loops()), flush=True)
+
+        aioxide.run(main())
+    """)
+    assert done.stdout == "child 1\nparent 1\n", done.stderr
