@@ -34,6 +34,7 @@ pub(crate) fn init() -> R<()> {
             body.method(sig, *imp)?;
         }
     }
+    creation::add_create_task(&mut body)?;
     lifecycle::add_more_methods(&mut body)?;
     crate::event_loop::add_later_groups(&mut body)?;
     attributes(&mut body)?;

@@ -395,9 +395,7 @@ fn accepted_socket(co: &Co) -> R<Socket> {
             return Err(value_error(&format!("{name} is only meaningful with ssl")));
         }
     }
-    let Some(sock) = given(co, 2) else {
-        return Err(type_error("a socket is required"));
-    };
+    let sock = given(co, 2).unwrap_or_else(Obj::none);
     check_no_ssl(&sock)?;
     check_stream(&sock)?;
     taken_over(co, &sock)

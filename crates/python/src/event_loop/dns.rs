@@ -183,10 +183,13 @@ fn as_text(host: &Obj) -> R<Option<Obj>> {
 
 /// An address that is written out, without a zone (`fe80::1%eth0`).
 fn parse(host: &Obj) -> R<Option<IpAddr>> {
-    match ascii(host) {
-        Some(host) => Ok(host.parse().ok()),
-        None => Ok(host.to_string()?.parse().ok()),
+    if let Some(host) = ascii(host) {
+        return Ok(host.parse().ok());
     }
+    if host.contains(&Obj::str("%")?)? {
+        return Ok(None);
+    }
+    Ok(host.to_string()?.parse().ok())
 }
 
 fn socket_family(address: IpAddr) -> Obj {

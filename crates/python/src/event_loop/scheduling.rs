@@ -6,6 +6,7 @@ use super::core::{Entry, LoopCore, Timer};
 use super::handles;
 use crate::ffi::errors::{R, type_error};
 use crate::ffi::function::Imp;
+use crate::ffi::object::after;
 use crate::ffi::{Args, Obj, Own};
 use crate::imports::names;
 
@@ -81,7 +82,7 @@ fn call_later(args: &Args) -> R<Obj> {
     if delay.is_none() {
         return Err(type_error("delay must not be None"));
     }
-    let when = core.time(loop_)? + delay.to_f64()?;
+    let when = after(core.time(loop_)?, delay)?;
     if core.patched.get() || !class::EVENT_LOOP.is_exact(loop_) {
         return overridden_call_at(loop_, when, args);
     }

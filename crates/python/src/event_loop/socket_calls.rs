@@ -267,6 +267,8 @@ impl Operation for Accept {
             };
             return Obj::tuple(&[&connection, &from(&peer)?]).map(Some);
         }
+        // asyncio asks for it first
+        call.sock.call_method(&names::FILENO, &[])?;
         let Some(pair) = unless_it_blocks(call.sock.call_method(&names::ACCEPT, &[]))? else {
             return Ok(None);
         };

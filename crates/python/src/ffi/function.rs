@@ -12,6 +12,8 @@ use super::class::{Class, Own, guard};
 use super::errors::{R, Raised, attribute_error, to_c, type_error};
 use super::object::{Obj, Static};
 use super::python_function;
+use crate::imports;
+use crate::tasks::Task;
 use pyo3::ffi as c;
 use std::cell::OnceCell;
 use std::ffi::{c_int, c_void};
@@ -263,7 +265,7 @@ unsafe fn bind_and_call(
     let mut rest: &[*mut c::PyObject] = &[];
     if args.len() > sig.positional {
         if !sig.varargs {
-            return Err(too_many(function, args.len()));
+            return Err(wrong_call(function, args, kwnames));
         }
         rest = &args[sig.positional..];
     }
@@ -280,13 +282,6 @@ unsafe fn bind_and_call(
         for (name, value) in names.iter().zip(values) {
             match find(sig, name)? {
                 Some(index) if bound[index].is_null() => bound[index] = *value,
-                Some(index) => {
-                    return Err(type_error(&format!(
-                        "{}() got multiple values for argument '{}'",
-                        function.qualname.to_string()?,
-                        sig.params[index].name.to_string()?
-                    )));
-                }
                 None if sig.varkw => {
                     let dict = match &kwargs {
                         Some(dict) => dict,
@@ -295,13 +290,8 @@ unsafe fn bind_and_call(
                     // SAFETY: alive for the call.
                     dict.dict_set(name, unsafe { Obj::view(value) })?;
                 }
-                None => {
-                    return Err(type_error(&format!(
-                        "{}() got an unexpected keyword argument '{}'",
-                        function.qualname.to_string()?,
-                        name.to_string()?
-                    )));
-                }
+                // (given twice, or unknown)
+                _ => return Err(wrong_call(function, args, kwnames)),
             }
         }
     }
@@ -311,7 +301,7 @@ unsafe fn bind_and_call(
         .zip(&bound)
         .any(|(param, place)| param.required && place.is_null())
     {
-        return Err(missing(function, &bound));
+        return Err(wrong_call(function, args, kwnames));
     }
     (function.imp)(&Args {
         bound: &bound[..sig.params.len()],
@@ -333,63 +323,61 @@ fn find(sig: &Signature, name: &Obj) -> R<Option<usize>> {
     Ok(None)
 }
 
-fn plural(n: usize) -> &'static str {
-    if n == 1 { "" } else { "s" }
-}
-
+/// What the interpreter says of such a call, down to "Did you mean": a function that takes the same is called the same way.
 #[cold]
-fn too_many(function: &FunctionObject, given: usize) -> super::Raised {
-    let sig = &function.signature;
-    let least = sig.params[..sig.positional]
-        .iter()
-        .filter(|param| param.required)
-        .count();
-    let takes = if least == sig.positional {
-        format!("{} positional argument{}", least, plural(least))
-    } else {
-        format!("from {least} to {} positional arguments", sig.positional)
-    };
-    let were = if given == 1 { "was" } else { "were" };
-    match function.qualname.to_string() {
-        Ok(name) => type_error(&format!("{name}() takes {takes} but {given} {were} given")),
-        Err(raised) => raised,
-    }
-}
-
-#[cold]
-fn missing(function: &FunctionObject, bound: &[*mut c::PyObject]) -> super::Raised {
-    let sig = &function.signature;
-    let absent = |range: std::ops::Range<usize>| -> R<Vec<String>> {
-        let mut names = Vec::new();
-        for index in range {
-            if sig.params[index].required && bound[index].is_null() {
-                names.push(format!("'{}'", sig.params[index].name.to_string()?));
+fn wrong_call(function: &FunctionObject, args: &[*mut c::PyObject], kwnames: *mut c::PyObject) -> Raised {
+    let raised = || -> R<Raised> {
+        // SAFETY: the caller's argument vector, alive for the call.
+        let given: Vec<&Obj> = args.iter().map(|arg| unsafe { Obj::view(arg) }).collect();
+        let keywords = Obj::dict()?;
+        if !kwnames.is_null() {
+            // SAFETY: a tuple of names; the values lie behind the positional arguments.
+            let names = unsafe { Obj::view(&kwnames) }.tuple_items();
+            for (index, name) in names.iter().enumerate() {
+                // SAFETY: as above.
+                let value = unsafe { Obj::view(&*args.as_ptr().add(args.len() + index)) };
+                keywords.dict_set(name, value)?;
             }
         }
-        Ok(names)
-    };
-    let text = || -> R<String> {
-        let (mut names, mut kind) = (absent(0..sig.positional)?, "positional");
-        if names.is_empty() {
-            (names, kind) = (absent(sig.positional..sig.params.len())?, "keyword-only");
-        }
-        let list = match names.as_slice() {
-            [one] => one.clone(),
-            [one, two] => format!("{one} and {two}"),
-            [most @ .., last] => format!("{}, and {last}", most.join(", ")),
-            [] => String::new(),
+        let said = match c_counterpart(function, &given)? {
+            Some((callable, given)) => callable.call_with(&Obj::tuple(&given)?, Some(&keywords)),
+            None => twin(function)?.call_with(&Obj::tuple(&given)?, Some(&keywords)),
         };
-        Ok(format!(
-            "{}() missing {} required {kind} argument{}: {list}",
-            function.qualname.to_string()?,
-            names.len(),
-            plural(names.len())
-        ))
+        Ok(said.err().unwrap_or_else(|| type_error("wrong arguments")))
     };
-    match text() {
-        Ok(text) => type_error(&text),
-        Err(raised) => raised,
+    raised().unwrap_or_else(|raised| raised)
+}
+
+/// asyncio's own function or class, if that is written in C, which has other words; and what to call it with. A method is
+/// called of a future that has never been initialized.
+fn c_counterpart<'a>(function: &FunctionObject, given: &[&'a Obj]) -> R<Option<(Obj, Vec<&'a Obj>)>> {
+    if matches!(
+        function.qualname.to_string()?.as_str(),
+        "get_event_loop" | "current_task"
+    ) {
+        let theirs = Obj::import("_asyncio")?.getattr_opt(&function.name)?;
+        // (under takeover it may be the very function)
+        let theirs = theirs.filter(|theirs| !is_ours(theirs));
+        return Ok(theirs.map(|theirs| (theirs, given.to_vec())));
     }
+    if function.module.to_string()? != "_asyncio" {
+        return Ok(None);
+    }
+    let Some((this, rest)) = given.split_first() else {
+        return Ok(None);
+    };
+    let class: &Obj = if Task::class().is_instance(this) {
+        &imports::C_TASK
+    } else {
+        &imports::C_FUTURE
+    };
+    if function.name.to_string()? == "__init__" {
+        return Ok(Some((class.clone(), rest.to_vec())));
+    }
+    let unborn = class.call_method_str("__new__", &[class])?;
+    Ok(unborn
+        .getattr_opt(&function.name)?
+        .map(|method| (method, rest.to_vec())))
 }
 
 unsafe extern "C" fn descr_get(

@@ -916,6 +916,15 @@ pub(crate) fn init() -> R<()> {
     Ok(())
 }
 
+/// `now + delay` as Python adds them, with its words if it cannot.
+#[inline]
+pub(crate) fn after(now: f64, delay: &Obj) -> R<f64> {
+    match exact_number(delay) {
+        Some(seconds) => Ok(now + seconds),
+        None => Obj::float(now)?.add(delay)?.to_f64(),
+    }
+}
+
 /// The value of an exact `int` or `float`.
 #[inline]
 pub(crate) fn exact_number(object: &Obj) -> Option<f64> {

@@ -251,7 +251,7 @@ impl Own<Future> {
             exception.clone()
         };
         if !exception.isinstance(exc::base_exception())? {
-            return Err(type_error("Invalid exception object"));
+            return Err(type_error("invalid exception object"));
         }
         if version::STOP_ITERATION_BECOMES_RUNTIME_ERROR.get() {
             if exception.isinstance(exc::stop_iteration())? {

@@ -10,6 +10,7 @@
 //!    taken back when it has left the timers already and waits in the ready queue.
 
 use crate::event_loop::core::{self, Entry, Timer};
+use crate::ffi::object::after;
 use crate::ffi::{Class, Obj, Own, R};
 use crate::hook::Hook;
 use crate::imports::names;
@@ -47,7 +48,7 @@ pub(crate) fn later(loop_: &Obj, delay: &Obj, hook: Own<Hook>) -> R<Obj> {
     let Some(core) = core::fast(loop_) else {
         return loop_.call_method(&names::CALL_LATER, &[delay, hook.obj()]);
     };
-    set(loop_, core, core.now() + delay.to_f64()?, &hook);
+    set(loop_, core, after(core.now(), delay)?, &hook);
     Ok(hook.into_obj())
 }
 

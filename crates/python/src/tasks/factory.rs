@@ -20,9 +20,9 @@ def create_eager_task_factory(custom_task_constructor):
 ";
 const BEFORE: &str = "
 def create_eager_task_factory(custom_task_constructor):
-    def factory(loop, coro, *, eager_start=True, name=None, context=None, **kwargs):
+    def factory(loop, coro, *, eager_start=True, name=None, context=None):
         return custom_task_constructor(
-            coro, loop=loop, name=name, context=context, eager_start=eager_start, **kwargs)
+            coro, loop=loop, name=name, context=context, eager_start=eager_start)
     return factory
 ";
 

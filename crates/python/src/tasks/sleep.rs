@@ -2,6 +2,7 @@
 
 use crate::event_loop::core::{self, Timer};
 use crate::ffi::errors::{raise, value_error};
+use crate::ffi::object::after;
 use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Step, running};
 use crate::futures::methods;
 use crate::futures::{Future, iter};
@@ -67,13 +68,13 @@ fn begin_oddly(this: &Own<Coroutine>) -> Step {
     }
 }
 
-/// `delay <= 0` of any object, then `float(delay)`.
+/// `delay <= 0` of any object, then what can be added to a time.
 #[cold]
 fn odd_delay(delay: &Obj) -> R<f64> {
-    if delay.lt(&Obj::int(0)?)? || delay.eq(&Obj::int(0)?)? {
+    if delay.le(&Obj::int(0)?)? {
         return Ok(0.0);
     }
-    delay.to_f64()
+    after(0.0, delay)
 }
 
 #[inline(always)]
