@@ -9,10 +9,11 @@ $(if $(version),,$(error $(PYTHON) does not run; name an interpreter: make $(MAK
 venv := .venv$(if $(filter-out 3.11,$(version)),-$(version))
 bin  := $(venv)/bin
 eco  := .venv-eco$(if $(filter-out 3.11,$(version)),-$(version))
+services := .venv-services$(if $(filter-out 3.11,$(version)),-$(version))
 python_for_rust := PYO3_PYTHON=$(CURDIR)/$(bin)/python
 export CARGO_TARGET_DIR := $(CURDIR)/target/py$(subst .,,$(version))
 
-.PHONY: soak demo test bench docs lint matrix conformance conformance-table conformance-record build pytest core clean requirements ecosystem ecosystem-table
+.PHONY: soak services demo test bench docs lint matrix conformance conformance-table conformance-record build pytest core clean requirements ecosystem ecosystem-table
 
 demo: build  ## two tasks, 300 pages, and one table: asyncio beside aioxide
 	$(bin)/python -m aioxide examples/tasks.py
@@ -64,6 +65,10 @@ ecosystem: $(eco)/eco.stamp  ## real programs on the libraries that people use, 
 soak: $(eco)/eco.stamp  ## a web service with its databases for an hour, all of them restarted now and then; ARGS="--seconds 600"
 	VIRTUAL_ENV=$(CURDIR)/$(eco) $(eco)/bin/maturin develop --release --locked --quiet
 	$(eco)/bin/python -m tests.ecosystem.soak $(ARGS)
+
+services: $(services)/services.stamp  ## what a request costs uvicorn, aiohttp, FastAPI, redis, asyncpg on asyncio, uvloop and us
+	VIRTUAL_ENV=$(CURDIR)/$(services) $(services)/bin/maturin develop --release --locked --quiet
+	$(services)/bin/python -m benchmarks.services $(ARGS)
 
 ecosystem-table:  ## those programs on the Pythons of the README's table, and that table
 	@for python in python3.11 python3.13 python3.14; do \
@@ -117,6 +122,11 @@ $(eco)/eco.stamp: requirements/ecosystem.txt
 	$(eco)/bin/python -m pip install --quiet --only-binary :all: --require-hashes -r $<
 	@touch $@
 
+$(services)/services.stamp: requirements/services.txt
+	$(PYTHON) -m venv $(services)
+	$(services)/bin/python -m pip install --quiet --only-binary :all: --require-hashes -r $<
+	@touch $@
+
 $(venv)/bench.stamp: requirements/bench.txt $(venv)/dev.stamp
 	$(bin)/python -m pip install --quiet --require-hashes -r $<
 	@touch $@
@@ -126,7 +136,7 @@ $(venv)/docs.stamp: requirements/docs.txt $(venv)/dev.stamp
 	@touch $@
 
 requirements:  ## re-pins requirements/*.txt from *.in (needs uv)
-	cd requirements && for name in dev bench docs wheel pyright ecosystem; do uv pip compile --quiet --universal --python-version 3.11 \
+	cd requirements && for name in dev bench docs wheel pyright ecosystem services; do uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --custom-compile-command 'make requirements' $$name.in -o $$name.txt; done
 
 clean:
