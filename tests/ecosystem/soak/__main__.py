@@ -274,6 +274,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=20261126)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
+    # the servers are ended then, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: stopped"))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aioxide-")))
         try:

@@ -103,7 +103,9 @@ class Connection:
 
     async def close(self, *, reset: bool = False) -> None:
         if reset:
-            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            # the service may have closed it, and asyncio its socket
+            with contextlib.suppress(OSError):
+                self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self._writer.transport.abort()
         self._writer.close()
         with contextlib.suppress(OSError):
