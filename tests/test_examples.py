@@ -10,8 +10,12 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RUNNERS = {"asyncio": [sys.executable], "aioxide": [sys.executable, "-m", "aioxide"]}
+#: what an example wants beside asyncio
+WANTS = {"cluster": "distributed"}
 OUTPUT = {
+    "cluster": r"300 squares, their sum is 8955050; workers that are left: 1\n",
     "fetch": r"300 pages, 289000 bytes, \d+\.\d\d s\n",
+    "processes": "100 answers, of 3 processes\n100 answers, of 2 processes\n",
     "tasks": r"Task Task 2 completed\nTask Task 1 completed\n",
     "threads": r"the file was read in a worker thread\nanother thread asked the loop: 42\n",
     "timeouts": "quick: done\nslow: cancelled\nthe time is up\nsibling: cancelled\nfailed: no such page\n",
@@ -47,6 +51,8 @@ def test_examples_are_short_and_plain():
 @pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("example", sorted(OUTPUT))
 def test_example(runner, example):
+    if example in WANTS:
+        pytest.importorskip(WANTS[example])
     output, seconds = run(runner, example)
     assert re.fullmatch(OUTPUT[example], output)
     if example == "tasks":  # the two tasks wait at the same time

@@ -88,6 +88,13 @@ PROGRAMS = (
     Program("dask_cluster", ("distributed",), "a cluster in this process", modes=("loop",)),
     Program("dask_nannies", ("distributed",), "a cluster of two processes", modes=("takeover",)),
     Program(
+        "dask_machines",
+        ("distributed",),
+        "scheduler and workers in networks of their own, one killed",
+        ("machines",),
+        modes=("takeover",),
+    ),
+    Program(
         "jupyter_kernel",
         ("ipykernel", "jupyter-client"),
         "a kernel runs cells with `await`, and is interrupted",

@@ -19,6 +19,7 @@ from typing import Self
 
 from tests.certificates import SERVER
 
+from . import networks
 from .support import free_port, listens
 
 
@@ -175,6 +176,16 @@ def mosquitto() -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def machines() -> Iterator[str]:
+    """No server, but where some may run."""
+    try:
+        with networks.machines() as names:
+            yield names
+    except networks.NotPermitted as reason:
+        raise Missing(str(reason)) from None
+
+
+@contextlib.contextmanager
 def nats() -> Iterator[str]:
     server, port = binary("nats-server"), free_port()
     with folder() as directory:
@@ -188,6 +199,7 @@ SERVERS: dict[str, Callable[[], contextlib.AbstractContextManager[str]]] = {
     "nginx": nginx,
     "mosquitto": mosquitto,
     "nats": nats,
+    "machines": machines,
 }
 
 
