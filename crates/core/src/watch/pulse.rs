@@ -10,6 +10,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+use super::watchdog;
+
 /// What the loop's thread is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -95,8 +97,13 @@ impl Pulse {
         )
     }
 
-    /// The loop begins to run, or goes on.
-    #[inline]
+    /// It does not sleep.
+    #[must_use]
+    pub fn is_awake(&self) -> bool {
+        matches!(self.state(), State::Running | State::Held)
+    }
+
+    /// The loop begins to run.
     pub fn runs(&self) {
         self.state.store(1, Ordering::Relaxed);
     }
@@ -107,13 +114,33 @@ impl Pulse {
         self.state.store(2, Ordering::Relaxed);
     }
 
-    /// The kernel has woken it.
+    /// The kernel has woken it. Wakes up the watcher too, if there is one and it has parked.
     #[inline]
     pub fn wakes(&self, now: f64) {
         self.woke.store(now.to_bits(), Ordering::Relaxed);
         self.woke_at
             .store(self.entries.load(Ordering::Relaxed), Ordering::Relaxed);
         self.state.store(3, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        watchdog::wake_if_parked();
+    }
+
+    /// It has been let go on.
+    #[inline]
+    pub fn goes_on(&self, now: f64) {
+        self.woke.store(now.to_bits(), Ordering::Relaxed);
+        self.state.store(1, Ordering::Relaxed);
+    }
+
+    /// It is as it was: for a turn that somebody else's loop has asked for.
+    pub fn is_again(&self, state: State) {
+        let state = match state {
+            State::Stopped => 0,
+            State::Running => 1,
+            State::Asleep => 2,
+            State::Held => 3,
+        };
+        self.state.store(state, Ordering::Relaxed);
     }
 
     /// It has stopped.

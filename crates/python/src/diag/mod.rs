@@ -13,9 +13,11 @@
 //! | file | owns |
 //! |---|---|
 //! | `settings.rs` | the environment and `configure()` |
+//! | `blocks.rs` | callbacks that keep a loop from going on |
 //! | `records.rs` | one line for each finding, and where it goes |
 //! | `probe.rs` | what tests need of the reader of stacks |
 
+mod blocks;
 mod probe;
 pub(crate) mod records;
 pub(crate) mod settings;
@@ -34,6 +36,8 @@ pub(crate) struct Vitals {
     pub(crate) pulse: Pulse,
     /// The [jobs](Job) that are wanted, one bit each.
     jobs: AtomicU32,
+    /// How often it has come aside for them.
+    asides: AtomicU32,
     /// Which loop of the process it is, in the order of their first run, from 0.
     number: AtomicU32,
     /// The address of its thread's state, while it runs: for [`stack`].
@@ -54,9 +58,14 @@ impl Vitals {
     }
 
     /// Where the pointer to its current task is; 0: it does not run.
-    #[expect(dead_code, reason = "for who names the task of a block")]
     pub(crate) fn current(&self) -> usize {
         self.current.load(Ordering::Relaxed)
+    }
+
+    /// The loop's thread does `job` before its next entry, or before it sleeps.
+    fn want(&self, job: Job) {
+        self.jobs.fetch_or(job as u32, Ordering::AcqRel);
+        self.pulse.ask();
     }
 }
 
@@ -66,6 +75,8 @@ impl Vitals {
 pub(crate) enum Job {
     /// [`records::deliver`]
     Deliver = 1,
+    /// [`blocks::ended`]
+    BlockEnded = 1 << 1,
 }
 
 /// A loop that runs.
@@ -95,23 +106,26 @@ pub(crate) fn running() -> Vec<Running> {
 
 /// The loop's thread does `job` before its next entry; if it sleeps it is woken. Any thread, with or without the GIL.
 pub(crate) fn at_next_boundary(running: &Running, job: Job) {
-    running.vitals.jobs.fetch_or(job as u32, Ordering::AcqRel);
-    running.vitals.pulse.ask();
+    running.vitals.want(job);
     running.waker.wake();
 }
 
 /// As [`at_next_boundary`], by the loop's own thread.
 #[expect(dead_code, reason = "for findings of the loop's own thread")]
 pub(crate) fn at_own_boundary(core: &LoopCore, job: Job) {
-    core.vitals.jobs.fetch_or(job as u32, Ordering::AcqRel);
-    core.vitals.pulse.ask();
+    core.vitals.want(job);
 }
 
 /// The loop's thread has come aside because somebody has asked.
 #[cold]
 pub(crate) fn at_boundary(_loop: &Obj, core: &Own<LoopCore>) -> R<()> {
+    core.vitals.asides.fetch_add(1, Ordering::AcqRel);
     let jobs = core.vitals.jobs.swap(0, Ordering::AcqRel);
-    if jobs & Job::Deliver as u32 != 0 {
+    // first, for what it tells is then delivered
+    if jobs & Job::BlockEnded as u32 != 0 {
+        blocks::ended(core);
+    }
+    if jobs & (Job::Deliver as u32 | Job::BlockEnded as u32) != 0 {
         records::deliver();
     }
     Ok(())
@@ -142,6 +156,8 @@ pub(crate) fn on_run(core: &LoopCore) {
             vitals: Arc::clone(vitals),
             waker,
         });
+        drop(all);
+        blocks::watch(vitals);
     }
 }
 
@@ -149,6 +165,7 @@ pub(crate) fn on_run(core: &LoopCore) {
 pub(crate) fn on_stop(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     let vitals = &core.vitals;
     lock().retain(|running| !Arc::ptr_eq(&running.vitals, vitals));
+    blocks::unwatch(vitals);
     vitals.pulse.stops();
     vitals.thread.store(0, Ordering::Relaxed);
     vitals.current.store(0, Ordering::Relaxed);
@@ -165,6 +182,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     module.setattr_str("diag", &diag)?;
     MODULE.fill(diag.clone());
     settings::init(&diag)?;
+    blocks::init(&diag)?;
     records::register(&diag)?;
     probe::register(&diag)
 }

@@ -122,6 +122,32 @@ impl Record {
     }
 }
 
+/// How long a text in a message for people may be, in characters.
+const LONGEST_FOR_PEOPLE: usize = 200;
+
+/// A text that a program has chosen, for people: cut, and on one line, without what a terminal would obey.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::new();
+    for (index, character) in text.chars().enumerate() {
+        if index == LONGEST_FOR_PEOPLE {
+            printable.push_str("...");
+            break;
+        }
+        // (`escape_debug` would escape quotes too, which are harmless here)
+        if character.is_control() || is_invisible(character) {
+            printable.extend(character.escape_unicode());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
+}
+
+/// Does it change how what follows is shown, or show nothing: marks of direction, separators of lines?
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// A JSON string in ASCII. What is outside of ASCII is escaped too: no terminal is told to do anything.
 fn quote(json: &mut String, text: &str) {
     json.push('"');

@@ -11,7 +11,7 @@
 //! | `AIOXIDE_DIAG_LOG` | `log` | `logging`, `stderr`, `jsonl:PATH`, or several with commas |
 //! | | `on_event` | called with each record, as a dict, by the loop's thread |
 
-use super::{MODULE, records};
+use super::{MODULE, blocks, records};
 use crate::ffi::errors::{type_error, value_error};
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::{Args, Obj, R, stack};
@@ -106,6 +106,9 @@ pub(super) fn init(diag: &Obj) -> R<()> {
             complain("AIOXIDE_DIAG_LOG", &value)?;
         }
     }
+    if enabled() {
+        blocks::configure(settings.block);
+    }
     CURRENT.set(settings);
     diag.setattr_str("_on_event", &Obj::none())?;
     export(
@@ -197,6 +200,9 @@ fn configure(args: &Args) -> R<Obj> {
         MODULE.get().setattr_str("_on_event", callable)?;
     }
     if new != *current {
+        if enabled() {
+            blocks::configure(new.block);
+        }
         CURRENT.set(new);
     }
     Ok(Obj::none())

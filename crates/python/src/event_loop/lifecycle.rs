@@ -126,7 +126,9 @@ fn check_startable(core: &LoopCore) -> R<()> {
 
 fn set_up(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     check_startable(core)?;
-    enter(loop_, core)
+    enter(loop_, core)?;
+    core.vitals.pulse.sleeps();
+    Ok(())
 }
 
 fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {

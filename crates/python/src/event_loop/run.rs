@@ -45,8 +45,20 @@ pub(crate) fn until_stopped(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     }
 }
 
+/// One turn, asked for by somebody else's loop: between two of them nobody can say what this one does.
+pub(crate) fn turn_of_guest(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    let pulse = &core.vitals.pulse;
+    let before = pulse.state();
+    let now = core.now();
+    pulse.wakes(now);
+    pulse.goes_on(now);
+    let result = turn(loop_, core);
+    pulse.is_again(before);
+    result
+}
+
 /// One turn.
-pub(crate) fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     if core.is_idle() {
         threads::check_signals()?;
         if core.vitals.pulse.is_asked() {
@@ -168,7 +180,6 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         timeout
     };
     let result = poll(loop_, core, timeout);
-    pulse.runs();
     waker.unpark();
     core.last_poll.set(core.now());
     result?;
@@ -199,7 +210,9 @@ fn poll(loop_: &Obj, core: &Own<LoopCore>, timeout: Option<Duration>) -> R<()> {
             pulse.wakes(woke);
             (waited, woke)
         });
-        core.contended.set(core.now() - woke > CONTENTION);
+        let now = core.now();
+        pulse.goes_on(now);
+        core.contended.set(now - woke > CONTENTION);
         waited
     };
     let outcome = match waited {

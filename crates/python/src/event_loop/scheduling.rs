@@ -36,7 +36,7 @@ pub(super) const METHODS: &[(&str, Imp)] = &[
     }),
     ("_run_once(self)", |args| {
         let (loop_, core) = this(args)?;
-        super::run::turn(loop_, core).map(|()| Obj::none())
+        super::run::turn_of_guest(loop_, core).map(|()| Obj::none())
     }),
 ];
 

@@ -59,7 +59,12 @@ pub(crate) mod layout {
     pub(crate) const AWAITED_BY_IS_SET: usize = offset_of!(Task, awaited_by_is_set);
     pub(crate) const CORO: usize = offset_of!(Task, shown_coro);
     pub(crate) const LINKS: usize = offset_of!(Task, links);
+    /// For readers of this process: `ffi/stack/tasks.rs`.
+    pub(crate) const NUMBER: usize = offset_of!(Task, number);
 }
+
+/// Of numbers that are in no name.
+pub(crate) const NAMED: u64 = 1 << 63;
 
 static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 

@@ -12,6 +12,8 @@ use pyo3::ffi as c;
 pub(super) struct Layout {
     /// In the interpreter's state: the first thread's.
     pub(super) interpreter_threads: usize,
+    /// … and where the pointer to its GIL is; on 3.11, in the runtime's state: where the GIL of all is.
+    pub(super) gil: usize,
     /// In a thread's state.
     pub(super) thread_next: usize,
     pub(super) thread_interpreter: usize,
@@ -55,6 +57,28 @@ pub(super) const TEXT_SIZE: usize = 40;
 /// A frame whose owner is this or higher is the interpreter's own, and no function's.
 pub(super) const OWNER_NO_FUNCTION: u8 = 3;
 
+/// In a GIL: who had it last.
+const GIL_HOLDER: usize = 8;
+/// Behind that: does he have it now?
+pub(super) const GIL_LOCKED: usize = 8;
+
+/// The address of the field that says who had the GIL last.
+#[cfg(Py_3_12)]
+pub(super) fn gil_of(layout: &Layout, interpreter: usize) -> Option<usize> {
+    aioxide_core::memory::word(interpreter + layout.gil).map(|gil| gil + GIL_HOLDER)
+}
+
+/// The address of the field that says who had the GIL last. There is one for all interpreters, in the runtime's state.
+#[cfg(not(Py_3_12))]
+#[allow(clippy::unnecessary_wraps, reason = "other versions can fail")]
+pub(super) fn gil_of(layout: &Layout, _: usize) -> Option<usize> {
+    unsafe extern "C" {
+        #[link_name = "_PyRuntime"]
+        static RUNTIME: u8;
+    }
+    Some((&raw const RUNTIME).addr() + layout.gil + GIL_HOLDER)
+}
+
 /// The offsets, or why there are none.
 pub(super) fn find() -> Result<Layout, String> {
     if cfg!(Py_GIL_DISABLED) {
@@ -90,6 +114,7 @@ mod known {
         let of = |on_311, on_312| if is_312 { on_312 } else { on_311 };
         Ok(Layout {
             interpreter_threads: of(16, 72),
+            gil: of(360, 384),
             thread_next: 8,
             thread_interpreter: 16,
             thread_ident: of(152, 136),
@@ -185,6 +210,7 @@ mod known {
         let (generator_state, generator_frame) = (67, 72);
         let layout = Layout {
             interpreter_threads: table.interpreter[3] as usize,
+            gil: table.interpreter[if cfg!(Py_3_14) { 9 } else { 8 }] as usize,
             thread_next: table.thread[2] as usize,
             thread_interpreter: table.thread[3] as usize,
             thread_ident: table.thread[numbers] as usize,

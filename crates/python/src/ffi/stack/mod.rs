@@ -15,6 +15,7 @@
 
 mod layout;
 mod lines;
+mod tasks;
 
 use super::class::body_offset;
 use super::coroutine;
@@ -69,6 +70,15 @@ pub(crate) struct Thread {
     /// `threading.get_native_id()`
     #[expect(dead_code, reason = "for who shows threads")]
     pub(crate) native: u64,
+}
+
+/// Who has the GIL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// The thread with the state at this address.
+    Thread(usize),
+    Nobody,
+    Unknown,
 }
 
 /// How many frames are read of a stack, and coroutines of a chain.
@@ -268,6 +278,22 @@ impl Reader {
             next = usize::from_ne_bytes(link);
         }
         threads
+    }
+
+    /// Who has the GIL of the interpreter that this state belongs to.
+    pub(crate) fn gil_holder(&self, state: usize) -> Holder {
+        let gil = memory::word(state + self.known.layout.thread_interpreter)
+            .and_then(|interpreter| layout::gil_of(&self.known.layout, interpreter));
+        let Some((holder, locked)) =
+            gil.and_then(|gil| Some((memory::word(gil)?, memory::array::<4>(gil + layout::GIL_LOCKED)?)))
+        else {
+            return Holder::Unknown;
+        };
+        match i32::from_ne_bytes(locked) {
+            1 => Holder::Thread(holder),
+            0 => Holder::Nobody,
+            _ => Holder::Unknown,
+        }
     }
 
     /// Where the coroutine (or generator) at this address stands, and those that it awaits.

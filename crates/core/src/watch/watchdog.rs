@@ -1,0 +1,201 @@
+//! The thread that looks at loops: one for all of a process, started for the first of them.
+//!
+//! Owns the thread and the list of the loops.
+//! Must never touch what a loop owns but its [`Pulse`], nor keep a process awake that has nothing to do.
+//!
+//! Rules
+//! 1. It sleeps until the next look is due. When every loop sleeps it parks, with no time set; a loop that wakes up ends
+//!    that ([`Pulse::wakes`]). Both write first and look then, with a fence between: either the loop sees that the watcher
+//!    has parked, or the watcher sees that the loop has woken up.
+//! 2. If it has overslept by half a threshold, it was not the loop that stood still but the process: stopped by a
+//!    debugger, or starved. Then everything counts anew (rule 3 of `sight.rs`).
+//! 3. A forked child has no such thread. It gets one when a loop of its own runs.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use super::pulse::Pulse;
+use super::sight::{Block, Look, Sight};
+use crate::clock::{Clock, Monotonic};
+use crate::sys::names::block_signals;
+use crate::sys::published::{PerProcess, Published};
+
+/// A loop, for whoever looks at it.
+pub trait Watched: Send + Sync + 'static {
+    /// Its pulse.
+    fn pulse(&self) -> &Pulse;
+
+    /// It is blocked. Called by the thread that watches, while the loop is.
+    fn blocked(&self, block: &Block);
+}
+
+/// What the thread and the loops share; a child of a fork has its own.
+#[derive(Default)]
+struct Shared {
+    loops: Mutex<Vec<Arc<dyn Watched>>>,
+    /// Changes with `loops`.
+    generation: AtomicU64,
+    /// The thread has been started.
+    started: AtomicBool,
+    stopped: AtomicBool,
+}
+
+static SHARED: PerProcess<Shared> = PerProcess::new();
+/// In seconds, as the bits of a float; 0: nothing is looked for.
+static THRESHOLD: AtomicU64 = AtomicU64::new(0);
+/// The thread has parked, or is about to.
+static PARKED: AtomicBool = AtomicBool::new(false);
+/// For waking it.
+static THREAD: Published<Thread> = Published::new();
+
+/// The thread's stack: it needs little.
+const STACK: usize = 512 * 1024;
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<dyn Watched>>> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long a callback may run, in seconds; 0: as long as it likes.
+pub fn set_threshold(seconds: f64) {
+    THRESHOLD.store(seconds.to_bits(), Ordering::Relaxed);
+    let shared = SHARED.get();
+    if !shared.lock().is_empty() {
+        start(shared);
+    }
+}
+
+fn threshold() -> f64 {
+    f64::from_bits(THRESHOLD.load(Ordering::Relaxed))
+}
+
+/// Begins to look at a loop.
+pub fn watch(watched: Arc<dyn Watched>) {
+    let shared = SHARED.get();
+    shared.lock().push(watched);
+    shared.generation.fetch_add(1, Ordering::Release);
+    start(shared);
+}
+
+/// Looks at it no more.
+pub fn unwatch(watched: &Arc<impl Watched>) {
+    let shared = SHARED.get();
+    let address = Arc::as_ptr(watched).cast::<()>();
+    shared
+        .lock()
+        .retain(|other| Arc::as_ptr(other).cast::<()>() != address);
+    shared.generation.fetch_add(1, Ordering::Release);
+}
+
+/// Ends the thread, for good: the program is about to end.
+pub fn stop() {
+    SHARED.get().stopped.store(true, Ordering::Release);
+    wake();
+}
+
+/// Starts the thread, or wakes it up.
+fn start(shared: &'static Shared) {
+    if threshold() <= 0.0 || shared.stopped.load(Ordering::Acquire) {
+        return;
+    }
+    if shared.started.swap(true, Ordering::AcqRel) {
+        return wake();
+    }
+    let started = thread::Builder::new()
+        .name("aioxide-watch".into())
+        .stack_size(STACK)
+        .spawn(move || run(shared));
+    match started {
+        Ok(handle) => THREAD.set(handle.thread().clone()),
+        // there is no room for a thread: the next loop tries again
+        Err(_) => shared.started.store(false, Ordering::Release),
+    }
+}
+
+/// Ends its sleep, if it has parked. For [`Pulse::wakes`], after a fence.
+#[inline]
+pub(super) fn wake_if_parked() {
+    if PARKED.load(Ordering::Relaxed) {
+        wake();
+    }
+}
+
+#[cold]
+fn wake() {
+    PARKED.store(false, Ordering::Relaxed);
+    if let Some(thread) = THREAD.get() {
+        thread.unpark();
+    }
+}
+
+/// What the thread does.
+fn run(shared: &'static Shared) {
+    block_signals();
+    let clock = Monotonic;
+    let mut seen: Vec<(Arc<dyn Watched>, Sight)> = Vec::new();
+    let mut generation = u64::MAX;
+    let mut floor = 0.0;
+    while !shared.stopped.load(Ordering::Acquire) {
+        let threshold = threshold();
+        let now = clock.now();
+        let present = shared.generation.load(Ordering::Acquire);
+        if present != generation {
+            generation = present;
+            update(&mut seen, &shared.lock());
+        }
+        let mut due: Option<f64> = None;
+        for (watched, sight) in &mut seen {
+            if threshold <= 0.0 {
+                break;
+            }
+            let next = match sight.look(watched.pulse(), now, floor, threshold) {
+                Look::Quiet => continue,
+                Look::Again(next) => next,
+                Look::Blocked(block, next) => {
+                    watched.blocked(&block);
+                    next
+                }
+            };
+            due = Some(due.map_or(next, |due| due.min(next)));
+        }
+        let Some(due) = due else {
+            park(shared, &seen, generation, threshold);
+            continue;
+        };
+        let before = clock.now();
+        let pause = (due - before).max(0.0);
+        thread::park_timeout(Duration::from_secs_f64(pause));
+        let after = clock.now();
+        if after - before - pause > threshold / 2.0 {
+            floor = after; // rule 2
+        }
+    }
+}
+
+/// Looks at those of `loops`, and remembers what it knew of them.
+fn update(seen: &mut Vec<(Arc<dyn Watched>, Sight)>, loops: &[Arc<dyn Watched>]) {
+    let mut old = std::mem::take(seen);
+    for watched in loops {
+        let known = old.iter().position(|(other, _)| Arc::ptr_eq(other, watched));
+        seen.push(match known {
+            Some(at) => old.swap_remove(at),
+            None => (Arc::clone(watched), Sight::default()),
+        });
+    }
+}
+
+/// Rule 1. May return for no reason.
+fn park(shared: &Shared, seen: &[(Arc<dyn Watched>, Sight)], generation: u64, threshold: f64) {
+    PARKED.store(true, Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    let is_news = shared.stopped.load(Ordering::Acquire)
+        || shared.generation.load(Ordering::Acquire) != generation
+        || (threshold > 0.0 && seen.iter().any(|(watched, _)| watched.pulse().is_awake()));
+    if !is_news {
+        thread::park();
+    }
+    PARKED.store(false, Ordering::Relaxed);
+}

@@ -1,0 +1,127 @@
+//! The thread that watches: it tells of blocks while they last, parks when all loops sleep, and comes back.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "plays a loop that blocks")]
+
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::Duration;
+
+use aioxide_core::watch::{Block, Watched, set_threshold, unwatch, watch};
+use aioxide_core::{Clock, Monotonic, Pulse};
+
+#[derive(Default)]
+struct Loop {
+    pulse: Pulse,
+    blocks: Mutex<Vec<(Block, f64)>>,
+}
+
+impl Watched for Loop {
+    fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+    fn blocked(&self, block: &Block) {
+        self.blocks.lock().unwrap().push((*block, Monotonic.now()));
+    }
+}
+
+impl Loop {
+    fn rest(&self, seconds: f64) {
+        self.pulse.sleeps();
+        sleep(Duration::from_secs_f64(seconds));
+        self.pulse.wakes(Monotonic.now());
+        self.pulse.goes_on(Monotonic.now());
+    }
+
+    /// A callback that takes so long; when it began.
+    fn call(&self, seconds: f64) -> f64 {
+        let _ = self.pulse.count();
+        let began = Monotonic.now();
+        sleep(Duration::from_secs_f64(seconds));
+        began
+    }
+
+    fn told(&self) -> Vec<(Block, f64)> {
+        std::mem::take(&mut self.blocks.lock().unwrap())
+    }
+}
+
+/// How much CPU time the watcher has used and how often it has run, as the kernel counts.
+fn switches_of_watcher() -> u64 {
+    let mut found = None;
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        let folder = thread.unwrap().path();
+        if std::fs::read_to_string(folder.join("comm")).unwrap().trim() == "aioxide-watch" {
+            let status = std::fs::read_to_string(folder.join("status")).unwrap();
+            let line = status
+                .lines()
+                .find(|line| line.starts_with("voluntary_ctxt_switches"))
+                .unwrap();
+            assert!(found.is_none(), "there are two");
+            found = line.split_whitespace().last().unwrap().parse().ok();
+        }
+    }
+    found.unwrap()
+}
+
+// One test: there is one watcher in a process.
+#[test]
+fn it_sees_blocks_and_nothing_else() {
+    const BLOCK: f64 = 0.25;
+    set_threshold(0.1);
+    let (first, second) = (Arc::new(Loop::default()), Arc::new(Loop::default()));
+    for loop_ in [&first, &second] {
+        loop_.pulse.runs();
+        watch(Arc::clone(loop_) as Arc<dyn Watched>);
+        loop_.rest(0.05);
+    }
+
+    // while it lasts, and from when it began (a loaded machine may be late, but not early)
+    let began = first.call(BLOCK);
+    let ended = Monotonic.now();
+    let told = first.told();
+    assert!(!told.is_empty(), "nothing was seen");
+    assert!(
+        told.iter()
+            .all(|(block, at)| block.age >= 0.1 && *at <= ended + 1.0)
+    );
+    assert!(told[0].1 >= began + 0.1, "too early");
+    assert!((told[0].0.since - began).abs() < 0.05, "{told:?} {began}");
+    assert_eq!((told[0].0.sample, told[0].0.entry, told[0].0.held), (1, 1, false));
+
+    // many short ones are none
+    let end = Monotonic.now() + 0.4;
+    while Monotonic.now() < end {
+        first.call(0.001);
+    }
+    assert_eq!(first.told(), []);
+
+    // everybody sleeps: it parks, without a wake-up
+    first.pulse.sleeps();
+    second.pulse.sleeps();
+    sleep(Duration::from_millis(300));
+    let before = switches_of_watcher();
+    sleep(Duration::from_millis(500));
+    assert_eq!(switches_of_watcher(), before);
+
+    // and it is back at once, for whoever wakes up
+    second.rest(0.0);
+    second.call(BLOCK);
+    assert!(!second.told().is_empty());
+    assert_eq!(first.told(), []);
+
+    // who is not watched is not told of
+    unwatch(&second);
+    second.call(BLOCK);
+    assert_eq!(second.told(), []);
+
+    // nor is anybody when nothing counts as a block
+    first.rest(0.0);
+    set_threshold(0.0);
+    sleep(Duration::from_millis(20));
+    first.call(BLOCK);
+    assert_eq!(first.told(), []);
+    set_threshold(0.1);
+    first.rest(0.0);
+    first.call(BLOCK);
+    assert!(!first.told().is_empty());
+}
