@@ -17,11 +17,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::fd::Kept;
+
 /// A child of this process that this module may take the status of.
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
-    end: OwnedFd,
+    end: Kept,
     /// `end` is a pidfd, by which a signal reaches nobody else.
     is_pidfd: bool,
     /// Its status has been taken: the pid may be somebody else's.
@@ -54,7 +56,7 @@ impl Child {
                 // it has ended, and nobody had to take its status (SIGCHLD is ignored)
                 Some(libc::ESRCH) => Ok(Self {
                     pid,
-                    end: eventfd(1, EventfdFlags::CLOEXEC)?,
+                    end: eventfd(1, EventfdFlags::CLOEXEC)?.into(),
                     is_pidfd: false,
                     taken: true,
                 }),
@@ -64,7 +66,7 @@ impl Child {
         Ok(Self {
             pid,
             // SAFETY: a new descriptor that nobody else has.
-            end: unsafe { OwnedFd::from_raw_fd(fd as RawFd) },
+            end: unsafe { OwnedFd::from_raw_fd(fd as RawFd) }.into(),
             is_pidfd: true,
             taken: false,
         })
@@ -89,7 +91,7 @@ impl Child {
             })?;
         Ok(Self {
             pid,
-            end,
+            end: end.into(),
             is_pidfd: false,
             taken: false,
         })

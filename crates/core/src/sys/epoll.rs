@@ -5,7 +5,7 @@
 //! is something to read, however little of it the callback takes.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,13 +13,14 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use super::events::Events;
+use super::fd::Kept;
 use super::{Backend, fd};
 use crate::reactor::{Interest, Token};
 
 /// An epoll instance.
 #[derive(Debug)]
 pub struct Epoll {
-    fd: OwnedFd,
+    fd: Kept,
     /// Whether the kernel knows `epoll_pwait2`: until it says no.
     precise: AtomicBool,
 }
@@ -27,7 +28,7 @@ pub struct Epoll {
 impl Backend for Epoll {
     fn new() -> io::Result<Self> {
         Ok(Self {
-            fd: epoll::create(CreateFlags::CLOEXEC)?,
+            fd: epoll::create(CreateFlags::CLOEXEC)?.into(),
             precise: AtomicBool::new(true),
         })
     }

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::io::{read, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::fd;
+use super::fd::{self, Kept};
 
 /// How many signal numbers are taken in by one read.
 const CHUNK: usize = 256;
@@ -18,15 +18,18 @@ const CHUNK: usize = 256;
 /// A pipe for signal numbers, one byte each.
 #[derive(Debug)]
 pub struct SignalPipe {
-    reader: OwnedFd,
-    writer: OwnedFd,
+    reader: Kept,
+    writer: Kept,
 }
 
 impl SignalPipe {
     /// An empty pipe.
     pub fn new() -> io::Result<Self> {
         let (reader, writer) = open()?;
-        Ok(Self { reader, writer })
+        Ok(Self {
+            reader: reader.into(),
+            writer: writer.into(),
+        })
     }
 
     /// The end to watch for readability.

@@ -9,13 +9,13 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{retry_on_intr, write};
 
-use super::fd;
+use super::fd::{self, Kept};
 use super::parked::Parked;
 
 /// Ends the wait of a loop, from any thread, and from a signal handler too.
 #[derive(Debug)]
 pub struct Waker {
-    fd: OwnedFd,
+    fd: Kept,
     parked: Parked,
 }
 
@@ -23,7 +23,7 @@ impl Waker {
     /// A waker whose loop is awake.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            fd: open()?,
+            fd: open()?.into(),
             parked: Parked::new(),
         })
     }
