@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import gc
 import os
 import random
 import ssl
 import sys
+import termios
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +20,7 @@ from hypothesis import strategies as st
 
 from tests import tls_fuzz
 from tests.certificates import client_context, server_context
-from tests.support import STDLIB, interpreter, run
+from tests.support import STDLIB, interpreter, run, until
 from tests.test_tls import TLS12, TLS13, Echo, Log, by_hand, connected, versions
 
 pytestmark = pytest.mark.skipif(STDLIB, reason="asyncio has one engine")
@@ -289,3 +292,83 @@ def test_the_comparison_can_fail():
     with tls_fuzz.Trio() as trio:
         trio.kinds[1:] = [("wrong", Wrong(), False, trio.kinds[0][-1])]
         assert any(trio.differs(tls_fuzz.program(rng)) for _ in range(200))
+
+
+class Failing:
+    """A `MemoryBIO` that takes some pieces, and then there is no memory for more."""
+
+    def __init__(self, bio: Any, pieces: int) -> None:
+        self.bio, self.left = bio, pieces
+
+    def write(self, data: Any) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise MemoryError("of the test")
+        return self.bio.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bio, name)
+
+
+def test_what_is_decrypted_is_delivered_before_memory_runs_out(aio):
+    """Much data that has come at once is given to the engine in pieces."""
+
+    async def main() -> None:
+        async with connected() as (client, server):
+            tls = client.transport._ssl_protocol
+            client.transport.get_extra_info("socket")
+            tls._transport.pause_reading()
+            data = os.urandom(400_000)
+            server.transport.write(data)
+            await until(lambda: waiting(client) > 100_000)
+            tls._incoming = Failing(tls._incoming, 2)
+            tls._transport.resume_reading()
+            error = await client.lost
+            assert type(error) is MemoryError
+            assert len(client.data) > 32 * 1024
+            assert data.startswith(bytes(client.data))
+
+    def waiting(client: Any) -> int:
+        size = array.array("i", [0])
+        fcntl.ioctl(client.transport.get_extra_info("socket").fileno(), termios.FIONREAD, size)
+        return size[0]
+
+    run(aio, main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a buffer can be written in Python since 3.12")
+def test_a_buffer_that_python_code_gives_out(aio):
+    """While it does so, somebody may take the object: the look that counts comes afterwards."""
+
+    class Given:
+        def __init__(self, protocol: Any) -> None:
+            self.protocol, self.memory = protocol, bytearray(1000)
+
+        def __len__(self) -> int:
+            return len(self.memory)
+
+        def __buffer__(self, flags: int) -> memoryview:
+            # from now on it may be in use elsewhere
+            self.protocol.held = self.protocol.transport.get_extra_info("ssl_object")._sslobj
+            self.protocol.seen.append(is_direct(self.protocol))
+            return memoryview(self.memory)
+
+    class Buffered(Log, asyncio.BufferedProtocol):
+        def get_buffer(self, sizehint: int) -> Any:
+            self.held = None
+            self.given = Given(self)
+            return self.given
+
+        def buffer_updated(self, count: int) -> None:
+            self.data_received(bytes(self.given.memory[:count]))
+
+        seen: ClassVar[list[bool]] = []
+
+    async def main() -> None:
+        async with connected(client=Buffered, server=Echo) as (client, _):
+            client.transport.write(b"x" * 5000)
+            assert await client.receive(5000) == b"x" * 5000
+            assert client.seen
+            assert not any(client.seen)
+
+    run(aio, main())

@@ -218,19 +218,19 @@ impl Engine {
     /// Decrypts. 0: the peer has closed.
     #[inline]
     pub(super) fn read(&self, place: &Place<'_>) -> R<Option<usize>> {
-        if let Some(direct) = self.connection.direct() {
-            let taken = match place {
-                Place::Window(window, part) => direct.read(window, part.clone()),
-                Place::Buffer(buffer, start) => match Buffer::writable_or_none(buffer) {
-                    Some(mut view) => direct.read_into(&mut view, *start),
-                    None => Taken::Other,
-                },
-            };
-            match taken {
-                Taken::Some(count) => return Ok(Some(count)),
-                Taken::Again => return Ok(None),
-                Taken::Other => {}
-            }
+        let taken = match place {
+            Place::Window(window, part) => self
+                .connection
+                .direct()
+                .map(|direct| direct.read(window, part.clone())),
+            Place::Buffer(buffer, start) => self
+                .if_direct(|| Buffer::writable_or_none(buffer))
+                .and_then(|mut view| Some(self.connection.direct()?.read_into(&mut view, *start))),
+        };
+        match taken {
+            Some(Taken::Some(count)) => return Ok(Some(count)),
+            Some(Taken::Again) => return Ok(None),
+            Some(Taken::Other) | None => {}
         }
         match place {
             Place::Window(window, part) => self.ask_to_read(part.len(), window.open(part.clone())),
@@ -240,6 +240,14 @@ impl Engine {
                 self.ask_to_read(room - start, &buffer.memoryview()?.slice(*start, room)?)
             }
         }
+    }
+
+    /// A view of a buffer, if OpenSSL is driven directly. It may be given out by Python code (`__buffer__`), during which
+    /// another thread may begin to use the object: so it is taken before the look that counts.
+    #[inline]
+    fn if_direct(&self, view: impl FnOnce() -> Option<Buffer>) -> Option<Buffer> {
+        self.connection.direct()?;
+        view()
     }
 
     fn ask_to_read(&self, room: usize, buffer: &Obj) -> R<Option<usize>> {
@@ -255,8 +263,8 @@ impl Engine {
             let size = bytes.as_slice().len();
             return self.write_bytes(&bytes, 0..size);
         }
-        if let Some(direct) = self.connection.direct()
-            && let Some(view) = Buffer::readable_or_none(data)
+        if let Some(view) = self.if_direct(|| Buffer::readable_or_none(data))
+            && let Some(direct) = self.connection.direct()
         {
             let count = direct.write_view(&view);
             if count > 0 {

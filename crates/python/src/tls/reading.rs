@@ -234,35 +234,57 @@ fn as_bytes(this: &Own<SslProtocol>, app: &Obj, fresh: Option<Fresh>) -> R<(R<()
         None => (take_window(core)?, 0..0),
     };
     let (mut chunks, mut filled) = (Vec::new(), 0);
-    let ending = loop {
+    let mut ending = loop {
         if !rest.is_empty() {
             let end = rest.end.min(rest.start + PIECE);
-            this.engine.feed_part(&window, rest.start..end)?;
+            if let Err(raised) = this.engine.feed_part(&window, rest.start..end) {
+                // what is decrypted already is delivered before that is told
+                break Ending::Failed(raised.take());
+            }
             rest.start = end;
         }
         let room = if piecemeal { rest.start } else { window.size() };
         let ending;
         (filled, ending) = fill(this, filled, room, |filled| Place::Window(&window, filled..room));
         match ending {
-            Ending::Full => {
-                chunks.push(window.with_mut(|place| bytes::new(&place[..filled]))?);
-                filled = 0;
-            }
+            Ending::Full => match window.with_mut(|place| bytes::new(&place[..filled])) {
+                Ok(chunk) => {
+                    chunks.push(chunk);
+                    filled = 0;
+                }
+                Err(raised) => {
+                    filled = 0;
+                    break Ending::Failed(raised.take());
+                }
+            },
             Ending::Dry | Ending::Again if !rest.is_empty() => {}
             ending => break ending,
         }
     };
     if filled > 0 {
-        chunks.push(window.with_mut(|place| bytes::new(&place[..filled]))?);
+        match window.with_mut(|place| bytes::new(&place[..filled])) {
+            Ok(chunk) => chunks.push(chunk),
+            Err(raised) => ending = Ending::Failed(raised.take()),
+        }
     }
     give_back(core, window);
-    let data = match chunks.as_slice() {
-        [] => return Ok((Ok(()), ending)),
-        [one] => one.clone(),
-        many => Obj::empty_bytes()?.call_method_str("join", &[&Obj::list(many)?])?,
-    };
-    drop(chunks);
-    Ok((telling::data_received(app, data), ending))
+    Ok((hand_over(app, chunks), ending))
+}
+
+/// Decrypted pieces, together: or one after the other, if there is no memory to put them together.
+fn hand_over(app: &Obj, mut chunks: Vec<Obj>) -> R<()> {
+    if chunks.len() > 1 {
+        let joined =
+            Obj::list(&chunks).and_then(|list| Obj::empty_bytes()?.call_method_str("join", &[&list]));
+        match joined {
+            Ok(joined) => chunks = vec![joined],
+            Err(raised) => raised.ignore(),
+        }
+    }
+    for chunk in chunks {
+        telling::data_received(app, chunk)?;
+    }
+    Ok(())
 }
 
 /// `_do_read__buffered()`
