@@ -75,15 +75,29 @@ class Log(asyncio.Protocol):
         self.data = bytearray()
         self.transport: Any = None
         self.lost = asyncio.get_running_loop().create_future()
+        self.made = asyncio.Event()
         self.ended = asyncio.Event()
+        self.changed = asyncio.Event()
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self.events.append("made")
+        self.made.set()
 
     def data_received(self, data: bytes) -> None:
         self.events.append("data")
         self.data += data
+        self.changed.set()
+
+    async def receive(self, count: int) -> bytes:
+        """Waits for so many bytes, and takes them out."""
+        while len(self.data) < count:
+            assert not self.lost.done(), "the end came too early"
+            self.changed.clear()
+            await asyncio.wait([asyncio.ensure_future(self.changed.wait()), self.lost], return_when="FIRST_COMPLETED")
+        found = bytes(self.data[:count])
+        del self.data[:count]
+        return found
 
     def eof_received(self) -> bool:
         self.events.append("eof")

@@ -386,8 +386,9 @@ def test_a_loop_that_waits_sleeps(aio):
             transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
             await asyncio.sleep(0.05)
             began = time.process_time()
-            await asyncio.sleep(0.5)
-            assert time.process_time() - began < 0.05, "it spins"
+            await asyncio.sleep(1)
+            # (one that spins takes nearly all of that second)
+            assert time.process_time() - began < 0.3, "it spins"
             assert len(os.listdir("/proc/self/task")) == 1
             for number in os.listdir("/proc/self/fd"):
                 try:

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests import certificates
+from tests import certificates, support
 from tests.certificates import client_context, server_context
 from tests.support import STDLIB, Reports, run, until
 
@@ -37,52 +37,16 @@ versions = pytest.mark.parametrize("version", [TLS12, TLS13], ids=["TLSv1.2", "T
 families = pytest.mark.parametrize("family", ["tcp", "unix"])
 
 
-class Log(asyncio.Protocol):
-    """Writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self.data = bytearray()
-        self.transport: Any = None
-        self.made = asyncio.Event()
-        self.lost = asyncio.get_running_loop().create_future()
-        self.changed = asyncio.Event()
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.events.append("made")
-        self.made.set()
+class Log(support.Log):
+    """How the data was cut up is the network's affair."""
 
     def data_received(self, data: bytes) -> None:
         assert type(data) is bytes
         assert data
-        if self.events[-1] != "data":
-            self.events.append("data")
-        self.data += data
-        self.changed.set()
-
-    def eof_received(self) -> Any:
-        self.events.append("eof")
-
-    def pause_writing(self) -> None:
-        self.events.append("pause")
-
-    def resume_writing(self) -> None:
-        self.events.append("resume")
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.events.append("lost")
-        if not self.lost.done():
-            self.lost.set_result(exc)
-
-    async def receive(self, count: int) -> bytes:
-        while len(self.data) < count:
-            assert not self.lost.done(), "the end came too early"
-            self.changed.clear()
-            await asyncio.wait([asyncio.ensure_future(self.changed.wait()), self.lost], return_when="FIRST_COMPLETED")
-        found = bytes(self.data[:count])
-        del self.data[:count]
-        return found
+        again = self.events[-1] == "data"
+        super().data_received(data)
+        if again:
+            del self.events[-1]
 
 
 class Echo(Log):
