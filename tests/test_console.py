@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import aioxide
 from tests.support import IMPLEMENTATION, STDLIB, interpreter
 
 PATIENCE = 30.0
@@ -67,6 +68,12 @@ def console() -> Iterator[Console]:
     one = Console()
     yield one
     one.close()
+
+
+@pytest.mark.skipif(STDLIB, reason="asyncio does not name aioxide")
+def test_it_says_whose_asyncio_it_is(console):
+    shown = console.expect(r">>> import asyncio\n")
+    assert shown.startswith(f"aioxide {aioxide.__version__}: asyncio is aioxide in this console.\n")
 
 
 def test_a_conversation(console):

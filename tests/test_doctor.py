@@ -27,7 +27,8 @@ def doctor(*args, cwd, before="", **kwargs):
 
 
 def complaints(done):
-    return [line for line in done.stdout.splitlines() if line.startswith("* ") and "is installed" not in line]
+    problems, _, _ = done.stdout.partition("\nTo know:\n")
+    return [line for line in problems.splitlines() if line.startswith("* ")]
 
 
 def test_what_is_imported_after_takeover_is_fine(tmp_path):
@@ -65,13 +66,34 @@ asyncio.set_event_loop_policy(Policy())
 
 def test_debug_mode_is_mentioned(tmp_path):
     done = interpreter("-X", "dev", "-m", "aioxide", "doctor", cwd=tmp_path)
-    assert any("debug mode is on" in line for line in complaints(done))
+    assert complaints(done) == []
+    assert "debug mode is on" in done.stdout
+    assert done.returncode == 0
 
 
-def test_a_module_that_is_not_there_is_an_error(tmp_path):
-    done = doctor("nothing_of_that_name", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "ModuleNotFoundError" in done.stderr
+def test_another_loop_that_nobody_uses_is_no_problem(tmp_path):
+    (tmp_path / "uvloop.py").write_text("")
+    done = doctor(cwd=tmp_path)
+    assert complaints(done) == []
+    assert "* uvloop is installed" in done.stdout
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (None, "ModuleNotFoundError: No module named 'broken'"),
+        ("import nothing_like_it", "ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_an_error(tmp_path, source, text):
+    if source is not None:
+        (tmp_path / "broken.py").write_text(source)
+    done = doctor("broken", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"doctor: broken cannot be imported: {text}\n"
+    assert done.stdout == ""
 
 
 def test_a_file_of_that_name_is_a_program(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import STDLIB, interpreter
+from tests.support import ROOT, STDLIB, interpreter
 
 pytestmark = pytest.mark.skipif(STDLIB, reason="these are aioxide's own ways of use")
 
@@ -359,6 +359,44 @@ def test_exit_status(tmp_path, body, status, text):
     assert "aioxide/__main__.py" not in ours.stderr
     if "asyncio.run" not in body:
         assert ours.stderr == plain.stderr
+
+
+@pytest.mark.parametrize("arguments", [["app.py"], ["-m", "app"], ["-c", "import app"]])
+def test_traceback_of_a_coroutine_that_was_never_awaited(tmp_path, arguments):
+    """Where it was made, from the program's first line on."""
+    source = """
+        import asyncio
+        async def forgotten(): ...
+        async def main():
+            forgotten()
+        def start():
+            asyncio.run(main())
+        start()
+        """
+    (tmp_path / "app.py").write_text(textwrap.dedent(source))
+    path = {"PYTHONPATH": str(ROOT / "python")}
+    ours = interpreter("-X", "dev", "-m", "aioxide", *arguments, cwd=tmp_path, env=path)
+    plain = interpreter("-X", "dev", *arguments, cwd=tmp_path, env=path)
+    assert "coroutine 'forgotten' was never awaited" in ours.stderr
+    assert "aioxide/__main__.py" not in ours.stderr
+    first = "Coroutine created at (most recent call last)\n"
+
+    def of_the_program(text: str) -> list[str]:
+        shown = text.partition(first)[2].splitlines()
+        return [line for line in shown if "app.py" in line]
+
+    assert of_the_program(ours.stderr) == of_the_program(plain.stderr)
+
+
+def test_warning_about_a_coroutine_without_an_origin(tmp_path):
+    path = program(tmp_path, "async def forgotten(): ...\nforgotten()")
+    assert interpreter("-m", "aioxide", str(path)).stderr == interpreter(str(path)).stderr
+
+
+def test_help():
+    text = ok("-m", "aioxide", "-h")
+    for option in ("-c command", "-m module", "file", "- ", "doctor", "-h, --help", "-V, --version", "AIOXIDE_TLS"):
+        assert f"\n  {option}" in text
 
 
 def test_missing_file(tmp_path):

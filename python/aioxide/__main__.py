@@ -22,12 +22,32 @@ import pkgutil
 import runpy
 import sys
 import textwrap
+import traceback
 import types
+import warnings
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 
 import aioxide
 
-USAGE = "usage: python -m aioxide [-h] [-V] [-c command | -m module | file | -] [argument ...]"
+USAGE = "usage: python -m aioxide [-h] [-V] [-c command | -m module | file | - | doctor] [argument ...]"
+HELP = f"""{USAGE}
+
+{__doc__.partition(chr(10))[0]}
+
+  -c command           runs the command, as `python -c`
+  -m module            runs the module, as `python -m`
+  file                 runs the file, or the directory or zip file with a __main__.py
+  -                    runs what comes from standard input
+  (nothing)            asyncio's interactive console, with await at the prompt
+  doctor [module ...]  tells what is replaced, and what of the modules takeover does not reach; its exit code is 1 if
+                       there is a problem, 2 if a module cannot be imported
+  -h, --help           shows this
+  -V, --version        shows the version
+  argument ...         for the program, in sys.argv[1:]
+
+in the environment:
+  AIOXIDE_TAKEOVER     1: a Python process begins with asyncio being aioxide; 0: those that the program starts do not
+  AIOXIDE_TLS          portable: TLS by Python's ssl objects alone"""
 
 
 class Unusable(Exception):
@@ -38,7 +58,7 @@ def main(arguments: list[str]) -> None:
     first, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     option, attached = first[:2], first[2:]
     if first in ("-h", "--help"):
-        print(f"{USAGE}\n\n{__doc__.partition(chr(10))[0]}")
+        print(HELP)
     elif first in ("-V", "--version"):
         print(f"aioxide {aioxide.__version__} on Python {sys.version.split()[0]}")
     elif option in ("-c", "-m"):
@@ -58,6 +78,7 @@ def main(arguments: list[str]) -> None:
     elif first:
         run_file(first, arguments)
     else:
+        print(f"aioxide {aioxide.__version__}: asyncio is aioxide in this console.", file=sys.stderr)
         run_module("asyncio", [sys.argv[0]], alter_argv=False)
 
 
@@ -71,6 +92,7 @@ def take_over() -> None:
 def set_up(argv: list[str], first_path: str | None) -> types.ModuleType:
     """What a program finds when it begins: our asyncio, a __main__ of its own, its arguments, where it imports from."""
     take_over()
+    warnings._warn_unawaited_coroutine = warn_unawaited
     sys.argv[:] = argv
     if first_path is not None and not sys.flags.safe_path:
         sys.path[0] = first_path
@@ -124,17 +146,33 @@ def run_file(path: str, argv: list[str]) -> None:
     execute(source, full, argv, os.path.dirname(os.path.realpath(path)), **attributes)
 
 
+def warn_unawaited(coroutine) -> None:
+    """What Python calls for a coroutine that was never awaited. Where that was made is shown from the program on."""
+    lines = [f"coroutine '{coroutine.__qualname__}' was never awaited"]
+    if coroutine.cr_origin is not None:
+        frames = list(reversed(coroutine.cr_origin))
+        ours = [index for index, (file, _, _) in enumerate(frames) if file == __file__]
+        # (runpy's for -m stand there with Python, too)
+        frames = frames[ours[-1] + 1 :] if ours else frames
+        lines.append("Coroutine created at (most recent call last)\n")
+        summary = traceback.StackSummary.from_list(
+            [(file, line, name, linecache.getline(file, line)) for file, line, name in frames]
+        )
+        lines[-1] += "".join(summary.format()).rstrip("\n")
+    warnings.warn("\n".join(lines), RuntimeWarning, stacklevel=2, source=coroutine)
+
+
 def hide_our_frames() -> None:
     """The traceback that Python is about to print begins where the program does."""
     show = sys.excepthook
 
-    def excepthook(kind, value, traceback):
-        while traceback is not None and traceback.tb_frame.f_code.co_filename != __file__:
-            traceback = traceback.tb_next
-        while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
-            traceback = traceback.tb_next
-        sys.last_traceback = value.__traceback__ = traceback
-        show(kind, value, traceback)
+    def excepthook(kind, value, shown):
+        while shown is not None and shown.tb_frame.f_code.co_filename != __file__:
+            shown = shown.tb_next
+        while shown is not None and shown.tb_frame.f_code.co_filename == __file__:
+            shown = shown.tb_next
+        sys.last_traceback = value.__traceback__ = shown
+        show(kind, value, shown)
 
     sys.excepthook = excepthook
 

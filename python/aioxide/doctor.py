@@ -72,7 +72,12 @@ def _replacements() -> Iterator[tuple[ModuleType, str, Any]]:
 
 def problems() -> list[str]:
     """What may not work as it is, and what helps."""
-    return [*map(_early, holders()), *_policy(), *_other_loops(), *_children(), *_debug()]
+    return [*map(_early, holders()), *_policy(), *_children()]
+
+
+def notes() -> list[str]:
+    """What is worth to know, and may be as it should be."""
+    return [*_other_loops(), *_debug()]
 
 
 def _early(holder: Holder) -> str:
@@ -136,6 +141,8 @@ def report() -> str:
     lines.append(f"processes that this one starts: {'taken over' if value == '1' else 'not taken over'}")
     found = problems()
     lines += ["", "What may not work:", *(f"* {problem}" for problem in found)] if found else ["", "Nothing is wrong."]
+    if known := notes():
+        lines += ["", "To know:", *(f"* {note}" for note in known)]
     return "\n".join(lines)
 
 
@@ -146,8 +153,12 @@ def _takeover_file() -> Path | None:
 
 
 def main(modules: list[str]) -> int:
-    """The command line, in takeover. The exit code is 1 if there is a problem."""
+    """The command line, in takeover. The exit code is 1 if there is a problem, 2 if a module cannot be imported."""
     for name in modules:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            print(f"doctor: {name} cannot be imported: {type(error).__name__}: {error}", file=sys.stderr)
+            return 2
     print(report())
     return bool(problems())
