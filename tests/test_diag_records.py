@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 
@@ -39,6 +40,8 @@ def test_settings_are_those_of_the_documentation(settings):
         "block_ms": 50.0 if sys.flags.dev_mode else 100.0,
         "block_repeat": "limited",
         "log": "logging",
+        "flight": float(sys.flags.dev_mode),
+        "flight_dir": tempfile.gettempdir(),
         "on_event": None,
         "stacks": "yes",
         "lost": 0,

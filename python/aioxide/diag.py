@@ -7,7 +7,11 @@ On by default: a callback that keeps its loop for more than 100 ms is logged, wi
 ``aioxide.diag``. ``AIOXIDE_DIAG=0`` in the environment turns off all of this.
 """
 
+from . import _flight as flight
 from ._core import diag as _diag
+from ._metrics import Histogram, LoopMetrics, Metrics, TaskMetrics, metrics, opentelemetry, prometheus
 
 configure = _diag.configure
 settings = _diag.settings
+register = _diag.register
+unregister = _diag.unregister

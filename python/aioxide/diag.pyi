@@ -1,6 +1,16 @@
 from collections.abc import Callable
+from os import PathLike
 from types import EllipsisType
 from typing import Any, Literal
+
+from . import _flight as flight
+from ._metrics import Histogram as Histogram
+from ._metrics import LoopMetrics as LoopMetrics
+from ._metrics import Metrics as Metrics
+from ._metrics import TaskMetrics as TaskMetrics
+from ._metrics import metrics as metrics
+from ._metrics import opentelemetry as opentelemetry
+from ._metrics import prometheus as prometheus
 
 def configure(
     *,
@@ -10,3 +20,5 @@ def configure(
     on_event: Callable[[dict[str, Any]], object] | EllipsisType | None = ...,
 ) -> None: ...
 def settings() -> dict[str, Any]: ...
+def register(signum: int, /) -> None: ...
+def unregister(signum: int, /) -> bool: ...

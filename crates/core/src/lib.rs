@@ -66,6 +66,7 @@ pub use reactor::{Interest, Poller, Reactor, Readiness, Token};
 pub use resolver::Resolver;
 pub use schedule::{Ready, Timers};
 pub use sys::Backend;
+pub use sys::caught;
 pub use sys::child;
 pub use sys::cpu;
 pub use sys::epoll::Epoll;

@@ -13,6 +13,7 @@ use aioxide_core::{Clock, Monotonic, Pulse};
 struct Loop {
     pulse: Pulse,
     blocks: Mutex<Vec<(Block, f64)>>,
+    sampled: Mutex<f64>,
 }
 
 impl Watched for Loop {
@@ -21,6 +22,9 @@ impl Watched for Loop {
     }
     fn blocked(&self, block: &Block) {
         self.blocks.lock().unwrap().push((*block, Monotonic.now()));
+    }
+    fn sampled(&self, _: f64, seconds: f64) {
+        *self.sampled.lock().unwrap() += seconds;
     }
 }
 
@@ -89,11 +93,16 @@ fn it_sees_blocks_and_nothing_else() {
     assert_eq!((told[0].0.sample, told[0].0.entry, told[0].0.held), (1, 1, false));
 
     // many short ones are none
-    let end = Monotonic.now() + 0.4;
-    while Monotonic.now() < end {
+    let sampled = |loop_: &Loop| std::mem::take(&mut *loop_.sampled.lock().unwrap());
+    sampled(&first);
+    let began = Monotonic.now();
+    while Monotonic.now() < began + 0.4 {
         first.call(0.001);
     }
     assert_eq!(first.told(), []);
+    // but samples see what they take together
+    let (seen, passed) = (sampled(&first), Monotonic.now() - began);
+    assert!(seen > 0.2 && seen < passed + 0.05, "{seen} of {passed}");
 
     // everybody sleeps: it parks, without a wake-up
     first.pulse.sleeps();

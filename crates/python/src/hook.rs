@@ -77,6 +77,11 @@ impl Hook {
         }
     }
 
+    /// What reprs call it.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name.get()
+    }
+
     /// Drops what it needs: after it, running it does nothing that keeps anything alive.
     pub(crate) fn release(&self) {
         self.a.put(None);

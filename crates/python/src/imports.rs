@@ -198,7 +198,7 @@ pub(crate) mod names {
         SET_RESULT = "set_result"; SET_EXCEPTION = "set_exception";
         ADD_DONE_CALLBACK = "add_done_callback"; REMOVE_DONE_CALLBACK = "remove_done_callback";
         BLOCKING = "_asyncio_future_blocking"; MAKE_CANCELLED_ERROR = "_make_cancelled_error"; LOG_DESTROY_PENDING = "_log_destroy_pending";
-        SOURCE_TRACEBACK = "_source_traceback"; STATE_ = "_state"; EXCEPTION_ = "_exception"; RESULT_ = "_result"; FINISHED = "FINISHED"; NAME_ATTR = "__name__"; QUALNAME = "__qualname__"; GET_NAME = "get_name"; SET_NAME = "set_name";
+        SOURCE_TRACEBACK = "_source_traceback"; STATE_ = "_state"; EXCEPTION_ = "_exception"; RESULT_ = "_result"; FINISHED = "FINISHED"; NAME_ATTR = "__name__"; QUALNAME = "__qualname__"; FUNC = "__func__"; GET_NAME = "get_name"; SET_NAME = "set_name";
         MESSAGE = "message"; FUTURE = "future"; TASK = "task"; HANDLE = "handle"; SOURCE_TRACEBACK_KEY = "source_traceback";
         RUN_ = "_run"; CONTEXT_ATTR = "__context__"; CAUSE_ATTR = "__cause__"; AWAIT = "__await__";
         APPEND = "append"; DISCARD = "discard"; ADD = "add"; REMOVE = "remove"; POPLEFT = "popleft"; GET_ = "_get"; PUT_ = "_put"; INIT_ = "_init";

@@ -7,6 +7,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::{Builder, JoinHandle};
+
+use crate::sys::names::block_signals;
 
 /// How many files of one name there may be.
 const ATTEMPTS: u32 = 1000;
@@ -43,6 +46,17 @@ pub fn create_in(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Runs `write` on a thread of its own: a megabyte takes as long to write as a loop should not stand still.
+///
+/// # Errors
+/// No thread can be started.
+pub fn in_background(write: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Builder::new().name("aioxide-flight".into()).spawn(move || {
+        block_signals();
+        write();
+    })
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -19,6 +19,8 @@ const LANES: usize = 1000;
 const LOOP: usize = 1;
 /// The lane of the tasks for which there was none.
 const OTHERS: usize = LOOP + LANES + 1;
+/// The lanes of the next loop begin so much later.
+const NEXT: usize = OTHERS + 1;
 
 /// What goes into the file besides the events.
 #[derive(Clone, Debug)]
@@ -85,8 +87,8 @@ struct Slice {
 struct Trace<'a> {
     about: &'a About<'a>,
     snapshot: &'a Snapshot,
-    /// `pid` of the format: a group of lanes. Loops of one process are told apart by it.
-    group: u64,
+    /// What is added to the numbers of lanes: loops of one process are told apart by it.
+    first: usize,
     lanes: HashMap<String, usize>,
     running: Option<Slice>,
     /// Tasks that have been made ready: the arrow that ends at their next step.
@@ -98,7 +100,7 @@ impl<'a> Trace<'a> {
         Self {
             about,
             snapshot,
-            group: (u64::from(about.pid) << 16) + about.number,
+            first: about.number as usize * NEXT,
             lanes: HashMap::new(),
             running: None,
             arrows: HashMap::new(),
@@ -106,9 +108,8 @@ impl<'a> Trace<'a> {
     }
 
     fn write(mut self, out: &mut Events<'_>) -> io::Result<()> {
-        let process = format!("pid {} loop {}", self.about.pid, self.about.number);
-        self.name_lane(out, "process_name", 0, &process)?;
-        self.name_lane(out, "thread_name", LOOP, "loop")?;
+        self.name_lane(out, "process_name", LOOP, &format!("aioxide {}", self.about.pid))?;
+        self.name_lane(out, "thread_name", LOOP, &format!("loop {}", self.about.number))?;
         for (number, time, record) in self.snapshot.events() {
             if record.event.begins() {
                 self.end(out, time)?;
@@ -189,8 +190,9 @@ impl<'a> Trace<'a> {
         let lanes = if slice.lane == LOOP { &lanes[..1] } else { &lanes };
         for lane in lanes {
             out.event(&format!(
-                "{{\"ph\":\"X\",\"pid\":{},\"tid\":{lane},\"ts\":{},\"dur\":{},\"name\":{}}}",
-                self.group,
+                "{{\"ph\":\"X\",\"pid\":{},\"tid\":{},\"ts\":{},\"dur\":{},\"name\":{}}}",
+                self.about.pid,
+                self.first + lane,
                 microseconds(slice.start),
                 microseconds(length),
                 quoted(&slice.name)
@@ -201,8 +203,9 @@ impl<'a> Trace<'a> {
 
     fn instant(&self, out: &mut Events<'_>, lane: usize, name: &str, time: u64) -> io::Result<()> {
         out.event(&format!(
-            "{{\"ph\":\"i\",\"s\":\"t\",\"pid\":{},\"tid\":{lane},\"ts\":{},\"name\":{}}}",
-            self.group,
+            "{{\"ph\":\"i\",\"s\":\"t\",\"pid\":{},\"tid\":{},\"ts\":{},\"name\":{}}}",
+            self.about.pid,
+            self.first + lane,
             microseconds(time),
             quoted(name)
         ))
@@ -212,9 +215,11 @@ impl<'a> Trace<'a> {
     fn arrow(&self, out: &mut Events<'_>, end: char, id: u64, lane: usize, time: u64) -> io::Result<()> {
         let binding = if end == 'f' { "\"bp\":\"e\"," } else { "" };
         out.event(&format!(
-            "{{\"ph\":\"{end}\",{binding}\"pid\":{group},\"tid\":{lane},\"ts\":{},\"id\":\"{group}.{id}\",\"cat\":\"wake\",\"name\":\"wake\"}}",
+            "{{\"ph\":\"{end}\",{binding}\"pid\":{},\"tid\":{},\"ts\":{},\"id\":\"{}.{id}\",\"cat\":\"wake\",\"name\":\"wake\"}}",
+            self.about.pid,
+            self.first + lane,
             microseconds(time),
-            group = self.group,
+            self.about.number,
         ))
     }
 
@@ -238,8 +243,9 @@ impl<'a> Trace<'a> {
 
     fn name_lane(&self, out: &mut Events<'_>, what: &str, lane: usize, name: &str) -> io::Result<()> {
         out.event(&format!(
-            "{{\"ph\":\"M\",\"pid\":{},\"tid\":{lane},\"name\":\"{what}\",\"args\":{{\"name\":{}}}}}",
-            self.group,
+            "{{\"ph\":\"M\",\"pid\":{},\"tid\":{},\"name\":\"{what}\",\"args\":{{\"name\":{}}}}}",
+            self.about.pid,
+            self.first + lane,
             quoted(name)
         ))
     }

@@ -29,6 +29,11 @@ pub struct Figures {
     began: AtomicU64,
     /// The clock of its thread's CPU time ([`cpu`](crate::sys::cpu)); 0: there is none.
     cpu: AtomicI32,
+    /// How many callbacks have blocked it, and how long those did that have ended.
+    blocks: AtomicU64,
+    blocked: AtomicU64,
+    /// Since when one does; 0: none is known of.
+    block: AtomicU64,
     /// When a watcher has looked first and last, and how often, since the last measurement of lag began.
     first: AtomicU64,
     last: AtomicU64,
@@ -55,6 +60,9 @@ impl Default for Figures {
             ran: AtomicU64::default(),
             began: AtomicU64::default(),
             cpu: AtomicI32::default(),
+            blocks: AtomicU64::default(),
+            blocked: AtomicU64::default(),
+            block: AtomicU64::default(),
             first: AtomicU64::default(),
             last: AtomicU64::default(),
             looks: AtomicU64::default(),
@@ -152,6 +160,26 @@ impl Figures {
         Some(self.cpu.load(Ordering::Relaxed)).filter(|&clock| clock != 0)
     }
 
+    /// A callback has been found to block the loop, since then. Any one thread.
+    pub fn block_begins(&self, since: f64) {
+        add(&self.blocks, 1);
+        put(&self.block, nanoseconds(since).max(1));
+    }
+
+    /// … and has ended, if there was one. The loop's thread.
+    pub fn block_ends(&self, now: f64) {
+        let since = self.block.swap(0, Ordering::Relaxed);
+        if since != 0 {
+            add(&self.blocked, nanoseconds(now).saturating_sub(since));
+        }
+    }
+
+    /// How many there were, and how long those took that have ended.
+    #[must_use]
+    pub fn blocks(&self) -> (u64, u64) {
+        (get(&self.blocks), get(&self.blocked))
+    }
+
     /// A watcher has looked, and the loop was running. Any one thread. `true`: the loop is to come aside, for it does not
     /// know yet.
     pub fn looked(&self, now: f64) -> bool {
@@ -171,26 +199,28 @@ impl Figures {
         if target == NONE && get(&self.looks) == 0 {
             return None;
         }
-        if target == NONE {
-            return Some(self.begin(entries, ready));
+        if target != NONE {
+            if entries < target && ready > 0 {
+                return Some(target - entries);
+            }
+            self.end(now());
+        } else if ready == 0 {
+            self.begin(entries, ready);
+            self.end(now());
         }
-        if entries < target && ready > 0 {
-            return Some(target - entries);
-        }
-        self.end(now());
-        (get(&self.looks) > 0).then(|| self.begin(entries, ready))
+        (get(&self.looks) > 0 && ready > 0).then(|| self.begin(entries, ready))
     }
 
-    /// A measurement is under way, which ends when the loop has nothing to do.
+    /// A measurement is under way or due, which ends when the loop has nothing to do.
     #[inline(always)]
     #[must_use]
     pub fn is_measuring(&self) -> bool {
-        get(&self.target) != NONE
+        get(&self.target) != NONE || get(&self.looks) != 0
     }
 
     fn begin(&self, entries: u64, ready: usize) -> u64 {
         let looks = self.looks.swap(0, Ordering::AcqRel);
-        let ready = (ready as u64).max(1);
+        let ready = ready as u64;
         for (place, value) in self
             .pending
             .iter()
@@ -286,6 +316,22 @@ mod tests {
         assert_eq!(figures.aside(10, 5, || 9.0), Some(5));
         assert_eq!(figures.aside(11, 0, || 1.25), None);
         assert_eq!(figures.lag.counts().max, milliseconds(250));
+        figures.looked(2.0);
+        assert_eq!(figures.aside(12, 0, || 2.5), None);
+        assert!(!figures.is_measuring());
+        assert_eq!(figures.lag.counts().max, milliseconds(500));
+    }
+
+    #[test]
+    fn blocks_are_counted_and_timed() {
+        let figures = Figures::default();
+        figures.block_ends(5.0);
+        assert_eq!(figures.blocks(), (0, 0));
+        figures.block_begins(1.0);
+        assert_eq!(figures.blocks(), (1, 0));
+        figures.block_ends(1.25);
+        figures.block_ends(1.5);
+        assert_eq!(figures.blocks(), (1, milliseconds(250)));
     }
 
     #[test]

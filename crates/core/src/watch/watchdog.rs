@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::pulse::Pulse;
+use super::pulse::{Pulse, State};
 use super::sight::{Block, Look, Sight};
 use crate::clock::{Clock, Monotonic};
 use crate::sys::names::block_signals;
@@ -29,6 +29,10 @@ pub trait Watched: Send + Sync + 'static {
 
     /// It is blocked. Called by the thread that watches, while the loop is.
     fn blocked(&self, block: &Block);
+
+    /// It runs at this moment, and the look before was so many seconds ago: a sample of what it does. Called by the thread
+    /// that watches.
+    fn sampled(&self, now: f64, seconds: f64);
 }
 
 /// What the thread and the loops share; a child of a fork has its own.
@@ -138,6 +142,8 @@ fn run(shared: &'static Shared) {
     let mut seen: Vec<(Arc<dyn Watched>, Sight)> = Vec::new();
     let mut generation = u64::MAX;
     let mut floor = 0.0;
+    // when the last look was, unless it has parked or overslept since
+    let mut last: Option<f64> = None;
     while !shared.stopped.load(Ordering::Acquire) {
         let threshold = threshold();
         let now = clock.now();
@@ -159,10 +165,17 @@ fn run(shared: &'static Shared) {
                     next
                 }
             };
+            if let Some(last) = last
+                && watched.pulse().state() == State::Running
+            {
+                watched.sampled(now, now - last);
+            }
             due = Some(due.map_or(next, |due| due.min(next)));
         }
+        last = Some(now);
         let Some(due) = due else {
             park(shared, &seen, generation, threshold);
+            last = None;
             continue;
         };
         let before = clock.now();
@@ -171,6 +184,7 @@ fn run(shared: &'static Shared) {
         let after = clock.now();
         if after - before - pause > threshold / 2.0 {
             floor = after; // rule 2
+            last = None;
         }
     }
 }

@@ -12,7 +12,7 @@
 //! 4. Of one culprit a block is reported at most every [`REPEAT`] seconds; the next report says how many were not.
 
 use super::records::{Record, printable};
-use super::{Job, Vitals, records, settings};
+use super::{Job, Vitals, metrics, records, settings, trace};
 use crate::event_loop::core::LoopCore;
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::stack::{Frame, Holder, Reader};
@@ -170,6 +170,7 @@ impl Watched for Vitals {
         if block.sample > 1 {
             return; // it is one of those that are not reported
         }
+        self.figures.block_begins(block.since);
         let Some(found) = look(self, block) else { return };
         let Some(suppressed) = blocks.admit(&found) else {
             return;
@@ -188,6 +189,11 @@ impl Watched for Vitals {
         };
         tell(&ongoing, block.age);
         blocks.ongoing.push(ongoing);
+        trace::on_event("block");
+    }
+
+    fn sampled(&self, now: f64, seconds: f64) {
+        metrics::sampled(self, now, seconds);
     }
 }
 
@@ -332,6 +338,7 @@ impl Found {
 /// The loop has come aside: what has blocked it is over. By its own thread.
 pub(super) fn ended(core: &LoopCore) {
     let now = Monotonic.now();
+    core.vitals.figures.block_ends(now);
     let number = core.vitals.number();
     let mut blocks = lock();
     while let Some(at) = blocks.ongoing.iter().position(|ongoing| ongoing.loop_ == number) {

@@ -15,17 +15,25 @@
 //! | `settings.rs` | the environment and `configure()` |
 //! | `blocks.rs` | callbacks that keep a loop from going on |
 //! | `records.rs` | one line for each finding, and where it goes |
+//! | `metrics.rs` | the figures of the loops, with names, and for Prometheus |
+//! | `flight.rs`, `trace.rs` | the flight recorder: what a loop writes down, and the files that are made of it |
+//! | `signals.rs` | a signal that asks for all of it |
 //! | `probe.rs` | what tests need of the reader of stacks |
 
 mod blocks;
+pub(crate) mod flight;
+pub(crate) mod metrics;
 mod probe;
 pub(crate) mod records;
 pub(crate) mod settings;
+mod signals;
+pub(crate) mod trace;
 
 use crate::event_loop::core::LoopCore;
 use crate::ffi::object::Static;
 use crate::ffi::{Obj, Own, R, stack, threads};
-use aioxide_core::{PerProcess, Pulse, Waker};
+use aioxide_core::metrics::Figures;
+use aioxide_core::{PerProcess, Pulse, Waker, cpu};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,6 +42,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Vitals {
     /// Whether it is alive. First, and on a cache line of its own.
     pub(crate) pulse: Pulse,
+    /// What is counted and timed.
+    pub(crate) figures: Figures,
     /// The [jobs](Job) that are wanted, one bit each.
     jobs: AtomicU32,
     /// How often it has come aside for them.
@@ -77,6 +87,8 @@ pub(crate) enum Job {
     Deliver = 1,
     /// [`blocks::ended`]
     BlockEnded = 1 << 1,
+    /// [`flight::refresh`]
+    Flight = 1 << 2,
 }
 
 /// A loop that runs.
@@ -118,7 +130,7 @@ pub(crate) fn at_own_boundary(core: &LoopCore, job: Job) {
 
 /// The loop's thread has come aside because somebody has asked.
 #[cold]
-pub(crate) fn at_boundary(_loop: &Obj, core: &Own<LoopCore>) -> R<()> {
+pub(crate) fn at_boundary(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     core.vitals.asides.fetch_add(1, Ordering::AcqRel);
     let jobs = core.vitals.jobs.swap(0, Ordering::AcqRel);
     // first, for what it tells is then delivered
@@ -128,28 +140,34 @@ pub(crate) fn at_boundary(_loop: &Obj, core: &Own<LoopCore>) -> R<()> {
     if jobs & (Job::Deliver as u32 | Job::BlockEnded as u32) != 0 {
         records::deliver();
     }
+    if jobs & Job::Flight as u32 != 0 {
+        flight::refresh(loop_, core, core.vitals.number())?;
+    }
     Ok(())
 }
 
-/// The loop begins to run on this thread, or finds itself in a forked child.
-pub(crate) fn on_run(core: &LoopCore) {
+/// The loop begins to run on this thread, or finds itself in a forked child. `true`: for the first time.
+pub(crate) fn on_run(core: &LoopCore) -> bool {
     if !settings::enabled() {
-        return;
+        return false;
     }
     let vitals = &core.vitals;
     let Some(waker) = core
         .reactor
         .with(|reactor| reactor.as_ref().map(|reactor| reactor.waker().clone()))
     else {
-        return;
+        return false;
     };
-    if vitals.number.load(Ordering::Relaxed) == 0 {
+    let is_first = vitals.number.load(Ordering::Relaxed) == 0;
+    if is_first {
         let number = LOOPS.fetch_add(1, Ordering::Relaxed) + 1;
         vitals.number.store(number as u32, Ordering::Relaxed);
     }
     vitals.thread.store(threads::state(), Ordering::Relaxed);
     vitals.current.store(core.place_of_current(), Ordering::Relaxed);
+    vitals.figures.begins(core.now(), cpu::clock_of_this_thread());
     vitals.pulse.runs();
+    flight::on_run(core, vitals.number());
     let mut all = lock();
     if !all.iter().any(|running| Arc::ptr_eq(&running.vitals, vitals)) {
         all.push(Running {
@@ -159,6 +177,7 @@ pub(crate) fn on_run(core: &LoopCore) {
         drop(all);
         blocks::watch(vitals);
     }
+    is_first
 }
 
 /// The loop has stopped.
@@ -167,6 +186,7 @@ pub(crate) fn on_stop(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     lock().retain(|running| !Arc::ptr_eq(&running.vitals, vitals));
     blocks::unwatch(vitals);
     vitals.pulse.stops();
+    vitals.figures.stops(core.now());
     vitals.thread.store(0, Ordering::Relaxed);
     vitals.current.store(0, Ordering::Relaxed);
     if vitals.pulse.is_asked() {
@@ -184,5 +204,9 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     settings::init(&diag)?;
     blocks::init(&diag)?;
     records::register(&diag)?;
+    metrics::register(&diag)?;
+    flight::init()?;
+    trace::register(&diag)?;
+    signals::register(&diag)?;
     probe::register(&diag)
 }

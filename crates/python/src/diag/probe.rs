@@ -4,6 +4,7 @@
 
 use super::records::{self, Record};
 use super::running;
+use crate::event_loop::core;
 use crate::ffi::errors::{runtime_error, value_error};
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::stack::{self, Frame, Reader};
@@ -24,6 +25,7 @@ pub(super) fn register(diag: &Obj) -> R<()> {
                 Plain,
             ),
             ("aioxide._core.diag", "_capture(thread, count)", capture, Plain),
+            ("aioxide._core.diag", "_look(loop)", look, Plain),
             ("aioxide._core.diag", "_emit(event, text, message)", emit, Plain),
             ("aioxide._core.diag", "_loops()", loops, Plain),
         ],
@@ -142,4 +144,16 @@ fn loops(_: &Args) -> R<Obj> {
         })
         .collect::<R<Vec<Obj>>>()?;
     Obj::list(&loops)
+}
+
+/// `_look(loop)`: what a thread that watches does when it finds the loop running. `True`: the loop did not know yet.
+fn look(args: &Args) -> R<Obj> {
+    let Some(core) = core::of(args.req(0)?) else {
+        return Err(value_error("no loop of aioxide's"));
+    };
+    let is_news = core.vitals.figures.looked(core.now());
+    if is_news {
+        core.vitals.pulse.ask();
+    }
+    Ok(Obj::bool(is_news))
 }

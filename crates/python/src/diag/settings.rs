@@ -9,9 +9,11 @@
 //! | `AIOXIDE_BLOCK_MS` | `block_ms` | from when on a callback counts as a block; 0: never |
 //! | `AIOXIDE_BLOCK_REPEAT=all` | `block_repeat` | each block is reported, not one in ten seconds for each culprit |
 //! | `AIOXIDE_DIAG_LOG` | `log` | `logging`, `stderr`, `jsonl:PATH`, or several with commas |
+//! | `AIOXIDE_FLIGHT` | `flight` | the size of each loop's flight recorder in MiB; 0: off |
+//! | `AIOXIDE_FLIGHT_DIR` | `flight_dir` | where it is saved unasked |
 //! | | `on_event` | called with each record, as a dict, by the loop's thread |
 
-use super::{MODULE, blocks, records};
+use super::{MODULE, blocks, flight, records, trace};
 use crate::ffi::errors::{type_error, value_error};
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::{Args, Obj, R, stack};
@@ -110,19 +112,53 @@ pub(super) fn init(diag: &Obj) -> R<()> {
         blocks::configure(settings.block);
     }
     CURRENT.set(settings);
+    init_flight()?;
     diag.setattr_str("_on_event", &Obj::none())?;
     export(
         diag,
         &[
             (
                 "aioxide.diag",
-                "configure(*, block_ms=None, block_repeat=None, log=None, on_event=...)",
+                "configure(*, block_ms=None, block_repeat=None, log=None, on_event=..., flight=None, flight_dir=None)",
                 configure,
                 Plain,
             ),
             ("aioxide.diag", "settings()", settings_as_dict, Plain),
         ],
     )
+}
+
+/// The flight recorder. In development it records, and saves when it is asked to; who has wanted it, gets files
+/// unasked.
+fn init_flight() -> R<()> {
+    let directory = match variable("AIOXIDE_FLIGHT_DIR")? {
+        Some(directory) => directory,
+        None => Obj::import("tempfile")?
+            .call_method_str("gettempdir", &[])?
+            .to_string()?,
+    };
+    let directory = absolute(&directory)?;
+    let (mut bytes, mut is_wanted) = (0, false);
+    match variable("AIOXIDE_FLIGHT")? {
+        Some(value) => match value.trim().parse::<f64>().ok().and_then(ring_bytes) {
+            Some(size) => (bytes, is_wanted) = (size, true),
+            None => complain("AIOXIDE_FLIGHT", &value)?,
+        },
+        None if in_development()? => bytes = RING,
+        None => {}
+    }
+    trace::configure(Some(bytes), Some(directory), is_wanted);
+    Ok(())
+}
+
+/// A MiB.
+const RING: usize = 1 << 20;
+
+/// So many MiB, in bytes.
+fn ring_bytes(size: f64) -> Option<usize> {
+    (0.0..=1024.0)
+        .contains(&size)
+        .then_some((size * RING as f64) as usize)
 }
 
 fn complain(name: &str, value: &str) -> R<()> {
@@ -199,13 +235,30 @@ fn configure(args: &Args) -> R<Obj> {
         new.to_callable = !callable.is_none();
         MODULE.get().setattr_str("_on_event", callable)?;
     }
+    let bytes = match args.opt(4) {
+        Some(size) => Some(
+            ring_bytes(size.to_f64()?)
+                .ok_or_else(|| value_error("flight must be True, False or a number of MiB up to 1024"))?,
+        ),
+        None => None,
+    };
+    let directory = match args.opt(5) {
+        Some(directory) => Some(absolute(&path(directory)?)?),
+        None => None,
+    };
     if new != *current {
         if enabled() {
             blocks::configure(new.block);
         }
         CURRENT.set(new);
     }
+    trace::configure(bytes, directory, true);
     Ok(Obj::none())
+}
+
+/// `os.fspath(path)`
+fn path(path: &Obj) -> R<String> {
+    Obj::import("os")?.call_method_str("fspath", &[path])?.to_string()
 }
 
 fn is_ellipsis(object: &Obj) -> bool {
@@ -236,6 +289,8 @@ fn settings_as_dict(_: &Args) -> R<Obj> {
             Obj::str(if settings.repeat_all { "all" } else { "limited" })?,
         ),
         ("log", Obj::str(&log.join(","))?),
+        ("flight", Obj::float(flight::wanted() as f64 / RING as f64)?),
+        ("flight_dir", Obj::str(&trace::directory())?),
         ("on_event", MODULE.get().getattr_str("_on_event")?),
         (
             "stacks",

@@ -14,6 +14,7 @@ use super::class;
 use super::handles::Queued;
 use super::readers::Side;
 use crate::diag::Vitals;
+use crate::diag::flight::Flight;
 use crate::ffi::spare::Spares;
 use crate::ffi::window::Window;
 use crate::ffi::{
@@ -28,6 +29,7 @@ use aioxide_core::{Clock, Events, Monotonic, Reactor, Resolver, SignalPipe, Time
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Something to do in a turn of the loop.
@@ -132,6 +134,10 @@ pub(crate) struct LoopCore {
     pub(crate) contended: Cell<bool>,
     /// How many entries have run (rule 2 of `run.rs`), and what else threads that watch may see.
     pub(crate) vitals: Arc<Vitals>,
+    /// When `entries` is this, it is time for a breath (rule 2 of `run.rs`) and for a sample.
+    pub(crate) breath: Cell<u64>,
+    /// While it records what it does.
+    flight: Inner<Option<Rc<Flight>>>,
     pub(crate) forks: Cell<u32>,
     pub(crate) slow_callback_duration: Slot,
     pub(crate) current_handle: Slot,
@@ -257,6 +263,23 @@ impl LoopCore {
     #[inline]
     pub(crate) fn enter_task(&self, task: &Own<Task>) -> R<()> {
         crate::ffi::running::enter_task(task)
+    }
+
+    /// Its flight recorder, while that is on.
+    #[inline]
+    pub(crate) fn flight(&self) -> Option<Rc<Flight>> {
+        self.flight.with(|flight| flight.clone())
+    }
+
+    /// Is it on?
+    #[inline]
+    pub(crate) fn is_recording(&self) -> bool {
+        self.flight.with(|flight| flight.is_some())
+    }
+
+    /// Sets it, and gives back the one before, whose names are references to objects.
+    pub(crate) fn set_flight(&self, flight: Option<Rc<Flight>>) -> Option<Rc<Flight>> {
+        self.flight.with(|here| std::mem::replace(here, flight))
     }
 
     /// The address of the pointer to the current task, for [`Vitals`].

@@ -174,6 +174,7 @@ fn default_exception_handler(args: &Args) -> R<Obj> {
     let exception = if exception.is_none() || !exception.isinstance(exc::base_exception())? {
         None
     } else {
+        crate::diag::trace::on_event("exception");
         Some(exception)
     };
     log_error(&lines.join("\n"), exception.as_ref())?;

@@ -553,6 +553,11 @@ fn call(loop_: &Obj, handle: &Obj) -> R<()> {
     }
 }
 
+/// The callback.
+pub(crate) fn callback(handle: &Obj) -> Obj {
+    CALLBACK.get(handle).unwrap_or_else(Obj::none)
+}
+
 /// Callback and arguments, for messages.
 pub(super) fn parts(handle: &Obj) -> (Obj, Obj, Option<Obj>) {
     (

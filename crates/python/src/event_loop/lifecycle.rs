@@ -146,7 +146,9 @@ fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         ],
     )?;
     super::on_run(core)?;
-    crate::diag::on_run(core);
+    if crate::diag::on_run(core) {
+        crate::diag::metrics::add(loop_, core.vitals.number())?;
+    }
     running::set(Some(loop_))
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn turn_of_guest(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     if core.is_idle() {
         threads::check_signals()?;
-        if core.vitals.pulse.is_asked() {
+        if core.vitals.pulse.is_asked() || core.vitals.figures.is_measuring() {
             aside(loop_, core)?;
         }
     }
@@ -76,32 +76,87 @@ fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         lookups::deliver(core)?;
     }
     let pulse = &core.vitals.pulse;
-    for _ in 0..core.ready.len() {
+    let ready = core.ready.len();
+    core.vitals.figures.turn(ready);
+    for _ in 0..ready {
         if pulse.count() {
-            aside(loop_, core)?;
+            watched_entry(loop_, core)?;
+            continue;
         }
         let Some(entry) = core.ready.pop_front() else {
             break;
         };
         let result = run(loop_, core, entry);
-        if core.held_back.is_empty() {
-            result?;
-        } else {
-            flush(core, result)?;
-        }
+        after_entry(core, result)?;
     }
     Ok(())
 }
 
-/// Between two entries: what is due every [`BREATH`] of them, and what threads that watch ask for.
+/// What the entry has written goes out.
+#[inline(always)]
+fn after_entry(core: &Own<LoopCore>, result: R<()>) -> R<()> {
+    if core.held_back.is_empty() {
+        result
+    } else {
+        flush(core, result)
+    }
+}
+
+/// The next entry, for which the loop has come aside: it is timed if it is one of the sample, and written down if the flight
+/// recorder is on.
 #[cold]
-fn aside(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
-    let asked = core.vitals.pulse.is_asked();
-    core.vitals.pulse.rearm(BREATH);
+fn watched_entry(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    let is_sample = aside(loop_, core)?;
+    let Some(entry) = core.ready.pop_front() else {
+        return Ok(());
+    };
+    let flight = core.flight();
+    let task = match (&flight, &entry) {
+        (Some(_), Entry::Step(task) | Entry::Wake(task)) => Some(task.clone()),
+        _ => None,
+    };
+    if let Some(flight) = &flight {
+        flight.before(core, &entry);
+    }
+    let begun = if is_sample { core.now() } else { 0.0 };
+    let result = run(loop_, core, entry);
+    if is_sample {
+        core.vitals.figures.entries.record_seconds(core.now() - begun);
+    }
+    if let Some(flight) = &flight {
+        flight.after(core, task.as_ref());
+    }
+    drop((task, flight));
+    after_entry(core, result)
+}
+
+/// Between two entries: what is due every [`BREATH`] of them, and what threads that watch ask for. `true`: the next entry
+/// is one of a sample.
+#[cold]
+fn aside(loop_: &Obj, core: &Own<LoopCore>) -> R<bool> {
+    let (pulse, figures) = (&core.vitals.pulse, &core.vitals.figures);
+    let (entries, asked) = (pulse.entries(), pulse.is_asked());
+    let is_due = entries >= core.breath.get();
+    if is_due {
+        // Not always the same number, or of tasks that take turns the same one would always be the sample.
+        let less = entries.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59;
+        core.breath.set(entries + BREATH - less);
+    }
+    let lag = figures.aside(entries, core.ready.len(), || core.now());
+    let after = if core.is_recording() {
+        1
+    } else {
+        lag.map_or(u64::MAX, |lag| lag.max(1))
+            .min(core.breath.get() - entries)
+    };
+    pulse.rearm(after);
     if asked {
         diag::at_boundary(loop_, core)?;
     }
-    threads::breathe()
+    if is_due || asked {
+        threads::breathe()?;
+    }
+    Ok(is_due)
 }
 
 /// What the entry has written goes out, however it has ended. Telling of a connection that is broken runs
@@ -181,7 +236,6 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     };
     let result = poll(loop_, core, timeout);
     waker.unpark();
-    core.last_poll.set(core.now());
     result?;
     // The handlers run before anything else, as they do in a loop written in Python.
     threads::check_signals()
@@ -198,11 +252,16 @@ fn poll(loop_: &Obj, core: &Own<LoopCore>, timeout: Option<Duration>) -> R<()> {
         return core.check_closed();
     };
     let mut events = core.events.take().unwrap_or_else(|| Box::new(Events::new()));
+    let flight = core.flight();
+    if let Some(flight) = &flight {
+        flight.polls(timeout != Some(Duration::ZERO));
+    }
     let waited = if timeout == Some(Duration::ZERO) {
         poller.wait(&mut events, timeout)
     } else {
         let (events, clock) = (&mut events, Monotonic);
         let pulse = &core.vitals.pulse;
+        core.vitals.figures.sleeps(core.now());
         pulse.sleeps();
         let (waited, woke) = threads::without_gil(move || {
             let waited = poller.wait(events, timeout);
@@ -213,8 +272,13 @@ fn poll(loop_: &Obj, core: &Own<LoopCore>, timeout: Option<Duration>) -> R<()> {
         let now = core.now();
         pulse.goes_on(now);
         core.contended.set(now - woke > CONTENTION);
+        core.last_poll.set(now);
+        core.vitals.figures.wakes(woke, now);
         waited
     };
+    if let Some(flight) = &flight {
+        flight.wakes();
+    }
     let outcome = match waited {
         Ok(()) => readers::dispatch(loop_, core, &mut events),
         Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(()),
@@ -227,10 +291,14 @@ fn poll(loop_: &Obj, core: &Own<LoopCore>, timeout: Option<Duration>) -> R<()> {
 /// Due timers become ready, in the order of their deadlines.
 fn fire_timers(core: &LoopCore, now: f64) {
     let end = now + RESOLUTION;
-    while let Some((_, timer)) = core.timers.with(|timers| timers.pop_due(end)) {
+    let mut is_first = true;
+    while let Some((when, timer)) = core.timers.with(|timers| timers.pop_due(end)) {
         if is_cancelled(&timer) {
             discount(core, &timer);
             continue;
+        }
+        if std::mem::take(&mut is_first) {
+            core.vitals.figures.timers.record_seconds(now - when);
         }
         match timer {
             Timer::Handle(handle) => {

@@ -217,6 +217,11 @@ impl<T> Fifo<T> {
     {
         self.deque().get(index).cloned()
     }
+    /// Shows the items from `index` on to `f`, which must not run Python code.
+    pub(crate) fn for_each_from(&self, index: usize, f: impl FnMut(&T)) {
+        let deque = self.deque();
+        deque.range(index.min(deque.len())..).for_each(f);
+    }
     /// All items, copied out. `T::clone` is an incref.
     pub(crate) fn snapshot(&self) -> Vec<T>
     where

@@ -129,6 +129,36 @@ impl Task {
         Ok(name)
     }
 
+    /// The number of `Task-N`, and the name, if it has been given one or somebody has asked for it.
+    pub(crate) fn number_and_name(&self) -> (u64, Option<Obj>) {
+        (self.number.get(), self.name.get().filter(|name| !is_int(name)))
+    }
+
+    /// What tells it from others, also from one that has had its place before: its address, and its number or where its
+    /// name is. Threads that watch read the same without the GIL.
+    pub(crate) fn identity(&self) -> (usize, u64) {
+        let number = self.number.get();
+        let name = || self.name.look(|name| name.as_ptr().addr() as u64);
+        let told_by = if number == 0 {
+            name().unwrap_or_default()
+        } else {
+            number
+        };
+        (std::ptr::from_ref(self).addr(), told_by)
+    }
+
+    /// The qualified name of its coroutine. No Python code runs for it: what is none of the interpreter's nor of ours is
+    /// called by its class.
+    pub(crate) fn coroutine_name(&self) -> R<Obj> {
+        let Some(coro) = self.coro.get() else {
+            return Obj::str("?");
+        };
+        if is_plain_coroutine(&coro) || crate::ffi::send::is_generator(&coro) {
+            return coro.getattr(&names::QUALNAME);
+        }
+        Obj::str(&coro.class_name())
+    }
+
     /// `set_name(name)`
     pub(crate) fn set_name(&self, name: Obj) {
         self.name.set(name);

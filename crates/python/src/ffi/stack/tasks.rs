@@ -39,4 +39,16 @@ impl Reader {
         let number = word_in(&number, 0) as u64;
         (number != 0 && number & NAMED == 0).then(|| format!("Task-{number}"))
     }
+
+    /// `Task::identity` of the task at this address.
+    pub(crate) fn task_identity(&self, task: usize) -> Option<(usize, u64)> {
+        let body = task + body_offset();
+        let number = memory::word(body + layout::NUMBER)?;
+        let told_by = if number == 0 {
+            memory::word(body + layout::NAME)?
+        } else {
+            number
+        };
+        Some((body, told_by as u64))
+    }
 }

@@ -1,0 +1,107 @@
+//! `register(signum)`: a signal at which the process tells what its loops are doing, whatever they are doing.
+//!
+//! Owns the thread that answers. Python's own handlers run in the main thread between two bytecodes, and so not while a
+//! call into C holds the GIL, which is when one wants to know.
+//!
+//! Must never: take the GIL.
+
+use super::records::{self, Record};
+use super::{running, settings, trace};
+use crate::ffi::errors::{os_error, runtime_error, value_error};
+use crate::ffi::function::Kind::Plain;
+use crate::ffi::{Args, Obj, R, stack};
+use crate::module::export;
+use aioxide_core::PerProcess;
+use aioxide_core::caught::{Before, Caught, restore};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The thread's place, and the signals that it answers.
+#[derive(Debug, Default)]
+struct Registered {
+    caught: Option<Arc<Caught>>,
+    before: BTreeMap<i32, Before>,
+}
+
+static REGISTERED: PerProcess<Mutex<Registered>> = PerProcess::new();
+
+/// Those mean that the process is broken, and come from within.
+const OF_CRASHES: [i32; 5] = [
+    libc::SIGSEGV,
+    libc::SIGFPE,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGILL,
+];
+
+/// `register(signum)`
+fn register_signal(args: &Args) -> R<Obj> {
+    if !settings::enabled() {
+        return Err(runtime_error("AIOXIDE_DIAG=0 has turned off diagnostics"));
+    }
+    let signal = number(args.req(0)?)?;
+    if OF_CRASHES.contains(&signal) {
+        return Err(value_error("signals of crashes are faulthandler's"));
+    }
+    let mut registered = REGISTERED.get().lock().unwrap_or_else(PoisonError::into_inner);
+    let caught = match &registered.caught {
+        Some(caught) => Arc::clone(caught),
+        None => {
+            let caught = Arc::new(Caught::new().map_err(|error| os_error(&error))?);
+            caught.answer(answer).map_err(|error| os_error(&error))?;
+            registered.caught = Some(Arc::clone(&caught));
+            caught
+        }
+    };
+    let before = caught.catch(signal).map_err(|error| os_error(&error))?;
+    registered.before.entry(signal).or_insert(before);
+    Ok(Obj::none())
+}
+
+/// `unregister(signum)`: whether it was registered.
+fn unregister_signal(args: &Args) -> R<Obj> {
+    let signal = number(args.req(0)?)?;
+    let mut registered = REGISTERED.get().lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(before) = registered.before.remove(&signal) else {
+        return Ok(Obj::bool(false));
+    };
+    restore(signal, &before).map_err(|error| os_error(&error))?;
+    Ok(Obj::bool(true))
+}
+
+fn number(signal: &Obj) -> R<i32> {
+    i32::try_from(signal.to_i64()?).map_err(|_| value_error("signal number out of range"))
+}
+
+/// By the thread that answers: where each loop is, and the flight recorder's file if it is on.
+fn answer() {
+    for loop_ in running() {
+        let stack = stack::thread_stack(loop_.vitals.thread());
+        let lines: Vec<String> = stack
+            .frames
+            .iter()
+            .map(|frame| format!("{}:{}:{}", frame.file, frame.line, frame.function))
+            .collect();
+        let top = lines.first().map_or("?", String::as_str);
+        let state = format!("{:?}", loop_.vitals.pulse.state()).to_lowercase();
+        let record = Record::new("dump")
+            .integer("loop", loop_.vitals.number().into())
+            .text("state", &state)
+            .boolean("consistent", stack.consistent)
+            .message(format!("loop {} is {state}, at {top}", loop_.vitals.number()))
+            .texts("stack", &lines);
+        records::emit(record);
+    }
+    trace::save_in_background("signal");
+}
+
+/// Puts the functions into the module. Called once.
+pub(super) fn register(diag: &Obj) -> R<()> {
+    export(
+        diag,
+        &[
+            ("aioxide.diag", "register(signum)", register_signal, Plain),
+            ("aioxide.diag", "unregister(signum)", unregister_signal, Plain),
+        ],
+    )
+}
