@@ -10,6 +10,8 @@ the extension compiles for Py_GIL_DISABLED.
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 import os
 import subprocess
 import sys
@@ -30,11 +32,20 @@ def say(text: str) -> None:
     print(f"wheels: {text}", flush=True)
 
 
+def machine_paths() -> dict[str, str]:
+    """Folders of this machine whose names would be in what is built (in places of panics, in the list of what went into
+    it), and what stands there instead."""
+    cargo = os.environ.get("CARGO_HOME") or Path.home() / ".cargo"
+    return {str(Path(cargo) / "registry" / "src"): "/cargo", str(ROOT): "/aioxide"}
+
+
 def maturin(command: str, *arguments: str, target_dir: str = "") -> None:
     # (zig is found by the interpreter that PATH names first)
     environment = dict(os.environ, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if target_dir:
         environment["CARGO_TARGET_DIR"] = str(ROOT / "target" / target_dir)
+    remap = (f"--remap-path-prefix={here}={there}" for here, there in machine_paths().items())
+    environment["RUSTFLAGS"] = " ".join([environment.get("RUSTFLAGS", ""), *remap]).strip()
     subprocess.run([sys.executable, "-m", "maturin", command, *arguments], cwd=ROOT, env=environment, check=True)
 
 
@@ -60,13 +71,42 @@ def build(python: str, target_dir: str, out: Path, *more: str) -> Path:
     made = set(out.glob("*.whl")) - before
     if len(made) != 1:
         raise SystemExit(f"wheels: {python} gave {len(made)} wheels")
-    return made.pop()
+    wheel = made.pop()
+    forget_machine(wheel)
+    return wheel
+
+
+def forget_machine(wheel: Path) -> None:
+    """maturin's list of what went into the wheel names crates by where they lay: those names are made general, and the
+    wheel's RECORD is brought up to date."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = [(info, archive.read(info)) for info in archive.infolist()]
+    fresh = wheel.with_suffix(".fresh")
+    hashes = {}
+    with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as archive:
+        for info, data in sorted(files, key=lambda file: file[0].filename.endswith(".dist-info/RECORD")):
+            name = info.filename
+            if ".dist-info/sboms/" in name:
+                for here, there in machine_paths().items():
+                    data = data.replace(here.encode(), there.encode())
+            if name.endswith(".dist-info/RECORD"):
+                lines = (line.partition(",")[0] for line in data.decode().splitlines())
+                data = "".join(f"{one},{hashes.get(one, ',')}\n" for one in lines).encode()
+            else:
+                digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+                hashes[name] = f"sha256={digest},{len(data)}"
+            archive.writestr(info, data, zipfile.ZIP_DEFLATED)
+    fresh.replace(wheel)
 
 
 def check(wheel: Path) -> None:
     """What a wheel must have in it besides the code."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+        private = [path.encode() for path in (*machine_paths(), str(Path.home()))]
+        told = [name for name in names if any(path in archive.read(name) for path in private)]
+    if told:
+        raise SystemExit(f"wheels: {wheel.name} names folders of this machine in {told}")
     missing = [name for name in LICENCES if not any(n.endswith(f".dist-info/licenses/{name}") for n in names)]
     missing += [name for name in ("aioxide/py.typed", "aioxide/__init__.pyi") if name not in names]
     missing += [] if any(n.startswith("aioxide/_core.") and n.endswith(".so") for n in names) else ["the extension"]
