@@ -152,6 +152,29 @@ async def executor(aio: Any, n: int, peers: Any) -> None:
         await loop.run_in_executor(None, int)
 
 
+@case("spawn", "create_subprocess_exec, and wait for its end", 2.4, "asyncio")
+async def spawn(aio: Any, n: int, peers: Any) -> None:
+    """A program that does nothing. Its own time is not counted."""
+    for _ in range(n):
+        process = await aio.create_subprocess_exec("/bin/true")
+        await process.wait()
+
+
+@case("spawn_pipes", "create_subprocess_exec with three pipes, and communicate()")
+async def spawn_pipes(aio: Any, n: int, peers: Any) -> None:
+    pipe = subprocess.PIPE
+    for _ in range(n):
+        process = await aio.create_subprocess_exec("/bin/true", stdin=pipe, stdout=pipe, stderr=pipe)
+        await process.communicate(b"")
+
+
+@case("popen", "subprocess.Popen and its wait(), without a loop", versus="asyncio")
+async def popen(aio: Any, n: int, peers: Any) -> None:
+    """What is left of a spawn if the loop costs nothing."""
+    for _ in range(n):
+        subprocess.Popen(["/bin/true"]).wait()
+
+
 # -- one sample, in its own process -------------------------------------------------------------------------
 
 

@@ -78,7 +78,7 @@ async fn subprocess_exec(co: Co) -> R<Obj> {
         let given = given.tuple_items();
         check(given, given[6].truth()?.then_some("shell must be False"))?;
         // don't log arguments: they may contain passwords
-        let text = format!("execute program {}", given[1].repr()?);
+        let text = log_text(&co, "execute program", &given[1])?;
         let mut command = vec![given[1].clone()];
         command.extend_from_slice(given[11].tuple_items());
         prepare(&co, given, &Obj::tuple_of(&command)?, false, &text)?;
@@ -99,11 +99,19 @@ async fn subprocess_shell(co: Co) -> R<Obj> {
         // (not given, it is true)
         let shell = given[6].is_none() || given[6].truth()?;
         check(given, (!shell).then_some("shell must be True"))?;
-        let text = format!("run shell command {}", given[1].repr()?);
+        let text = log_text(&co, "run shell command", &given[1])?;
         prepare(&co, given, &given[1], true, &text)?;
         text
     };
     finish(co, text).await
+}
+
+/// What debug mode's log says. (Otherwise nobody reads it.)
+fn log_text(co: &Co, what: &str, program: &Obj) -> R<String> {
+    if !loop_core(&co.local(LOOP))?.debug.get() {
+        return Ok(String::new());
+    }
+    Ok(format!("{what} {}", program.repr()?))
 }
 
 /// What Popen does and asyncio does not.
