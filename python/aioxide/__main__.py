@@ -2,13 +2,15 @@
 
     python -m aioxide [-c command | -m module | file | -] [argument ...]
     python -m aioxide doctor [module ...]
+    python -m aioxide ps | top | dump | why | trace [PID] ...
 
 Without arguments: asyncio's interactive console. The program finds sys.argv, sys.path and __main__ as Python itself
 would leave them to it; its exit code and its traceback are those that it would have there. ``aioxide app.py``, the
 script that is installed with the package, is the same.
 
 The doctor tells what is here, and what of the imported modules takeover does not reach (unless there is a file of that
-name: that is a program).
+name: that is a program). What another process does is asked by ``ps`` and its like (``aioxide.attach``); a program of
+such a name is run as ``./ps``.
 
 Python processes that it starts (multiprocessing, workers of a server) have aioxide too: they find AIOXIDE_TAKEOVER=1 in
 their environment. AIOXIDE_TAKEOVER=0 keeps them from it.
@@ -28,8 +30,9 @@ import warnings
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 
 import aioxide
+from aioxide.attach import COMMANDS
 
-USAGE = "usage: python -m aioxide [-h] [-V] [-c command | -m module | file | - | doctor] [argument ...]"
+USAGE = "usage: python -m aioxide [-h] [-V] [-c command | -m module | file | - | doctor | ps | ...] [argument ...]"
 HELP = f"""{USAGE}
 
 {__doc__.partition(chr(10))[0]}
@@ -41,6 +44,11 @@ HELP = f"""{USAGE}
   (nothing)            asyncio's interactive console, with await at the prompt
   doctor [module ...]  tells what is replaced, and what of the modules takeover does not reach; its exit code is 1 if
                        there is a problem, 2 if a module cannot be imported
+  ps [PID]             lists the tasks of another process, or the processes that can be asked
+  top PID              shows the loops of another process, live
+  dump PID             shows its threads and tasks with their stacks
+  why PID TASK         tells what a task waits for, and what that waits for
+  trace PID            writes which task runs when, for ui.perfetto.dev
   -h, --help           shows this
   -V, --version        shows the version
   argument ...         for the program, in sys.argv[1:]
@@ -75,6 +83,10 @@ def main(arguments: list[str]) -> None:
         from aioxide import doctor
 
         sys.exit(doctor.main(rest))
+    elif first in COMMANDS:
+        from aioxide.attach import command
+
+        sys.exit(command.main(first, rest))
     elif first:
         run_file(first, arguments)
     else:

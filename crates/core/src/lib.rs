@@ -41,8 +41,9 @@
 //! # }
 //! ```
 //!
-//! The crate never names Python, starts no thread but the resolver's, never reads the environment and never logs.
+//! The crate never names Python, starts no thread but the resolver's and that of `attach`, never reads the environment and never logs.
 
+pub mod attach;
 pub mod buffer;
 pub mod clock;
 pub mod effects;
@@ -73,6 +74,7 @@ pub use sys::epoll::Epoll;
 pub use sys::events::Events;
 pub use sys::file;
 pub use sys::lines;
+pub use sys::local;
 pub use sys::memory;
 pub use sys::names;
 pub use sys::pipe::SignalPipe;

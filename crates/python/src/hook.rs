@@ -27,6 +27,16 @@ pub(crate) struct Hook {
     waits: Cell<bool>,
 }
 
+/// Where the fields are that `diag/attach` reads without the GIL.
+pub(crate) mod layout {
+    use super::Hook;
+    use std::mem::offset_of;
+
+    pub(crate) const A: usize = offset_of!(Hook, a);
+    pub(crate) const B: usize = offset_of!(Hook, b);
+    pub(crate) const WAITS: usize = offset_of!(Hook, waits);
+}
+
 impl Hook {
     /// A new hook. `name` is shown in reprs and by the exception handler.
     pub(crate) fn new(name: &'static str, run: Run, a: Option<Obj>, b: Option<Obj>) -> R<Own<Hook>> {

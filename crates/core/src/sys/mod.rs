@@ -35,6 +35,7 @@ pub mod events;
 mod fd;
 pub mod file;
 pub mod lines;
+pub mod local;
 pub mod memory;
 pub mod names;
 mod parked;

@@ -15,11 +15,13 @@
 //! | `settings.rs` | the environment and `configure()` |
 //! | `blocks.rs` | callbacks that keep a loop from going on |
 //! | `records.rs` | one line for each finding, and where it goes |
+//! | `attach/` | what another process is told that asks |
 //! | `metrics.rs` | the figures of the loops, with names, and for Prometheus |
 //! | `flight.rs`, `trace.rs` | the flight recorder: what a loop writes down, and the files that are made of it |
 //! | `signals.rs` | a signal that asks for all of it |
 //! | `probe.rs` | what tests need of the reader of stacks |
 
+pub(crate) mod attach;
 mod blocks;
 pub(crate) mod flight;
 pub(crate) mod metrics;
@@ -89,6 +91,8 @@ pub(crate) enum Job {
     BlockEnded = 1 << 1,
     /// [`flight::refresh`]
     Flight = 1 << 2,
+    /// [`attach::go_on`]
+    Attach = 1 << 3,
 }
 
 /// A loop that runs.
@@ -137,6 +141,9 @@ pub(crate) fn at_boundary(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     if jobs & Job::BlockEnded as u32 != 0 {
         blocks::ended(core);
     }
+    if jobs & Job::Attach as u32 != 0 {
+        attach::go_on();
+    }
     if jobs & (Job::Deliver as u32 | Job::BlockEnded as u32) != 0 {
         records::deliver();
     }
@@ -168,6 +175,7 @@ pub(crate) fn on_run(core: &LoopCore) -> bool {
     vitals.figures.begins(core.now(), cpu::clock_of_this_thread());
     vitals.pulse.runs();
     flight::on_run(core, vitals.number());
+    attach::on_run();
     let mut all = lock();
     if !all.iter().any(|running| Arc::ptr_eq(&running.vitals, vitals)) {
         all.push(Running {

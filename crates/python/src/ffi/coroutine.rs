@@ -89,6 +89,15 @@ impl Status {
     }
 }
 
+/// Where the fields are that `diag/attach` reads without the GIL.
+pub(crate) mod layout {
+    use super::Coroutine;
+    use std::mem::offset_of;
+
+    pub(crate) const THIS: usize = offset_of!(Coroutine, this);
+    pub(crate) const NUMBER: usize = offset_of!(Coroutine, number);
+}
+
 impl Coroutine {
     /// A coroutine with a step function. `name` is its qualified name.
     #[inline(always)]

@@ -22,6 +22,10 @@ pub(crate) struct Links {
     prev: Cell<*const Links>,
 }
 
+/// Where in a node its neighbours are: `diag/attach` reads them without the GIL.
+pub(crate) const NEXT: usize = std::mem::offset_of!(Links, next);
+pub(crate) const PREV: usize = std::mem::offset_of!(Links, prev);
+
 impl Default for Links {
     fn default() -> Self {
         Links::new()
@@ -60,6 +64,11 @@ impl<T: Linked> Head<T> {
     /// An empty list.
     pub(crate) const fn new() -> Self {
         Head(Links::new(), std::marker::PhantomData)
+    }
+
+    /// Where our own head is. Its links are null before the first task.
+    pub(crate) fn address(&'static self) -> usize {
+        (&raw const self.0).addr()
     }
 
     /// Our own head, made when it is first needed: a static can not point to itself.

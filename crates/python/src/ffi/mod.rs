@@ -30,6 +30,7 @@ pub(crate) mod links;
 pub(crate) mod object;
 pub(crate) mod openssl;
 pub(crate) mod outside;
+pub(crate) mod peek;
 pub(crate) mod pyclass;
 pub(crate) mod pysocket;
 pub(crate) mod python_function;

@@ -123,6 +123,11 @@ mod place {
         false
     }
 
+    /// The address of the list of the thread whose state is at this one.
+    pub(crate) fn tasks_of(_: usize) -> Option<usize> {
+        None
+    }
+
     /// The running loop, if its place is known.
     #[inline(always)]
     pub(crate) fn running() -> Option<Option<Obj>> {
@@ -212,6 +217,14 @@ mod place {
     #[inline(always)]
     pub(crate) fn linked() -> bool {
         TASKS.load(Ordering::Relaxed) != 0
+    }
+
+    /// The address of the list of the thread whose state is at this one.
+    pub(crate) fn tasks_of(state: usize) -> Option<usize> {
+        match TASKS.load(Ordering::Relaxed) {
+            0 => None,
+            offset => Some(state + offset),
+        }
     }
 
     /// A field that owns a reference, or is null.
@@ -420,6 +433,6 @@ mod place {
     }
 }
 
-pub(crate) use place::{EXISTS, find, linked, running, tasks_of_thread};
+pub(crate) use place::{EXISTS, find, linked, running, tasks_of, tasks_of_thread};
 #[cfg(Py_3_14)]
 pub(crate) use place::{current, enter, leave, place_of_current};

@@ -68,6 +68,7 @@ static EPOCH: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0
 pub(crate) fn watch_forks() {
     unsafe extern "C" fn child() {
         EPOCH.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        crate::diag::attach::after_fork();
     }
     // SAFETY: registers a function that only adds to an atomic.
     unsafe {

@@ -64,6 +64,16 @@ pub(crate) struct Future {
 // (a word more for each future, for the sake of a number that few ask for, would be too much)
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Future>() == 72);
+/// Where the fields are that `diag/attach` reads without the GIL.
+pub(crate) mod layout {
+    use super::Future;
+    use std::mem::offset_of;
+
+    pub(crate) const CALLBACK: usize = offset_of!(Future, callback);
+    pub(crate) const MORE: usize = offset_of!(Future, more);
+    pub(crate) const STATE: usize = offset_of!(Future, state);
+    pub(crate) const STEPS: usize = offset_of!(Future, steps);
+}
 
 /// What few futures have.
 #[derive(Default)]

@@ -13,6 +13,9 @@ pub(crate) struct FutureIter {
     future: OwnSlot<Future>,
 }
 
+/// Where the future is: `diag/attach` reads it without the GIL.
+pub(crate) const FUTURE: usize = std::mem::offset_of!(FutureIter, future);
+
 impl FutureIter {
     /// `iter(future)`
     #[inline]

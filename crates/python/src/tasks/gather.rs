@@ -28,6 +28,9 @@ pub(crate) struct Gathering {
     cancel_requested: Cell<bool>,
 }
 
+/// Where the children are: `diag/attach` reads them without the GIL.
+pub(crate) const CHILDREN: usize = std::mem::offset_of!(Gathering, children);
+
 crate::ffi::class::extends!(Gathering, Future);
 
 impl Own<Gathering> {

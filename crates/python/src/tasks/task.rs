@@ -59,8 +59,11 @@ pub(crate) mod layout {
     pub(crate) const AWAITED_BY_IS_SET: usize = offset_of!(Task, awaited_by_is_set);
     pub(crate) const CORO: usize = offset_of!(Task, shown_coro);
     pub(crate) const LINKS: usize = offset_of!(Task, links);
-    /// For readers of this process: `ffi/stack/tasks.rs`.
+    // … and those that readers of this process want: `ffi/stack/tasks.rs`, `diag/attach`
     pub(crate) const NUMBER: usize = offset_of!(Task, number);
+    pub(crate) const WAITER: usize = offset_of!(Task, waiter);
+    pub(crate) const CANCELS: usize = offset_of!(Task, cancels);
+    pub(crate) const COROUTINE: usize = offset_of!(Task, coro);
 }
 
 /// Of numbers that are in no name.

@@ -15,6 +15,7 @@
 
 mod layout;
 mod lines;
+mod many;
 mod tasks;
 
 use super::class::body_offset;
@@ -68,7 +69,6 @@ pub(crate) struct Thread {
     /// `threading.get_ident()`
     pub(crate) ident: u64,
     /// `threading.get_native_id()`
-    #[expect(dead_code, reason = "for who shows threads")]
     pub(crate) native: u64,
 }
 
@@ -384,6 +384,12 @@ impl Reader {
         })
     }
 
+    /// Is it a text of one ASCII byte a character, right behind its head?
+    fn is_plain(&self, head: &[u8]) -> bool {
+        let state = half_in(head, self.known.layout.text_state) as u32 >> TEXT_KIND;
+        state & 0b11111 == 0b11001
+    }
+
     /// The frames of a thread, as far as they can be read; are those all?
     fn walk(&self, state: usize, frames: &mut Vec<Raw>) -> bool {
         frames.clear();
@@ -533,10 +539,13 @@ impl Reader {
         if cfg!(not(Py_3_13)) && !is_awaiting(raw.instruction) {
             return 0;
         }
+        self.stack_top(raw).and_then(memory::word).map_or(0, untagged)
+    }
+
+    /// Where the topmost value of a frame's stack is, if there is one.
+    fn stack_top(&mut self, raw: &Raw) -> Option<usize> {
         let locals = raw.at + self.known.layout.frame_locals;
-        let Some(code) = self.code(raw.code) else {
-            return 0;
-        };
+        let code = self.code(raw.code)?;
         // an index into the locals, since 3.14 the address behind it
         let top = if cfg!(Py_3_14) {
             // (3.15 has the index of a loop over a sequence above what is iterated; an `await` has none)
@@ -545,10 +554,7 @@ impl Reader {
             let index = (raw.stack_top & 0xffff_ffff).wrapping_sub(1);
             locals.wrapping_add(index.wrapping_mul(8))
         };
-        if top < locals + code.locals * 8 {
-            return 0;
-        }
-        memory::word(top).map_or(0, untagged)
+        (top >= locals + code.locals * 8).then_some(top)
     }
 }
 

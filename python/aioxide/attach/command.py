@@ -1,0 +1,123 @@
+"""The command line: reads it, runs the command, says what went wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import COMMANDS, INCONSISTENT, OK, USAGE, Failure
+
+# (importing typing takes longer than all the rest)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+class Options:
+    """What a command was called with."""
+
+    def __init__(self) -> None:
+        self.process: int | None = None
+        self.task: str | None = None
+        self.flags: set[str] = set()
+        self.values: dict[str, str] = {}
+
+    def __contains__(self, flag: str) -> bool:
+        return flag in self.flags
+
+    def seconds(self, option: str, default: float, *, least: float = 0.0) -> float:
+        """A duration: a number, with or without its unit."""
+        text = self.values.get(option)
+        if text is None:
+            return default
+        number, unit = (text[:-2], 0.001) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
+        try:
+            value = float(number) * unit
+        except ValueError:
+            value = -1.0
+        if not least <= value <= 86400:
+            raise Failure(USAGE, f"{option} takes seconds, as 5 or 0.5s or 200ms, and not {text!r}")
+        return value
+
+
+#: Options with a value, of each command, and those without.
+VALUES = {"ps": {"--stuck"}, "top": {"--interval"}, "trace": {"-d", "-o"}}
+FLAGS = {
+    "ps": {"--tree", "--json", "--check"},
+    "top": {"--once", "--json"},
+    "dump": {"--json"},
+    "why": {"--json"},
+}
+
+
+def usage(command: str) -> str:
+    return f"usage: aioxide {command} {COMMANDS[command]}"
+
+
+def parse(command: str, arguments: list[str]) -> Options:
+    options = Options()
+    positional = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, given, value = argument.partition("=")
+        if name in VALUES.get(command, ()):
+            if not given:
+                value = next(rest, "")
+            if not value:
+                raise Failure(USAGE, f"{name} takes a value\n{usage(command)}")
+            options.values[name] = value
+        elif argument in FLAGS.get(command, ()):
+            options.flags.add(argument)
+        elif argument.startswith("-") and argument != "-":
+            raise Failure(USAGE, f"unknown option {argument}\n{usage(command)}")
+        else:
+            positional.append(argument)
+    wanted = 2 if command == "why" else 1
+    least = 0 if command == "ps" else wanted
+    if not least <= len(positional) <= wanted:
+        raise Failure(USAGE, usage(command))
+    if positional:
+        if not positional[0].isdecimal() or not 0 < int(positional[0]) < 2**31:
+            raise Failure(USAGE, f"a PID is a number, and not {positional[0]!r}\n{usage(command)}")
+        options.process = int(positional[0])
+    if len(positional) == 2:
+        options.task = positional[1]
+    return options
+
+
+def find(command: str) -> Callable[[Options], int]:
+    """The function of a command; the others are not imported."""
+    from importlib import import_module
+
+    run: Callable[[Options], int] = import_module(f"{__package__}.{command}").run
+    return run
+
+
+def dumps(value: Any) -> str:
+    """JSON that any terminal may print: ASCII."""
+    import json
+
+    return json.dumps(value, ensure_ascii=True)
+
+
+def main(command: str, arguments: list[str]) -> int:
+    """Runs a command; its exit code."""
+    if "-h" in arguments or "--help" in arguments:
+        print(usage(command))
+        return OK
+    try:
+        code = find(command)(parse(command, arguments))
+        sys.stdout.flush()
+        return code
+    except Failure as failure:
+        print(f"aioxide {command}: {failure}", file=sys.stderr)
+        return failure.code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `| head`: nobody wants to read the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except (KeyError, TypeError, IndexError) as error:
+        print(f"aioxide {command}: an answer that makes no sense ({error!r})", file=sys.stderr)
+        return INCONSISTENT

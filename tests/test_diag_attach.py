@@ -1,0 +1,966 @@
+"""`aioxide ps` and its like, from one process to another: what they find, who may ask, and that nobody is harmed.
+
+The programs that are asked run in processes of their own, with a runtime directory of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aioxide.attach import client, command, graph
+from aioxide.attach.client import Connection
+from aioxide.attach.text import safe
+from tests.support import ROOT, STDLIB
+
+pytestmark = pytest.mark.skipif(STDLIB, reason="aioxide's own")
+
+MANY = 10_000
+HOSTILE = "evil\x1b]0;title\x07\x1b[2J\n\u202eesrever\u2066\x9b31m\"'\\"
+
+
+class Target:
+    """A program that says `ready` and waits."""
+
+    def __init__(self, process: subprocess.Popen[bytes], runtime: Path) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.runtime = runtime
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], 30)
+        assert ready, "the program says nothing"
+        return self.process.stdout.readline().decode().strip()
+
+    def attach_thread(self) -> Path | None:
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            if (thread / "comm").read_text().strip() == client.THREAD:
+                return thread
+        return None
+
+
+HEAD = """
+import os, sys, threading, time, ctypes
+import aioxide
+def ready(*what):
+    print("ready", *what, flush=True)
+def block(seconds):
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # keeps the GIL
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    """Starts programs, and ends them."""
+    running: list[Target] = []
+
+    def starts(source: str, *arguments: object, wait: bool = True, env: dict[str, str] | None = None) -> Target:
+        # (a Unix socket's path is short; that of pytest's folder is not always)
+        runtime = Path(tempfile.mkdtemp(prefix="aioxide-"))
+        script = tmp_path / f"program{len(running)}.py"
+        script.write_text(HEAD + textwrap.dedent(source))
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "XDG_RUNTIME_DIR": str(runtime), **(env or {})}
+        process = subprocess.Popen(
+            [sys.executable, str(script), *map(str, arguments)], stdout=subprocess.PIPE, env=environment, cwd=tmp_path
+        )
+        target = Target(process, runtime)
+        running.append(target)
+        if wait:
+            assert target.line().startswith("ready")
+        return target
+
+    yield starts
+    for target in running:
+        target.process.kill()
+        target.process.communicate()
+        for folder, _, files in os.walk(target.runtime, topdown=False):
+            for file in files:
+                os.unlink(os.path.join(folder, file))
+            os.rmdir(folder)
+
+
+def ask(capsys: pytest.CaptureFixture[str], name: str, *arguments: object) -> tuple[int, str, str]:
+    """What a command says here, in this process."""
+    code = command.main(name, [str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def tasks(pid: int) -> dict[str, dict[str, Any]]:
+    """By their names."""
+    with Connection(pid) as connection:
+        return {task["name"]: task for task in connection.tasks(stacks=True)["tasks"]}
+
+
+SLEEPS = """
+    async def main():
+        ready()
+        await aioxide.sleep(1000)
+    aioxide.run(main())
+"""
+
+
+def test_a_task_is_where_it_is(start, capsys):
+    target = start("""
+        async def inner(event):
+            await event.wait()
+        async def outer(event):
+            await inner(event)
+        async def main():
+            event, queue = aioxide.Event(), aioxide.Queue()
+            tasks = [
+                aioxide.create_task(outer(event), name="waits"),
+                aioxide.create_task(queue.get(), name="gets"),
+                aioxide.create_task(aioxide.sleep(1000), name="sleeps"),
+            ]
+            await aioxide.sleep(0.01)
+            ready()
+            await aioxide.get_running_loop().create_future()
+        aioxide.run(main())
+    """)
+    found = tasks(target.pid)
+    script = str(target.process.args[1])
+    lines = Path(script).read_text().splitlines()
+
+    def line(text: str) -> int:
+        return next(number for number, content in enumerate(lines, 1) if text in content)
+
+    assert set(found) == {"Task-1", "waits", "gets", "sleeps"}
+    assert found["waits"]["stack"] == [
+        [script, line("await inner(event)"), "outer"],
+        [script, line("await event.wait()"), "inner"],
+        ["<aioxide>", 0, "Event.wait"],
+    ]
+    assert found["waits"]["at"] == [script, line("await event.wait()"), "inner"]
+    assert {name: (task["state"], task["waits"]) for name, task in found.items()} == {
+        "Task-1": ("waiting", "Future"),
+        "waits": ("waiting", "Event.wait"),
+        "gets": ("waiting", "Queue.get"),
+        "sleeps": ("waiting", "sleep(1000)"),
+    }
+    code, out, err = ask(capsys, "ps", target.pid)
+    assert (code, err) == (0, "")
+    row = next(row for row in out.splitlines() if row.startswith("waits"))
+    assert row.split() == [
+        "waits",
+        "waiting",
+        "outer",
+        f"{Path(script).name}:{line('event.wait()')}",
+        "inner",
+        "Event.wait",
+    ]
+
+
+def test_ten_thousand_tasks_are_listed_while_the_loop_is_blocked(start, capsys):
+    target = start(
+        """
+        async def leaf(event):
+            await event.wait()
+        async def worker(event):
+            await leaf(event)
+        async def main():
+            event = aioxide.Event()
+            tasks = [aioxide.create_task(worker(event)) for _ in range(int(sys.argv[1]) - 2)]
+            await aioxide.sleep(0.01)
+            ready()
+            async def blocks():
+                block(30)
+            await aioxide.create_task(blocks(), name="blocks")
+        aioxide.run(main())
+    """,
+        MANY,
+    )
+    time.sleep(0.2)
+    times = []
+    for _ in range(5):
+        with Connection(target.pid) as connection:
+            answer = connection.tasks()
+        times.append(answer["ms"])
+        assert answer["total"] == len(answer["tasks"]) == MANY
+        assert answer["consistent"]
+    # on a quiet machine it is a tenth of that; others may be busy here
+    assert min(times) < 200
+    waiting = [task for task in answer["tasks"] if task.get("waits") == "Event.wait"]
+    assert len(waiting) == MANY - 2
+    assert {task["coro"] for task in waiting} == {"worker"}
+    assert {task["at"][2] for task in waiting} == {"leaf"}
+    blocks = next(task for task in answer["tasks"] if task["name"] == "blocks")
+    assert blocks["state"] == "running"
+    [loop] = answer["loops"]
+    assert (loop["state"], loop["task"]) == ("running", blocks["id"])
+    assert [frame[2] for frame in loop["stack"][:2]] == ["block", "main.<locals>.blocks"]
+    code, out, _ = ask(capsys, "ps", target.pid, "--check")
+    assert code == 1
+    assert "in blocks, at program0.py" in out
+
+
+def test_pages_of_a_long_list(start):
+    target = start("""
+        async def main():
+            tasks = [aioxide.create_task(aioxide.sleep(1000)) for _ in range(249)]
+            await aioxide.sleep(0.01)
+            ready()
+            await aioxide.sleep(1000)
+        aioxide.run(main())
+    """)
+    with Connection(target.pid) as connection:
+        pages = [connection.ask(f"tasks from={begin} count=100")["tasks"] for begin in (0, 100, 200, 300)]
+        too_many = connection.ask("tasks from=18446744073709551615 count=18446744073709551615")
+    assert list(map(len, pages)) == [100, 100, 50, 0]
+    assert len({task["id"] for page in pages for task in page}) == 250
+    assert too_many["tasks"] == []
+
+
+def test_tasks_that_come_and_go_are_read_all_the_same(start):
+    target = start("""
+        async def child():
+            await aioxide.sleep(0)
+        async def churn():
+            while True:
+                await aioxide.gather(*[child() for _ in range(50)])
+        async def main():
+            tasks = [aioxide.create_task(aioxide.sleep(1000), name=f"stays {n}") for n in range(500)]
+            tasks += [aioxide.create_task(churn(), name=f"churns {n}") for n in range(4)]
+            await aioxide.sleep(0.01)
+            ready()
+            await aioxide.sleep(1000)
+        aioxide.run(main())
+    """)
+    stay = {f"stays {number}" for number in range(500)}
+    with Connection(target.pid) as connection:
+        for _ in range(50):
+            answer = connection.tasks(stacks=True)
+            ids = [task["id"] for task in answer["tasks"]]
+            assert len(ids) == len(set(ids))
+            if answer["consistent"]:
+                assert stay <= {task["name"] for task in answer["tasks"]}
+    assert target.process.poll() is None
+
+
+def test_who_waits_for_whom(start, capsys):
+    target = start("""
+        async def leaf():
+            await aioxide.sleep(1000)
+        async def gathers():
+            await aioxide.gather(*[aioxide.create_task(leaf(), name=f"g{n}") for n in range(2)])
+        async def waits(tasks):
+            await aioxide.wait(tasks)
+        async def awaits(task):
+            await task
+        async def shields(task):
+            await aioxide.shield(task)
+        async def main():
+            leaves = [aioxide.create_task(leaf(), name=f"leaf{n}") for n in range(4)]
+            for leaf_ in leaves:
+                leaf_.add_done_callback(print)  # so that who waits is not the first to be told
+            async with aioxide.TaskGroup() as group:
+                group.create_task(gathers(), name="gathers")
+                group.create_task(waits(leaves[:2]), name="waits")
+                group.create_task(awaits(leaves[2]), name="awaits")
+                group.create_task(shields(leaves[3]), name="shields")
+                await aioxide.sleep(0.01)
+                ready()
+        aioxide.run(main())
+    """)
+    time.sleep(0.1)
+    found = tasks(target.pid)
+    names = {task["id"]: name for name, task in found.items()}
+    edges = {name: sorted(names[other] for other in task["for"]) for name, task in found.items() if "for" in task}
+    assert edges == {
+        "Task-1": ["awaits", "gathers", "shields", "waits"],
+        "gathers": ["g0", "g1"],
+        "waits": ["leaf0", "leaf1"],
+        "awaits": ["leaf2"],
+        "shields": ["leaf3"],
+    }
+    assert found["Task-1"]["waits"] == "TaskGroup.__aexit__"
+    code, out, _ = ask(capsys, "ps", target.pid, "--tree")
+    assert code == 0
+    rows = out.splitlines()
+    begin = next(index for index, row in enumerate(rows) if row.startswith("Task-1 "))
+    drawn = [row.split("  program0")[0] for row in rows[begin:]]
+    assert drawn == [
+        "Task-1",
+        "├ gathers",
+        "│ ├ g0",
+        "│ └ g1",
+        "├ waits",
+        "│ ├ leaf0",
+        "│ └ leaf1",
+        "├ awaits",
+        "│ └ leaf2",
+        "└ shields",
+        "  └ leaf3",
+    ]
+    assert rows[begin + 2].endswith("leaf  [sleep(1000)]")
+
+
+def test_why_of_a_ring(start, capsys):
+    target = start("""
+        tasks = {}
+        async def awaits(name):
+            await aioxide.sleep(0.01)
+            await tasks[name]
+        async def main():
+            for name, other in (("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")):
+                tasks[name] = aioxide.create_task(awaits(other), name=name)
+            await aioxide.sleep(0.1)
+            ready()
+            await aioxide.sleep(1000)
+        aioxide.run(main())
+    """)
+    code, out, _ = ask(capsys, "why", target.pid, "d")
+    assert code == 1
+    rows = out.splitlines()
+    assert [row.split(" waits")[0] for row in rows[:4]] == ["d", "  a", "    b", "      c"]
+    assert rows[0].startswith("d waits at program0.py:")
+    assert rows[0].endswith(" awaits: for a")
+    assert rows[4] == "        a ring: a → b → c → a"
+    code, out, _ = ask(capsys, "why", target.pid, "Task-1")
+    assert (code, len(out.splitlines())) == (0, 1)
+    assert out.endswith("main: sleep(1000), until its time has come\n")
+    assert ask(capsys, "ps", target.pid, "--check")[0] == 1
+    # a tree of what is a ring ends
+    code, out, _ = ask(capsys, "ps", target.pid, "--tree")
+    assert code == 0
+    assert "a ring: see above" in out
+
+
+def test_why_of_what_a_blocked_loop_keeps(start, capsys):
+    target = start("""
+        async def blocks():
+            await aioxide.sleep(0.1)
+            block(30)
+        async def kept():
+            await aioxide.sleep(0.1)
+        async def main():
+            tasks = [aioxide.create_task(blocks(), name="blocks"), aioxide.create_task(kept(), name="kept")]
+            ready()
+            await aioxide.sleep(1000)
+        aioxide.run(main())
+    """)
+    time.sleep(0.5)
+    code, out, _ = ask(capsys, "why", target.pid, "blocks")
+    assert code == 1
+    assert out.startswith("blocks runs at program0.py:")
+    assert "in one step: the loop is blocked" in out
+
+
+def test_stuck_tasks(start, capsys):
+    target = start("""
+        async def ticks(queue):
+            while True:
+                await queue.get()
+        async def main():
+            queue = aioxide.Queue()
+            tasks = [
+                aioxide.create_task(ticks(queue), name="ticks"),
+                aioxide.create_task(aioxide.Event().wait(), name="stuck"),
+                aioxide.create_task(aioxide.sleep(1000), name="sleeps"),
+            ]
+            ready()
+            while True:
+                await aioxide.sleep(0.02)
+                queue.put_nowait(None)
+        aioxide.run(main())
+    """)
+    code, out, _ = ask(capsys, "ps", target.pid, "--stuck", "500ms", "--json")
+    assert code == 1
+    assert [task["name"] for task in json.loads(out)["tasks"]] == ["stuck"]
+
+
+def test_names_that_would_command_the_terminal(start, capsys):
+    target = start(f"""
+        hostile = {HOSTILE!r}
+        async def sleeps():
+            await aioxide.sleep(1000)
+        sleeps.__code__ = sleeps.__code__.replace(co_qualname=hostile, co_filename=hostile, co_name=hostile)
+        async def main():
+            tasks = [
+                aioxide.create_task(sleeps(), name=hostile),
+                aioxide.create_task(sleeps(), name="x" * 1_000_000),
+                aioxide.create_task(sleeps(), name="\\ud800 lone"),
+                aioxide.create_task(sleeps(), name="\\U0001f600 smiles"),
+            ]
+            await aioxide.sleep(0.01)
+            ready()
+            await aioxide.sleep(1000)
+        aioxide.run(main())
+    """)
+    found = tasks(target.pid)
+    assert HOSTILE in found
+    assert found[HOSTILE]["coro"] == HOSTILE
+    assert "\U0001f600 smiles" in found
+    assert max(map(len, found)) < 500
+    for arguments in (
+        ["ps", target.pid],
+        ["ps", target.pid, "--tree"],
+        ["ps", target.pid, "--json"],
+        ["dump", target.pid],
+        ["dump", target.pid, "--json"],
+        ["top", target.pid, "--once", "--interval", "50ms"],
+        ["why", target.pid, HOSTILE],
+        ["trace", target.pid, "-d", "50ms", "-o", "-"],
+    ):
+        code, out, err = ask(capsys, *arguments)
+        assert (code, err) == (0, ""), arguments
+        assert all(letter.isprintable() for letter in out if letter != "\n"), arguments
+        assert "\u202e" not in out
+    _, out, _ = ask(capsys, "ps", target.pid)
+    assert r"evil\x1b]0;title\x07\x1b[2J\n\u202eesrever\u2066\x9b31m" in out
+
+
+def test_safe_text():
+    assert safe("naïve 名前 😀") == "naïve 名前 😀"
+    assert safe("\x1b[31m\r\n\t\x7f\x9b") == r"\x1b[31m\r\n\t\x7f\x9b"
+    assert safe("\u202e\u2067\u200f\ufeff\u2028") == r"\u202e\u2067\u200f\ufeff\u2028"
+    assert safe("\ud800").isascii()
+    assert len(safe("x" * 1000)) == 201
+
+
+# --- who may ask, and exit codes --------------------------------------------------------------------------------------
+
+
+def test_nobody_without_a_process(capsys):
+    code, out, err = ask(capsys, "ps", 2**22 + 1)
+    assert (code, out) == (3, "")
+    assert err == f"aioxide ps: there is no process {2**22 + 1}\n"
+
+
+def test_a_process_that_has_ended(start, capsys):
+    target = start(SLEEPS)
+    target.process.kill()
+    os.waitid(os.P_PID, target.pid, os.WEXITED | os.WNOWAIT)
+    code, _, err = ask(capsys, "ps", target.pid)
+    assert code == 3
+    assert "has ended" in err
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "ready(); time.sleep(1000)",
+        "import asyncio; aioxide.new_event_loop().close(); asyncio.run(asyncio.sleep(0, ready())); time.sleep(1000)",
+    ],
+)
+def test_a_process_without_a_loop(start, capsys, source):
+    code, _, err = ask(capsys, "ps", start(source).pid)
+    assert code == 5
+    assert "no event loop of aioxide's" in err
+    assert "-m asyncio ps" in err
+
+
+def test_a_process_that_has_turned_it_off(start, capsys):
+    target = start(SLEEPS, env={"AIOXIDE_DIAG": "0"})
+    assert ask(capsys, "ps", target.pid)[0] == 5
+    assert target.attach_thread() is None
+    assert list(target.runtime.iterdir()) == []
+
+
+def test_a_process_that_is_stopped(start, capsys, monkeypatch):
+    monkeypatch.setattr(client, "PATIENCE", 0.5)
+    target = start(SLEEPS)
+    os.kill(target.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, target.pid, os.WSTOPPED | os.WNOWAIT)
+    code, _, err = ask(capsys, "ps", target.pid)
+    assert code == 6
+    assert "has not answered" in err
+    # nothing is left of the request
+    assert list((target.runtime / "aioxide").iterdir()) == []
+    os.kill(target.pid, signal.SIGCONT)
+    assert ask(capsys, "ps", target.pid)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ps", "x"),
+        ("ps", "1", "2"),
+        ("ps", "-5"),
+        ("ps", "1", "--wide"),
+        ("ps", "1", "--stuck"),
+        ("ps", "1", "--stuck", "soon"),
+        ("top",),
+        ("top", "1", "--interval", "0"),
+        ("why", "1"),
+        ("trace", "1", "-d", "-1"),
+    ],
+)
+def test_usage(capsys, arguments, start):
+    # (a process that is there, so that nothing else is wrong)
+    arguments = [os.getpid() if argument == "1" else argument for argument in arguments]
+    code, out, err = ask(capsys, *arguments)
+    if code == 5 and any("--" in str(argument) or argument == "-d" for argument in arguments):
+        pytest.fail("the option was not looked at before the process was")
+    assert (code, out) == (2, "")
+    assert err
+
+
+def as_nobody(*arguments: str) -> tuple[int, str]:
+    """A command as another user: exit code and what it complains of."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            os.dup2(writer, 2)
+            sys.stderr = os.fdopen(2, "w", buffering=1)
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            code = command.main(arguments[0], list(arguments[1:]))
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        complaint = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), complaint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_refused(start):
+    target = start(SLEEPS)
+    code, complaint = as_nobody("ps", str(target.pid))
+    assert code == 4, complaint
+    assert complaint.startswith(
+        f"aioxide ps: process {target.pid} is the user 0's, and answers to that user and root only"
+    )
+    assert "sudo -u '#0'" in complaint
+    # nor by the socket itself, if the directory is no obstacle
+    with Connection(target.pid):
+        pass
+    path = target.runtime / "aioxide" / f"{target.pid}.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+    for folder in (target.runtime, path.parent):
+        folder.chmod(0o711)
+    path.chmod(0o666)
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            os.setgroups([])
+            os.setuid(65534)
+            there = socket.socket(socket.AF_UNIX)
+            there.connect(str(path))
+            try:
+                there.sendall(b"\0\0\0\x051 now")
+                os._exit(len(there.recv(100)))
+            except ConnectionError:
+                os._exit(0)
+        os._exit(98)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_request_of_another_user_is_not_heard(start):
+    target = start(SLEEPS)
+    with Connection(target.pid):
+        pass
+    folder = target.runtime / "aioxide"
+    request = folder / f"{target.pid}.attach"
+    for path in folder.iterdir():
+        path.unlink()
+    target = start(SLEEPS)
+    folder = target.runtime / "aioxide"
+    request = folder / f"{target.pid}.attach"
+    # as if somebody had got into the directory
+    other = folder / "other"
+    other.touch()
+    os.chown(other, 65534, 65534)
+    os.link(other, request)
+    end = time.monotonic() + 20
+    while request.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert not (folder / f"{target.pid}.sock").exists()
+
+
+def test_a_directory_that_is_open_to_others_is_not_trusted(start, capsys):
+    target = start(SLEEPS)
+    (target.runtime / "aioxide").chmod(0o755)
+    code, _, err = ask(capsys, "ps", target.pid)
+    assert code == 4
+    assert "chmod 700" in err
+
+
+def test_a_directory_that_is_none_is_not_used(tmp_path, start):
+    """A link that somebody has put there leads nowhere; the process takes its other directory."""
+    runtime = Path(tempfile.mkdtemp(prefix="aioxide-"))
+    try:
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        (runtime / "aioxide").symlink_to(tmp_path / "elsewhere")
+        target = start(SLEEPS, env={"XDG_RUNTIME_DIR": str(runtime)})
+        assert tasks(target.pid)
+        assert list((tmp_path / "elsewhere").iterdir()) == []
+    finally:
+        (runtime / "aioxide").unlink()
+        runtime.rmdir()
+
+
+def test_what_is_no_question_is_no_harm(start):
+    target = start(SLEEPS)
+    with Connection(target.pid) as connection:
+        for request in (
+            "eval 1",
+            "",
+            "tasks from=x",
+            "tasks =",
+            "tasks from",
+            "sample ms=-1",
+            "\0",
+            "now " + "x=1 " * 1000,
+        ):
+            with contextlib.suppress(command.Failure):
+                answer = connection.ask(request)
+                assert answer["v"] == 1
+        with pytest.raises(command.Failure, match="does not know what was asked"):
+            connection.ask("locals")
+    with Connection(target.pid) as connection, pytest.raises(command.Failure, match="speaks version 1"):
+        data = b"2 now"
+        connection.socket.sendall(len(data).to_bytes(4) + data)
+        answer = json.loads(connection._receive(int.from_bytes(connection._receive(4))))
+        raise command.Failure(6, answer["error"])
+    assert tasks(target.pid)
+
+
+def test_an_answer_of_another_version_is_refused(capsys, monkeypatch, start):
+    target = start(SLEEPS)
+    monkeypatch.setattr(client, "VERSION", 2)
+    code, _, err = ask(capsys, "ps", target.pid)
+    assert code == 6
+    assert "install the same version" in err
+
+
+# --- processes, threads, loops ----------------------------------------------------------------------------------------
+
+
+def test_two_loops_in_two_threads(start, capsys):
+    target = start("""
+        async def main(name, barrier):
+            tasks = [aioxide.create_task(aioxide.sleep(1000), name=f"{name} {n}") for n in range(3)]
+            await aioxide.sleep(0.01)
+            barrier.wait()
+            await aioxide.sleep(1000)
+        barrier = threading.Barrier(3)
+        for name in ("one", "two"):
+            threading.Thread(target=lambda: aioxide.run(main(name, barrier)), daemon=True, name=name).start()
+            time.sleep(0.2)
+        barrier.wait()
+        ready()
+        time.sleep(1000)
+    """)
+    with Connection(target.pid) as connection:
+        answer = connection.tasks()
+        threads = connection.ask("threads")["threads"]
+    names = {task["name"] for task in answer["tasks"]}
+    assert {f"{name} {number}" for name in ("one", "two") for number in range(3)} < names
+    assert len(answer["tasks"]) == 8
+    assert [loop["loop"] for loop in answer["loops"]] == [0, 1]
+    native = {loop["thread"] for loop in answer["loops"]}
+    assert len(native) == 2
+    assert target.pid not in native
+    assert {thread["native"]: thread["loop"] for thread in threads if thread["loop"] is not None} == {
+        loop["thread"]: loop["loop"] for loop in answer["loops"]
+    }
+    main = next(thread for thread in threads if thread["native"] == target.pid)
+    assert main["loop"] is None
+    assert main["stack"][-1][2] == "<module>"
+    code, out, _ = ask(capsys, "dump", target.pid)
+    assert code == 0
+    assert f"thread {target.pid}, innermost call first" in out
+    assert "task one 0 (" in out
+
+
+def test_a_child_of_a_fork_answers_for_itself(start, capsys):
+    target = start("""
+        async def parent():
+            await aioxide.sleep(1000)
+        async def main():
+            aioxide.create_task(aioxide.sleep(1000), name="the parent's")
+            await aioxide.sleep(0.01)
+            ready()
+            sys.stdin.readline() if False else None
+            while not os.path.exists("go"):
+                await aioxide.sleep(0.01)
+            child = os.fork()
+            if child == 0:
+                ready(os.getpid())
+                while not os.path.exists("run"):
+                    time.sleep(0.01)
+                import asyncio
+                asyncio._set_running_loop(None)
+                threading.Thread(target=lambda: aioxide.run(children()), daemon=True).start()
+                time.sleep(1000)
+            await aioxide.sleep(1000)
+        async def children():
+            aioxide.create_task(aioxide.sleep(1000), name="the child's")
+            await aioxide.sleep(0.01)
+            ready()
+            await aioxide.sleep(1000)
+        aioxide.run(main())
+    """)
+    folder = Path(target.process.args[1]).parent
+    with Connection(target.pid) as connection:
+        # while the parent has a connection: the child must not keep it open
+        assert "the parent's" in {task["name"] for task in connection.tasks()["tasks"]}
+        (folder / "go").touch()
+        child = int(target.line().split()[1])
+        assert ask(capsys, "ps", child)[0] == 5
+        opened = {os.readlink(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")}
+        assert not any("inotify" in what for what in opened)
+        assert not any(what.startswith("socket:") for what in opened)
+        (folder / "run").touch()
+        assert target.line() == "ready"
+        found = set(tasks(child))
+        assert "the child's" in found
+        assert "the parent's" in {task["name"] for task in connection.tasks()["tasks"]}
+    os.kill(child, signal.SIGKILL)
+
+
+def test_a_fork_does_not_warn_of_the_thread(start, capsys):
+    """Python 3.12 counts threads at a fork, and warns; of this one it hears nothing, and it goes on."""
+    target = start(
+        """
+        import warnings
+        warnings.simplefilter("always")
+        def fork():
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                child = os.fork()
+                if child == 0:
+                    os._exit(0)
+                os.waitpid(child, 0)
+            return [str(warning.message) for warning in caught]
+        async def main(*said):
+            while len(os.listdir("/proc/self/task")) < 2:
+                await aioxide.sleep(0.001)
+            said = [*said, fork()]
+            if len(said) == 1:
+                await aioxide.sleep(0)
+                return said
+            ready(said)
+            await aioxide.sleep(1000)
+        said = aioxide.run(main())
+        said += [fork()]
+        aioxide.run(main(*said))
+    """,
+        env={"AIOXIDE_BLOCK_MS": "0"},
+        wait=False,
+    )
+    assert target.line() == "ready [[], [], []]"
+    assert len(tasks(target.pid)) == 1
+
+
+def test_a_process_list(start, capsys):
+    target, without = start(SLEEPS), start("ready(); time.sleep(1000)")
+    code, out, _ = ask(capsys, "ps", "--json")
+    assert code == 0
+    listed = {process["pid"]: process for process in json.loads(out)}
+    assert target.process.args[1] in listed[target.pid]["command"]
+    assert without.pid not in listed
+    code, out, _ = ask(capsys, "ps")
+    assert any(row.startswith(f"{target.pid} ") for row in out.splitlines())
+
+
+def test_nobody_asks_so_nothing_happens(start):
+    """The thread is there, asleep, and has nothing but its watch: no socket, no wake-up."""
+    target = start(SLEEPS)
+    thread = target.attach_thread()
+    assert thread is not None
+
+    def switches() -> int:
+        status = (thread / "status").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in status if "ctxt_switches" in line)
+
+    end = time.monotonic() + 20
+    while (before := switches()) == 0 or list((target.runtime / "aioxide").iterdir()) != []:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(1.0)
+    assert switches() == before
+    assert not any(
+        "socket:" in os.readlink(f"/proc/{target.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{target.pid}/fd")
+    )
+
+
+def test_the_socket_of_the_dead_is_cleaned_up(start):
+    dead = start(SLEEPS)
+    with Connection(dead.pid):
+        pass
+    left = dead.runtime / "aioxide" / f"{dead.pid}.sock"
+    assert left.exists()
+    dead.process.kill()
+    dead.process.wait()
+    living = start(SLEEPS, env={"XDG_RUNTIME_DIR": str(dead.runtime)})
+    assert tasks(living.pid)
+    assert not left.exists()
+
+
+def test_a_directory_that_is_removed_comes_again(start):
+    target = start(SLEEPS)
+    folder = target.runtime / "aioxide"
+    end = time.monotonic() + 20
+    while not folder.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    folder.rmdir()
+    while not folder.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert tasks(target.pid)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="before, asyncio keeps its tasks where only Python finds them")
+def test_tasks_of_asyncio_on_the_loop(start):
+    target = start("""
+        import asyncio
+        import _asyncio
+        async def theirs():
+            await aioxide.sleep(1000)
+        async def main():
+            task = _asyncio.Task(theirs(), loop=aioxide.get_running_loop(), name="of asyncio")
+            await aioxide.sleep(0.01)
+            ready()
+            await aioxide.sleep(1000)
+        aioxide.run(main())
+    """)
+    task = tasks(target.pid)["of asyncio"]
+    assert task["id"].startswith("x")
+    assert task["coro"] == "theirs"
+    assert task["at"][2] == "theirs"
+
+
+# --- top, trace, the command line -------------------------------------------------------------------------------------
+
+BUSY = """
+    async def spins():
+        while True:
+            await aioxide.sleep(0)
+    async def main():
+        task = aioxide.create_task(spins(), name="spins")
+        ready()
+        await aioxide.sleep(1000)
+    aioxide.run(main())
+"""
+
+
+def test_top_of_a_busy_loop(start, capsys):
+    target = start(BUSY)
+    code, out, err = ask(capsys, "top", target.pid, "--once", "--interval", "0.2", "--json")
+    assert (code, err) == (0, "")
+    [loop] = json.loads(out)["loops"]
+    assert loop["callbacks_per_second"] > 1000
+    code, out, _ = ask(capsys, "top", target.pid, "--once", "--interval", "0.2")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "CALLBACKS/S" in out
+    assert "spins at" in out or "spins" in out
+
+
+def test_top_into_a_pipe_ends_with_its_reader(start):
+    target = start(SLEEPS)
+    script = "import sys; from aioxide.attach.command import main; sys.exit(main('top', sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(target.pid), "--interval", "50ms"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"process ")
+    process.stdout.close()
+    assert process.wait(20) == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_a_trace_shows_which_task_runs(start, tmp_path, capsys):
+    target = start(BUSY)
+    path = tmp_path / "trace.json"
+    code, _, err = ask(capsys, "trace", target.pid, "-d", "300ms", "-o", path)
+    assert code == 0
+    assert "samples in" in err
+    assert path.stat().st_mode & 0o777 == 0o600
+    trace = json.loads(path.read_text())
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    named = [event for event in slices if event["name"] == "spins"]
+    assert named
+    assert all(event["dur"] >= 0 and event["pid"] == target.pid for event in slices)
+    assert [event["ts"] for event in slices] == sorted(event["ts"] for event in slices)
+    assert ask(capsys, "trace", target.pid, "-d", "10ms", "-o", tmp_path / "no" / "where")[0] == 2
+
+
+@pytest.mark.parametrize("module", ["aioxide", "aioxide_command"])
+def test_the_command_line(start, tmp_path, module):
+    target = start(SLEEPS)
+    if module == "aioxide":
+        line = ["-m", "aioxide"]
+    else:
+        line = ["-c", "import sys, aioxide_command; sys.exit(aioxide_command.main())"]
+    path = os.pathsep.join([str(ROOT / "python"), str(ROOT / "site/purelib")])
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *line, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+
+    done = call("ps", str(target.pid))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Task-1" in done.stdout
+    assert call("ps", "nobody").returncode == 2
+    # a program of that name is a program still
+    (tmp_path / "ps").write_text(
+        "import aioxide, asyncio, sys; print('program', sys.argv, asyncio.Task is aioxide.Task)"
+    )
+    assert call("./ps", "x").stdout == "program ['./ps', 'x'] True\n"
+
+
+def test_the_script_does_not_wait_for_asyncio(start):
+    target = start(SLEEPS)
+    source = (
+        "import sys, aioxide_command; sys.argv[1:] = ['ps', sys.argv[1]]; aioxide_command.main(); "
+        "print('asyncio' in sys.modules, 'aioxide._core' in sys.modules)"
+    )
+    path = os.pathsep.join([str(ROOT / "python"), str(ROOT / "site/purelib")])
+    done = subprocess.run(
+        [sys.executable, "-c", source, str(target.pid)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_rings_are_found_whoever_begins():
+    def task(name: str, *others: str) -> dict[str, Any]:
+        return {"id": name, "for": list(others)}
+
+    assert graph.rings([task("a", "b"), task("b", "c"), task("c")]) == []
+    assert graph.rings([task("x", "a"), task("a", "b"), task("b", "a")]) == [["a", "b"]]
+    assert graph.rings([task("a", "b", "c"), task("b"), task("c", "a")]) == [["a", "c"]]
+    # a long chain is no recursion
+    chain = [task(str(number), str(number + 1)) for number in range(50_000)]
+    assert graph.rings(chain) == []
+    assert len(graph.rings([*chain, task("50000", "49999")])) == 1
