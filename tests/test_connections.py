@@ -193,6 +193,57 @@ def test_cancelled(aio, delay):
     run(aio, main())
 
 
+def test_a_connection_takes_as_many_turns_as_in_asyncio(aio):
+    """So that who cancels it after one turn finds no protocol, as asyncpg's pool counts on."""
+
+    async def main():
+        loop = aio.get_running_loop()
+        turn, seen, over = 0, [], False
+
+        def count():
+            nonlocal turn
+            turn += 1
+            if not over:
+                loop.call_soon(count)
+
+        class Seen(asyncio.Protocol):
+            def __init__(self):
+                seen.append(("protocol", turn))
+
+            def connection_made(self, transport):
+                seen.append(("made", turn))
+
+        async def connect():
+            seen.append(("begun", turn))
+            transport, _ = await loop.create_connection(Seen, *address)
+            seen.append(("done", turn))
+            transport.close()
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = server.getsockname()
+            loop.call_soon(count)
+            await aio.create_task(connect())
+            assert seen == [("begun", 1), ("protocol", 3), ("made", 4), ("done", 5)]
+            seen.clear()
+            before = descriptors()
+            task = aio.create_task(connect())
+            await aio.sleep(0)
+            task.cancel()
+            with pytest.raises(aio.CancelledError):
+                await task
+            assert [what for what, _ in seen] == ["begun"]
+            assert descriptors() == before
+        seen.clear()
+        # an error takes as long
+        with pytest.raises(ConnectionRefusedError):
+            await connect()
+        seen.append(("refused", turn))
+        over = True
+        assert seen == [("begun", turn - 2), ("refused", turn)]
+
+    run(aio, main())
+
+
 def test_interleaved(aio):
     order: list[str] = []
 

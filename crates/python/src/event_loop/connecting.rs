@@ -10,7 +10,7 @@
 //! 4. Where nobody could tell the difference, an attempt is a descriptor: no `socket.socket` is made before the program
 //!    asks the transport for it, and no coroutine.
 
-use super::core;
+use super::core::{self, Entry};
 use super::readers::{self, Side};
 use super::socket_calls::{connect_failed, is_under_way};
 use super::sockets::loop_core;
@@ -189,9 +189,14 @@ pub(super) async fn connect_bare(co: &Co, target: &Target, shown: impl Fn() -> R
     if target.is_here() {
         // asking again is cheaper than having it watched
         match socket::connect(fd.as_raw_fd(), &target.to) {
-            Ok(()) => return Ok(fd),
             Err(error) if is_under_way(&error) => {}
-            Err(error) => return Err(failed(&error, &shown()?)?),
+            connected => {
+                two_turns(co).await?;
+                return match connected {
+                    Ok(()) => Ok(fd),
+                    Err(error) => Err(failed(&error, &shown()?)?),
+                };
+            }
         }
     }
     until_connected(co, &fd).await?;
@@ -200,6 +205,19 @@ pub(super) async fn connect_bare(co: &Co, target: &Target, shown: impl Fn() -> R
         Ok(Some(error)) => Err(failed(&error, &shown()?)?),
         Err(error) => Err(os_error(&error)),
     }
+}
+
+/// asyncio hears of it in the next turn, and goes on in the one after. Whoever cancels until then finds a socket that
+/// nobody has seen, and no protocol: asyncpg's pool does so with a connection that it has just begun, when it is closed.
+async fn two_turns(co: &Co) -> R<()> {
+    let future = {
+        let loop_ = co.local(LOOP);
+        let core = loop_core(&loop_)?;
+        let future = methods::create_ours(&loop_, core)?;
+        core.push(Entry::Slept(future.clone()));
+        future.into_obj()
+    };
+    co.wait(future).await.map(drop)
 }
 
 #[cold]
