@@ -47,20 +47,24 @@ def folder(owner: str | None = None) -> Iterator[Path]:
 class Server:
     """A server on a port of its own, in a folder of its own, that can be ended and started again."""
 
-    def __init__(self, port: int, *command: str, user: str | None = None, directory: Path) -> None:
-        self.port = port
+    def __init__(
+        self, port: int, *command: str, user: str | None = None, directory: Path, says: bytes | None = None
+    ) -> None:
+        """``says``: what it writes into its log once it answers, if that is not as soon as it listens."""
+        self.port, self._says = port, says
         self.address = f"127.0.0.1:{port}"
         self._command, self._user, self._directory = command, user, directory
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         log = self._directory / "log.txt"
+        log.touch()
+        before, end = log.stat().st_size, time.monotonic() + 30
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command, stdout=output, stderr=output, user=self._user, cwd=self._directory
             )
-        end = time.monotonic() + 30
-        while not listens(self.port):
+        while not listens(self.port) or (self._says and self._says not in log.read_bytes()[before:]):
             if self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"{self._command[0]} does not start: {log.read_text()}")
             time.sleep(0.02)
@@ -118,7 +122,8 @@ def postgres_server() -> Iterator[Server]:
             "ssl_key_file": certificate,
         }
         arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        yield Server(port, server, "-D", str(data), *arguments, user=user, directory=directory)
+        command = [server, "-D", str(data), *arguments]
+        yield Server(port, *command, user=user, directory=directory, says=b"ready to accept connections")
 
 
 @contextlib.contextmanager

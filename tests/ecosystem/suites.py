@@ -43,11 +43,30 @@ class Suite:
     repository: str = ""
     #: the library is installed with its tests
     installed: bool = False
-    #: a server, whose ``host:port`` takes the place of ``{server}``
+    #: a folder of the sources that must not be found in the place of the library that is installed
+    aside: str = ""
+    #: a server, whose ``host:port`` takes the place of ``{server}`` in the command and ``variables``, and its parts
+    #: that of ``{host}`` and ``{port}``
     server: str = ""
+    #: of the environment
+    variables: str = ""
+
+    def filled(self, text: str, address: str) -> list[str]:
+        """In words."""
+        host, _, port = address.partition(":")
+        for name, value in (("{server}", address), ("{host}", host), ("{port}", port)):
+            text = text.replace(name, value)
+        return shlex.split(text)
 
 
 SUITES = {
+    "aiohttp": Suite(
+        "3.14.5",
+        needs="pytest-cov pytest-mock pytest-xdist pytest-codspeed freezegun proxy.py blockbuster isal trustme zlib-ng"
+        " re-assert time-machine",
+        command=f"{PYTEST} -o addopts= -m 'not dev_mode and not autobahn and not internal' tests",
+        aside="aiohttp",
+    ),
     "websockets": Suite(
         "17.0.1",
         command=f"{PYTEST} -p no:asyncio tests/asyncio tests/legacy",
@@ -71,6 +90,15 @@ SUITES = {
         command=f"{PYTEST} -o addopts= --redis-url redis://{{server}}/0 --ignore tests/test_asyncio/test_scenario"
         " -m 'not (onlycluster or redismod or cp_integration or multidb_integration or ssl or replica)' tests/test_asyncio",
         server="redis",
+    ),
+    # (its own clusters, which it starts by pg_ctl, fail when root runs it)
+    "asyncpg": Suite(
+        "0.32.0",
+        needs="distro",
+        command=f"{PYTEST} -p no:asyncio tests",
+        aside="asyncpg",
+        server="postgres",
+        variables="PGHOST={host} PGPORT={port} PGUSER=postgres",
     ),
     "hypercorn": Suite(
         "0.18.0",
@@ -108,10 +136,12 @@ def sources(name: str, suite: Suite, place: Path, python: Path, given: dict[str,
         clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", suite.version, suite.repository, folder]
         subprocess.run(clone, check=True)
     elif not folder.exists():
-        download = [python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", place]
+        download = [python, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", name, "--dest", place]
         subprocess.run([*download, f"{name}=={suite.version}"], check=True)
         with tarfile.open(place / f"{name}-{suite.version}.tar.gz") as archive:
             archive.extractall(place, filter="data")
+    if suite.aside and (folder / suite.aside).exists():
+        (folder / suite.aside).rename(folder / f"{suite.aside}.aside")
     return folder
 
 
@@ -142,7 +172,7 @@ def run(suite: Suite, python: Path, folder: Path, *, takeover: bool, only: list[
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         address = stack.enter_context(getattr(servers, suite.server)()) if suite.server else ""
-        command = ["-m", *shlex.split(suite.command.replace("{server}", address))]
+        command = ["-m", *suite.filled(suite.command, address)]
         if pytest:
             command.append(f"--junitxml={place / 'report.xml'}")
         if only and pytest:
@@ -153,6 +183,7 @@ def run(suite: Suite, python: Path, folder: Path, *, takeover: bool, only: list[
         source = folder / "src" if (folder / "src").exists() and suite.repository else None
         child = os.environ | {"AIOXIDE_TAKEOVER": str(int(takeover)), "PYTHONDONTWRITEBYTECODE": "1"}
         child |= {"PYTHONPATH": str(source)} if source else {}
+        child |= dict(word.split("=", 1) for word in suite.filled(suite.variables, address))
         log, report = place / "log.txt", place / "report.xml"
         with log.open("wb") as output:
             status = subprocess.call(
