@@ -220,7 +220,7 @@ def document(running: Hour, ledger: Ledger, options: argparse.Namespace) -> dict
         "aioxide": version("aioxide"),
         "libraries": {name: version(name) for name in LIBRARIES},
         "mode": options.mode,
-        "seconds": options.seconds,
+        "seconds": samples[-1]["at"],
         "clients": options.clients,
         "rate": options.rate,
         "counts": dict(ledger.counts),
