@@ -464,19 +464,20 @@ def switches(pid="self"):
 def test_nobody_wakes_up_while_the_loop_sleeps(records):
     async def main():
         await aioxide.sleep(0.01)
-        waker = threading.Timer(2.5, aioxide.get_running_loop().call_soon_threadsafe, (lambda: None,))
+        waker = threading.Timer(4, aioxide.get_running_loop().call_soon_threadsafe, (lambda: None,))
         waker.start()
         looks = []
 
         def look():
-            time.sleep(1)
+            # (a second after it has come to rest the loop looks once who waits for whom)
+            time.sleep(2)
             looks.append(switches())
             time.sleep(1)
             looks.append(switches())
 
         looker = threading.Thread(target=look)
         looker.start()
-        await aioxide.sleep(3)
+        await aioxide.sleep(5)
         looker.join()
         waker.join()
         assert looks[0] is not None

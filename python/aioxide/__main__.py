@@ -1,12 +1,15 @@
 """``python -m aioxide app.py``: a program as it is, with asyncio being aioxide.
 
     python -m aioxide [-c command | -m module | file | -] [argument ...]
+    python -m aioxide run [--dev] ...
     python -m aioxide doctor [module ...]
     python -m aioxide ps | top | dump | why | trace [PID] ...
 
 Without arguments: asyncio's interactive console. The program finds sys.argv, sys.path and __main__ as Python itself
 would leave them to it; its exit code and its traceback are those that it would have there. ``aioxide app.py``, the
 script that is installed with the package, is the same.
+
+``run`` is the same, spelled out; ``run --dev`` looks for mistakes meanwhile (aioxide.diag).
 
 The doctor tells what is here, and what of the imported modules takeover does not reach (unless there is a file of that
 name: that is a program). What another process does is asked by ``ps`` and its like (``aioxide.attach``); a program of
@@ -30,6 +33,7 @@ import warnings
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 
 import aioxide
+from aioxide._core import diag
 from aioxide.attach import COMMANDS
 
 USAGE = "usage: python -m aioxide [-h] [-V] [-c command | -m module | file | - | doctor | ps | ...] [argument ...]"
@@ -42,6 +46,7 @@ HELP = f"""{USAGE}
   file                 runs the file, or the directory or zip file with a __main__.py
   -                    runs what comes from standard input
   (nothing)            asyncio's interactive console, with await at the prompt
+  run [--dev] ...      the same, spelled out; --dev: in development mode, which tells of mistakes (aioxide.diag)
   doctor [module ...]  tells what is replaced, and what of the modules takeover does not reach; its exit code is 1 if
                        there is a problem, 2 if a module cannot be imported
   ps [PID]             lists the tasks of another process, or the processes that can be asked
@@ -55,6 +60,7 @@ HELP = f"""{USAGE}
 
 in the environment:
   AIOXIDE_TAKEOVER     1: a Python process begins with asyncio being aioxide; 0: those that the program starts do not
+  AIOXIDE_DEV          1: development mode
   AIOXIDE_TLS          portable: TLS by Python's ssl objects alone"""
 
 
@@ -87,11 +93,26 @@ def main(arguments: list[str]) -> None:
         from aioxide.attach import command
 
         sys.exit(command.main(first, rest))
+    elif first == "run" and not os.path.exists(first):
+        if rest[:1] == ["--dev"]:
+            develop_too()
+            del rest[0]
+        if not rest:
+            raise Unusable(USAGE)
+        main(rest)
     elif first:
         run_file(first, arguments)
     else:
         print(f"aioxide {aioxide.__version__}: asyncio is aioxide in this console.", file=sys.stderr)
         run_module("asyncio", [sys.argv[0]], alter_argv=False)
+
+
+def develop_too() -> None:
+    """Development mode, for this process and those that it starts."""
+    from aioxide.diag import develop
+
+    os.environ["AIOXIDE_DEV"] = "1"
+    develop()
 
 
 def take_over() -> None:
@@ -104,7 +125,9 @@ def take_over() -> None:
 def set_up(argv: list[str], first_path: str | None) -> types.ModuleType:
     """What a program finds when it begins: our asyncio, a __main__ of its own, its arguments, where it imports from."""
     take_over()
-    warnings._warn_unawaited_coroutine = warn_unawaited
+    # (in development diag has taken its place, and hands on)
+    warner = diag if hasattr(diag, "_warn_unawaited_coroutine") else warnings
+    warner._warn_unawaited_coroutine = warn_unawaited
     sys.argv[:] = argv
     if first_path is not None and not sys.flags.safe_path:
         sys.path[0] = first_path

@@ -1,7 +1,8 @@
+from asyncio import AbstractEventLoop, CancelledError, Task
 from collections.abc import Callable
 from os import PathLike
 from types import EllipsisType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from . import _flight as flight
 from ._metrics import Histogram as Histogram
@@ -22,3 +23,16 @@ def configure(
 def settings() -> dict[str, Any]: ...
 def register(signum: int, /) -> None: ...
 def unregister(signum: int, /) -> bool: ...
+
+class CancelInfo(NamedTuple):
+    by: str | None
+    site: str | None
+    reason: str
+    through: str | None
+    at: float
+    requests: int
+    deliveries: int
+
+def cancel_info(task_or_exception: Task[Any] | CancelledError) -> CancelInfo | None: ...
+def waits(loop: AbstractEventLoop | None = None) -> list[dict[str, Any]]: ...
+def develop() -> None: ...

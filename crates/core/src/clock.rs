@@ -49,6 +49,14 @@ pub fn wall_time() -> Duration {
     Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
+/// The time of [`Monotonic`] at the kernel's last tick: a few milliseconds ago at most. It costs a fifth.
+#[must_use]
+#[inline]
+pub fn coarse_now() -> f64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
 /// A clock that moves only when told, for tests.
 ///
 /// It may be shared between threads; clones are made with an [`Arc`] around it.

@@ -62,7 +62,7 @@ pub mod tls;
 pub mod watch;
 
 pub use buffer::{Buffer, Search, Verdict, scratch};
-pub use clock::{Clock, Monotonic, RESOLUTION, TestClock, timeout_until, wall_time};
+pub use clock::{Clock, Monotonic, RESOLUTION, TestClock, coarse_now, timeout_until, wall_time};
 pub use reactor::{Interest, Poller, Reactor, Readiness, Token};
 pub use resolver::Resolver;
 pub use schedule::{Ready, Timers};

@@ -1,5 +1,6 @@
 //! asyncio's debug mode: source tracebacks, slow callbacks, wrong thread, coroutine origins.
 
+use crate::diag::dev;
 use crate::event_loop::core::LoopCore;
 use crate::ffi::errors::{exc, type_error};
 use crate::ffi::{Obj, Own, R};
@@ -66,28 +67,49 @@ pub(crate) fn run_timed(core: &Own<LoopCore>, handle: &Obj) -> R<()> {
     Ok(())
 }
 
-/// `sys.set_coroutine_origin_tracking_depth`, on while a loop runs in debug mode.
-pub(crate) fn track_origins(core: &LoopCore, on: bool) -> R<()> {
-    const OFF: i32 = 0;
-    const DEPTH: i64 = 10;
+/// The depth that a loop in debug mode wants.
+const DEPTH: i64 = 10;
+/// `LoopCore::origin_tracking` of a loop that wants none.
+const OFF: i32 = 0;
+
+/// `sys.set_coroutine_origin_tracking_depth`, on while a loop runs in debug mode, or in development.
+pub(crate) fn track_origins(core: &LoopCore, running: bool) -> R<()> {
+    let depth = match (running, core.debug.get()) {
+        (true, true) => Some(DEPTH),
+        (true, false) if dev::enabled() => Some(dev::ORIGIN_DEPTH),
+        _ => None,
+    };
     let saved = core.origin_tracking.get();
-    if on == (saved != OFF) {
+    // (in development it may change from the one to the other)
+    if depth.is_some() == (saved != OFF) && !(depth.is_some() && dev::enabled()) {
         return Ok(());
     }
     let sys = Obj::import("sys")?;
-    if on {
-        let before = sys
-            .call_method_str("get_coroutine_origin_tracking_depth", &[])?
-            .to_i64()?;
-        sys.call_method_str("set_coroutine_origin_tracking_depth", &[&Obj::int(DEPTH)?])?;
-        // stored one higher, so that zero means: not tracking
-        core.origin_tracking.set(before as i32 + 1);
-    } else {
-        sys.call_method_str(
-            "set_coroutine_origin_tracking_depth",
-            &[&Obj::int(i64::from(saved) - 1)?],
-        )?;
+    let set = |depth: i64| sys.call_method_str("set_coroutine_origin_tracking_depth", &[&Obj::int(depth)?]);
+    let Some(depth) = depth else {
         core.origin_tracking.set(OFF);
+        return set(i64::from(saved) - 1).map(drop);
+    };
+    if saved == OFF {
+        let before = sys.call_method_str("get_coroutine_origin_tracking_depth", &[])?;
+        // stored one higher, so that zero means: not tracking
+        core.origin_tracking.set(before.to_i64()? as i32 + 1);
     }
-    Ok(())
+    set(depth).map(drop)
+}
+
+/// Turns it off for a while, or on again: in development, not in debug mode.
+#[cold]
+pub(crate) fn pause_tracking(core: &LoopCore, pause: bool) -> R<()> {
+    let saved = core.origin_tracking.get();
+    if core.debug.get() || saved == OFF {
+        return Ok(());
+    }
+    let before = i64::from(saved) - 1;
+    let depth = if pause {
+        before
+    } else {
+        before.max(dev::ORIGIN_DEPTH)
+    };
+    imports::SET_ORIGIN_TRACKING.call(&[&Obj::int(depth)?]).map(drop)
 }

@@ -49,7 +49,6 @@ imports! {
     FORMAT_TRACEBACK = "traceback"."format_list";
     SORTED = "builtins"."sorted";
     ROUND = "builtins"."round";
-    OBJECT = "builtins"."object";
     FORMAT = "builtins"."format";
     TIMEOUT_STATE = "asyncio.timeouts"."_State";
     EXTRACT_STACK = "asyncio.format_helpers"."extract_stack";
@@ -63,8 +62,12 @@ imports! {
     ISCOROUTINE = "asyncio.coroutines"."iscoroutine";
     ALL_TASKS = "asyncio.tasks"."all_tasks";
     #[cfg(Py_3_14)] CURRENT_TASK = "_asyncio"."current_task";
+    GC_REFERENTS = "gc"."get_referents";
+    LIST = "builtins"."list";
+    OBJECT = "builtins"."object";
     ISAWAITABLE = "inspect"."isawaitable";
     GETFRAME = "sys"."_getframe";
+    SET_ORIGIN_TRACKING = "sys"."set_coroutine_origin_tracking_depth";
     ISCOROUTINEFUNCTION = "inspect"."iscoroutinefunction";
     FORMAT_HANDLE = "asyncio.base_events"."_format_handle";
     LOGGER = "asyncio.log"."logger";

@@ -8,6 +8,7 @@
 //! half-way.
 
 use crate::copying::{self, Copied};
+use crate::diag::cancels::{self, Why};
 use crate::ffi::errors::{R, exc, finally, not_deleted, raise, runtime_error, type_error, value_error};
 use crate::ffi::function::Imp;
 use crate::ffi::function::Kind::Plain;
@@ -205,7 +206,7 @@ fn on_sigint(hook: &Own<Hook>, _signum: Option<&Obj>) -> R<()> {
     if runner.interrupts.get() > 1 || main.call_method(&names::DONE, &[])?.truth()? {
         return interrupt();
     }
-    main.call_method(&names::CANCEL, &[])?;
+    cancels::because(Why::Interrupt, || main.call_method(&names::CANCEL, &[]))?;
     // the loop may be asleep in its poll
     let wake_up = Hook::new("Runner._on_sigint.<locals>.<lambda>", |_, _| Ok(()), None, None)?;
     runner
@@ -261,7 +262,7 @@ fn cancel_all_tasks(loop_: &Obj) -> R<()> {
         return Ok(());
     }
     for task in &left {
-        task.call_method(&names::CANCEL, &[])?;
+        cancels::because(Why::Shutdown, || task.call_method(&names::CANCEL, &[]))?;
     }
     loop_.call_method_str("run_until_complete", &[&gather::of(&left, true)?])?;
     for task in &left {

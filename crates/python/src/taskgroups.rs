@@ -13,6 +13,7 @@
 mod exit;
 
 use crate::copying::{self, Copied};
+use crate::diag::cancels::{self, Why};
 use crate::event_loop::core;
 use crate::ffi::errors::{exc, not_deleted, runtime_error};
 use crate::ffi::{
@@ -67,6 +68,13 @@ impl Own<TaskGroup> {
             Some(tasks) => tasks.len()? > 0,
             None => false,
         })
+    }
+
+    /// The tasks whose end the block waits for.
+    pub(crate) fn awaited(&self) -> R<Vec<Obj>> {
+        self.tasks
+            .get()
+            .map_or_else(|| Ok(Vec::new()), |tasks| tasks.to_vec())
     }
 
     fn parent(&self) -> Obj {
@@ -134,7 +142,7 @@ impl Own<TaskGroup> {
         let late = self.aborting.get() && (version::TASKGROUP_315.get() || self.cancelled.get());
         if late && !callbacks::is_done(task)? {
             // running eagerly, it cancelled the group before it was one of its tasks
-            callbacks::cancel(task, None)?;
+            cancels::because(Why::TaskGroup, || callbacks::cancel(task, None))?;
         }
         Ok(())
     }
@@ -251,7 +259,7 @@ impl Own<TaskGroup> {
     /// Breaks off whatever the block awaits right now (rule 3).
     fn cancel_parent(&self) -> R<()> {
         self.parent_cancel_requested.set(true);
-        callbacks::cancel(&self.parent(), None).map(drop)
+        cancels::because(Why::TaskGroup, || callbacks::cancel(&self.parent(), None)).map(drop)
     }
 
     /// `_abort()`
@@ -269,7 +277,7 @@ impl Own<TaskGroup> {
         };
         for task in tasks.to_vec()? {
             if !callbacks::is_done(&task)? {
-                callbacks::cancel(&task, None)?;
+                cancels::because(Why::TaskGroup, || callbacks::cancel(&task, None))?;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@
 //! 3. Every cancellation that the timeout asks for is taken back in `exit`, once.
 
 use crate::copying::{self, Copied};
+use crate::diag::cancels::{self, Why};
 use crate::ffi::errors::{exc, not_deleted, raise, runtime_error, value_error};
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::object::exact_number;
@@ -133,6 +134,11 @@ impl Own<Timeout> {
         Ok(())
     }
 
+    /// The task that it will cancel.
+    pub(crate) fn task(&self) -> Option<Obj> {
+        self.task.get()
+    }
+
     fn disarm(&self) -> R<()> {
         self.alarm.take().map_or(Ok(()), |alarm| alarm::cancel(&alarm))
     }
@@ -165,7 +171,7 @@ impl Own<Timeout> {
             return Err(out_of_order());
         }
         if let Some(task) = self.task.get() {
-            callbacks::cancel(&task, None)?;
+            cancels::because(Why::Timeout, || callbacks::cancel(&task, None))?;
         }
         self.state.set(State::Expiring);
         self.alarm.put(None);
@@ -191,7 +197,11 @@ impl Own<Timeout> {
     #[cold]
     fn exit_expired(&self, kind: Option<&Obj>, value: Option<&Obj>) -> R<()> {
         self.state.set(State::Expired);
-        let left = waiting::uncancel(&self.task.get_or_none())?;
+        let task = self.task.get_or_none();
+        if kind.is_none() {
+            cancels::swallowed_by_block(&task);
+        }
+        let left = waiting::uncancel(&task)?;
         let Some(kind) = kind.filter(|_| left <= self.cancelling.get()) else {
             return Ok(());
         };

@@ -44,6 +44,7 @@ pub mod published;
 pub mod scripted;
 mod sender;
 pub mod socket;
+pub mod threads;
 pub mod ticks;
 pub mod wakeup;
 

@@ -19,17 +19,26 @@
 //! | `metrics.rs` | the figures of the loops, with names, and for Prometheus |
 //! | `flight.rs`, `trace.rs` | the flight recorder: what a loop writes down, and the files that are made of it |
 //! | `signals.rs` | a signal that asks for all of it |
+//! | `waits.rs`, `holders.rs` | who waits for what, held by whom |
+//! | `deadlock.rs` | rings of waits, and programs that nothing can wake |
+//! | `cancels.rs` | who cancelled whom and why, and cancellations that come to nothing |
+//! | `dev.rs` | what is looked for in development only |
 //! | `probe.rs` | what tests need of the reader of stacks |
 
 pub(crate) mod attach;
 mod blocks;
+pub(crate) mod cancels;
+pub(crate) mod deadlock;
+pub(crate) mod dev;
 pub(crate) mod flight;
+pub(crate) mod holders;
 pub(crate) mod metrics;
 mod probe;
 pub(crate) mod records;
 pub(crate) mod settings;
 mod signals;
 pub(crate) mod trace;
+pub(crate) mod waits;
 
 use crate::event_loop::core::LoopCore;
 use crate::ffi::object::Static;
@@ -216,5 +225,8 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     flight::init()?;
     trace::register(&diag)?;
     signals::register(&diag)?;
+    cancels::register(&diag)?;
+    waits::register(&diag)?;
+    dev::register(&diag)?;
     probe::register(&diag)
 }

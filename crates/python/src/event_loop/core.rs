@@ -14,6 +14,8 @@ use super::class;
 use super::handles::Queued;
 use super::readers::Side;
 use crate::diag::Vitals;
+use crate::diag::deadlock::Diagnosis;
+use crate::diag::dev::Pace;
 use crate::diag::flight::Flight;
 use crate::ffi::spare::Spares;
 use crate::ffi::window::Window;
@@ -138,6 +140,10 @@ pub(crate) struct LoopCore {
     pub(crate) breath: Cell<u64>,
     /// While it records what it does.
     flight: Inner<Option<Rc<Flight>>>,
+    /// For deadlocks and cancellations.
+    pub(crate) diagnosis: Diagnosis,
+    /// For development.
+    pub(crate) pace: Pace,
     pub(crate) forks: Cell<u32>,
     pub(crate) slow_callback_duration: Slot,
     pub(crate) current_handle: Slot,
@@ -204,6 +210,12 @@ impl LoopCore {
     #[inline]
     pub(crate) fn now(&self) -> f64 {
         Monotonic.now()
+    }
+
+    /// How many entries have run.
+    #[inline(always)]
+    pub(crate) fn entries(&self) -> u64 {
+        self.vitals.pulse.entries()
     }
 
     /// Puts something into the timers.
@@ -402,6 +414,7 @@ impl Class for LoopCore {
             Entry::Slept(future) => visitor.own(future),
             Entry::Source(source, _) => source.visit(visitor),
         });
+        self.diagnosis.visit(visitor);
         self.eager.for_each(|source| source.visit(visitor));
         self.peers.visit(visitor);
         self.held_back.for_each(|held| held.visit(visitor));
@@ -451,6 +464,7 @@ impl Class for LoopCore {
         drop(self.watches.with(std::mem::take));
         drop(self.held_back.take());
         drop(self.eager.take());
+        self.diagnosis.clear();
         self.peers.clear();
         self.spares.clear();
         drop(self.asked.with(std::mem::take));

@@ -12,6 +12,7 @@
 use super::class::{self, this};
 use super::core::LoopCore;
 use super::{executors, lookups, readers};
+use crate::diag::dev;
 use crate::ffi::errors::{raise, type_error, value_error};
 use crate::ffi::object::{ascii, exact_int, exact_number, is_exact_str};
 use crate::ffi::pyclass::Body;
@@ -277,7 +278,7 @@ fn look_up(loop_: &Obj, query: &[Obj]) -> R<LookUp> {
     };
     if written_out {
         // libc reads it without asking anybody
-        let answer = function.call(&query.iter().collect::<Vec<_>>())?;
+        let answer = dev::ours(|| function.call(&query.iter().collect::<Vec<_>>()))?;
         return Ok(LookUp::Answered(answer));
     }
     if native && let Some(question) = lookups::question(query)? {

@@ -559,7 +559,7 @@ pub(crate) fn callback(handle: &Obj) -> Obj {
 }
 
 /// Callback and arguments, for messages.
-pub(super) fn parts(handle: &Obj) -> (Obj, Obj, Option<Obj>) {
+pub(crate) fn parts(handle: &Obj) -> (Obj, Obj, Option<Obj>) {
     (
         CALLBACK.get(handle).unwrap_or_else(Obj::none),
         ARGS.get(handle).unwrap_or_else(Obj::none),

@@ -132,7 +132,7 @@ fn set_up(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 }
 
 fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
-    crate::debug::track_origins(core, core.debug.get())?;
+    crate::debug::track_origins(core, true)?;
     let sys = Obj::import("sys")?;
     core.old_asyncgen_hooks
         .set(sys.call_method_str("get_asyncgen_hooks", &[])?);
@@ -266,7 +266,7 @@ fn set_debug(args: &Args) -> R<Obj> {
     core.debug.set(enabled);
     core.refresh_fast();
     if core.thread.get() != 0 {
-        crate::debug::track_origins(core, enabled)?;
+        crate::debug::track_origins(core, true)?;
     }
     Ok(Obj::none())
 }

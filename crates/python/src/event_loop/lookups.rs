@@ -44,6 +44,11 @@ pub(super) fn question(arguments: &[Obj]) -> R<Option<Question>> {
     }))
 }
 
+/// Is any under way?
+pub(crate) fn are_pending(core: &LoopCore) -> bool {
+    core.asked.with(|asked| !asked.is_empty())
+}
+
 /// The outer `None`: see rule 1; the inner one: no host is given.
 type Text = Option<Option<CString>>;
 

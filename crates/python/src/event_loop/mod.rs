@@ -36,7 +36,7 @@ pub(crate) mod errors;
 mod executors;
 pub(crate) mod handles;
 pub(crate) mod lifecycle;
-mod lookups;
+pub(crate) mod lookups;
 mod pipes;
 pub(crate) mod readers;
 pub(crate) mod run;

@@ -15,9 +15,10 @@
 
 use super::core::{Entry, LoopCore, Timer};
 use super::{errors, handles, lookups, readers};
-use crate::diag;
+use crate::diag::{self, dev};
 use crate::ffi::errors::{R, Raised, exc, os_error, raise};
 use crate::ffi::{Class, Obj, Own, context, threads, unseen};
+use crate::futures::Role;
 use crate::hook::Hook;
 use crate::tasks::{alarm, step};
 use crate::transports::{self, Happening};
@@ -154,6 +155,11 @@ fn aside(loop_: &Obj, core: &Own<LoopCore>) -> R<bool> {
         diag::at_boundary(loop_, core)?;
     }
     if is_due || asked {
+        let now = core.now();
+        core.diagnosis.passing(loop_, core, now);
+        if is_due && dev::enabled() {
+            dev::pace(core, now)?;
+        }
         threads::breathe()?;
     }
     Ok(is_due)
@@ -218,6 +224,12 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
             return Ok(());
         }
     }
+    core.diagnosis.passing(loop_, core, core.last_poll.get());
+    if dev::enabled() {
+        dev::rest(core)?;
+    }
+    let asked = timeout;
+    let limited = core.diagnosis.limit(core, asked);
     let Some(waker) = core
         .reactor
         .with(|reactor| reactor.as_ref().map(|reactor| reactor.waker().clone()))
@@ -232,13 +244,17 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     let timeout = if lookups::are_answered(core) || pulse.is_asked() {
         Some(Duration::ZERO)
     } else {
-        timeout
+        limited
     };
     let result = poll(loop_, core, timeout);
     waker.unpark();
     result?;
     // The handlers run before anything else, as they do in a loop written in Python.
-    threads::check_signals()
+    threads::check_signals()?;
+    if core.is_idle() && timeout.is_some() && timeout != asked {
+        core.diagnosis.was_idle(loop_, core);
+    }
+    Ok(())
 }
 
 /// Asks the kernel and queues what it answers.
@@ -306,7 +322,7 @@ fn fire_timers(core: &LoopCore, now: f64) {
                 core.push(Entry::Handle(handle));
             }
             Timer::Sleep(future) => {
-                future.timed.set(false);
+                future.role.set(Role::Any);
                 core.push(Entry::Slept(future));
             }
             Timer::Hook(hook) => {
@@ -348,7 +364,7 @@ fn discount(core: &LoopCore, timer: &Timer) {
 /// which is later than its future's cancellation: from now on it does not.
 fn is_counted(timer: &Timer) -> bool {
     match timer {
-        Timer::Sleep(future) => !future.timed.replace(false),
+        Timer::Sleep(future) => future.role.replace(Role::Any) != Role::Timed,
         _ => true,
     }
 }

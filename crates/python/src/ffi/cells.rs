@@ -123,6 +123,13 @@ impl<T: Class> OwnSlot<T> {
         // SAFETY: as for `Slot::get`.
         unsafe { (*self.0.as_ptr()).clone() }
     }
+    /// `f` of what is there. It must not run Python code.
+    #[cfg_attr(Py_3_14, allow(dead_code))]
+    #[inline(always)]
+    pub(crate) fn look<U>(&self, f: impl FnOnce(&Own<T>) -> U) -> Option<U> {
+        // SAFETY: nobody can change the cell meanwhile.
+        unsafe { (*self.0.as_ptr()).as_ref().map(f) }
+    }
     /// Puts or empties; the old one is dropped last.
     #[inline(always)]
     pub(crate) fn put(&self, value: Option<Own<T>>) {

@@ -17,6 +17,7 @@ use super::errors::{R, Raised, exc, raise, runtime_error, type_error, value_erro
 use super::function::Args;
 use super::object::Obj;
 use super::{Slot, WeakRefs, exceptions, send};
+use crate::diag::dev;
 use crate::version;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::CStr;
@@ -98,6 +99,23 @@ pub(crate) mod layout {
     pub(crate) const NUMBER: usize = offset_of!(Coroutine, number);
 }
 
+/// A coroutine has been made.
+#[inline(always)]
+fn made(coroutine: Obj) -> Obj {
+    if dev::enabled() {
+        dev::note_made(&coroutine);
+    }
+    coroutine
+}
+
+/// "coroutine … was never awaited", told to whoever is told of the interpreter's own.
+fn warn_unawaited(coroutine: &Obj) -> R<Obj> {
+    if dev::enabled() {
+        return dev::warn_unawaited(coroutine);
+    }
+    crate::imports::WARN_UNAWAITED.call(&[coroutine])
+}
+
 impl Coroutine {
     /// A coroutine with a step function. `name` is its qualified name.
     #[inline(always)]
@@ -125,7 +143,7 @@ impl Coroutine {
     #[inline(always)]
     pub(crate) fn alloc(self) -> R<Obj> {
         self.unseen.set(true);
-        Ok(CLASS.alloc_unseen(self)?.into_obj())
+        Ok(made(CLASS.alloc_unseen(self)?.into_obj()))
     }
 
     /// As [`alloc`](Coroutine::alloc), for one that holds no object yet: the garbage collector need not see
@@ -133,7 +151,7 @@ impl Coroutine {
     #[inline(always)]
     pub(crate) fn alloc_empty(self) -> R<Obj> {
         debug_assert!(self.this.is_empty() && self.locals.iter().all(Slot::is_empty));
-        Ok(CLASS.alloc_untracked(self)?.into_obj())
+        Ok(made(CLASS.alloc_untracked(self)?.into_obj()))
     }
 
     /// A coroutine with an `async` body. `locals` are put in place before the body is made.
@@ -157,7 +175,7 @@ impl Coroutine {
         };
         // SAFETY: nobody else has seen the object yet.
         unsafe { *object.machine.get() = Some(Box::new(machine)) };
-        Ok(object.into_obj())
+        Ok(made(object.into_obj()))
     }
 
     fn machine(&self) -> Option<&Machine> {
@@ -178,6 +196,19 @@ impl Coroutine {
     /// `__qualname__`
     pub(crate) fn qualified_name(&self) -> &'static str {
         self.name.get()
+    }
+
+    /// What its body awaits: a future, an iterator, another coroutine.
+    pub(crate) fn awaited(&self) -> Option<Obj> {
+        match self.machine() {
+            Some(machine) => machine.awaiting.get(),
+            None => self.locals[LOCALS - 1].get(),
+        }
+    }
+
+    /// `self` of a method.
+    pub(crate) fn subject(&self) -> Option<Obj> {
+        self.this.get().or_else(|| self.locals[0].get())
     }
 
     /// `self`, if it is that of a method with a step function.
@@ -607,7 +638,7 @@ impl Class for Coroutine {
     fn finalize(this: &Own<Coroutine>) {
         match this.status.get() {
             Status::Created => {
-                if let Err(raised) = crate::imports::WARN_UNAWAITED.call(&[this.obj()]) {
+                if let Err(raised) = warn_unawaited(this.obj()) {
                     raised.unraisable(this.obj());
                 }
                 this.finish();

@@ -114,6 +114,29 @@ impl<T: Linked> Head<T> {
         }
     }
 
+    /// All in the list that this thread's tasks are put into.
+    pub(crate) fn of_thread(&'static self) -> Vec<Own<T>> {
+        let Some(head) = outside::tasks_of_thread() else {
+            return self.snapshot();
+        };
+        let head: *const Links = head.cast();
+        let mut all = Vec::new();
+        // SAFETY: rules 1 and 2. The list has tasks of asyncio too, whose nodes lie where ours do (`outside.rs`): that
+        // it is an object is certain, and of which class it asks.
+        unsafe {
+            let mut at = (*head).next.get();
+            while at != head {
+                let object: *mut pyo3::ffi::PyObject =
+                    at.byte_sub(T::LINKS + body_offset()).cast_mut().cast();
+                if let Some(task) = T::class().instance(super::Obj::view(&object)) {
+                    all.push(task.clone());
+                }
+                at = (*at).next.get();
+            }
+        }
+        all
+    }
+
     /// What is in our own list.
     pub(crate) fn snapshot(&'static self) -> Vec<Own<T>> {
         let head: *const Links = self.own();

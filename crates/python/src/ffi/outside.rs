@@ -147,6 +147,13 @@ mod place {
         0
     }
 
+    /// This thread's current task: unknown.
+    #[inline(always)]
+    #[cfg(Py_3_14)]
+    pub(crate) fn current_task<T>(_: impl FnOnce(&Obj) -> T) -> Option<T> {
+        None
+    }
+
     /// `_enter_task(loop, task)`: not by us.
     #[inline(always)]
     #[cfg(Py_3_14)]
@@ -252,6 +259,23 @@ mod place {
                 return None;
             }
             Some(owned(*place(&RUNNING_TASK)))
+        }
+    }
+
+    /// `f` of this thread's current task, if there is one and its place is known. `f` runs no Python code.
+    #[inline(always)]
+    pub(crate) fn current_task<T>(f: impl FnOnce(&Obj) -> T) -> Option<T> {
+        if !linked() {
+            return None;
+        }
+        // SAFETY: null or a live reference, looked at while nobody can take it away.
+        unsafe {
+            let task = &*place(&RUNNING_TASK);
+            if task.is_null() {
+                None
+            } else {
+                Some(f(Obj::view(task)))
+            }
         }
     }
 
@@ -435,4 +459,4 @@ mod place {
 
 pub(crate) use place::{EXISTS, find, linked, running, tasks_of, tasks_of_thread};
 #[cfg(Py_3_14)]
-pub(crate) use place::{current, enter, leave, place_of_current};
+pub(crate) use place::{current, current_task, enter, leave, place_of_current};

@@ -1,10 +1,15 @@
 //! The running loop and the current task, as CPython keeps them: ours and everybody else's agree.
 
+#[cfg(Py_3_14)]
+use super::Class;
+use super::Own;
 use super::builtin::Builtin;
 use super::errors::R;
 use super::object::Obj;
 use super::outside;
+use super::stack::Site;
 use crate::imports;
+use crate::tasks::Task;
 
 /// `asyncio._get_running_loop()`
 #[inline]
@@ -36,7 +41,88 @@ pub(crate) fn set(running: Option<&Obj>) -> R<()> {
     };
     #[cfg(not(Py_3_13))]
     last::remember(running);
+    current::set_loop(running);
     Ok(())
+}
+
+/// The [number](Task::serial) of this thread's current task, if it is one of ours on a loop of ours; else 0. It must
+/// cost next to nothing: every lock that is acquired asks.
+#[inline(always)]
+pub(crate) fn task_identity() -> u64 {
+    current_task(|task| task.serial()).unwrap_or(0)
+}
+
+/// `f` of this thread's current task, if it is one of ours on a loop of ours. `f` must not run Python code.
+#[inline(always)]
+pub(crate) fn current_task<T>(f: impl FnOnce(&Own<Task>) -> T) -> Option<T> {
+    #[cfg(not(Py_3_14))]
+    return current::task(f);
+    #[cfg(Py_3_14)]
+    return outside::current_task(|task| Task::class().instance(task).map(f)).flatten();
+}
+
+/// Does a loop of ours run on this thread?
+#[inline]
+pub(crate) fn in_loop() -> bool {
+    current::in_loop()
+}
+
+/// Where this thread's innermost Python function is; nowhere, if that is the one that runs the loop: no function of the
+/// program is called just now.
+#[inline]
+pub(crate) fn site() -> Site {
+    let here = Site::here();
+    if here == current::entered_at() {
+        Site::NOWHERE
+    } else {
+        here
+    }
+}
+
+/// The loop of ours that runs on this thread. Before 3.14 it is what knows the current task.
+mod current {
+    use super::super::object::Obj;
+    use super::super::stack::Site;
+    use crate::event_loop::core::{self, LoopCore};
+    #[cfg(not(Py_3_14))]
+    use crate::{ffi::Own, tasks::Task};
+    use std::cell::Cell;
+    use std::ptr::{from_ref, null};
+
+    thread_local! {
+        static LOOP: Cell<*const LoopCore> = const { Cell::new(null()) };
+        /// Who runs it.
+        static ENTERED_AT: Cell<Site> = const { Cell::new(Site::NOWHERE) };
+    }
+
+    /// The running loop is this one, or none.
+    pub(super) fn set_loop(running: Option<&Obj>) {
+        let core = running.and_then(core::of);
+        LOOP.set(core.map_or(null(), |core| from_ref::<LoopCore>(core)));
+        ENTERED_AT.set(core.map_or(Site::NOWHERE, |_| Site::here()));
+    }
+
+    #[inline]
+    pub(super) fn entered_at() -> Site {
+        ENTERED_AT.get()
+    }
+
+    #[inline]
+    pub(super) fn in_loop() -> bool {
+        !LOOP.get().is_null()
+    }
+
+    #[cfg(not(Py_3_14))]
+    #[inline(always)]
+    pub(super) fn task<T>(f: impl FnOnce(&Own<Task>) -> T) -> Option<T> {
+        let core = LOOP.get();
+        if core.is_null() {
+            return None;
+        }
+        // SAFETY: whoever runs the loop holds it until it says that none runs.
+        let core = unsafe { &*core };
+        core.current.look(f)
+    }
 }
 
 /// The answer of `get()` without a call (which on 3.11 asks the kernel for the process id).

@@ -109,6 +109,12 @@ pub(crate) fn is_generator(object: &Obj) -> bool {
     unsafe { c::PyGen_CheckExact(object.as_ptr()) != 0 }
 }
 
+/// Is it exactly an asynchronous generator?
+pub(crate) fn is_async_generator(object: &Obj) -> bool {
+    // SAFETY: alive.
+    unsafe { c::PyAsyncGen_CheckExact(object.as_ptr()) != 0 }
+}
+
 /// Is it exactly the coroutine of an `async def`?
 #[inline(always)]
 pub(crate) fn is_coroutine(object: &Obj) -> bool {

@@ -10,8 +10,11 @@
 //!
 //! Must never: call user code while a field is half written.
 
+use crate::diag::cancels::Cancellation;
+use crate::diag::dev;
 use crate::ffi::errors::{exc, raise_new, raise_with_context, runtime_error, type_error};
-use crate::ffi::{Class, ClassCell, Fifo, Obj, Own, R, Raised, Slot, Slots, Visitor, WeakRefs};
+use crate::ffi::stack::Site;
+use crate::ffi::{Class, ClassCell, Fifo, Obj, Own, OwnSlot, R, Raised, Slot, Slots, Visitor, WeakRefs};
 use crate::imports;
 use crate::version;
 use std::cell::{Cell, OnceCell};
@@ -31,6 +34,19 @@ pub(crate) enum State {
     Result,
     /// Done with an exception.
     Exception,
+}
+
+/// What a future was made for, where somebody who meets it has to know.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub(crate) enum Role {
+    /// Nothing that matters.
+    #[default]
+    Any,
+    /// The timer of a `sleep()` has it, and the sleeper waits.
+    Timed,
+    /// Who waits for it waits for other tasks: for a lock that they hold, or for their end (`diag/waits.rs`).
+    ForTasks,
 }
 
 /// Somebody who waits: the callable (or our own listener) and the context that it runs in.
@@ -55,8 +71,8 @@ pub(crate) struct Future {
     pub(crate) blocking: Cell<bool>,
     /// `_log_traceback`: the exception has not been retrieved.
     pub(crate) log_traceback: Cell<bool>,
-    /// The timer of a `sleep()` has it, and the sleeper waits.
-    pub(crate) timed: Cell<bool>,
+    /// Made for one of our own waits, or not.
+    pub(crate) role: Cell<Role>,
     /// Of a task: how many of its steps have begun. It lies here because there is room.
     pub(crate) steps: Cell<u32>,
 }
@@ -88,6 +104,10 @@ pub(crate) struct Extra {
     pub(crate) awaited_by: Slot,
     /// All who wait for a task, if they are several: what `Task::awaited_by` shows.
     pub(crate) shown: Slot,
+    /// Where it was made: in development only.
+    pub(crate) made: Cell<Site>,
+    /// A task's last cancellation.
+    pub(crate) cancellation: OwnSlot<Cancellation>,
 }
 
 impl Future {
@@ -156,6 +176,7 @@ impl Future {
             ] {
                 slot.visit(visitor);
             }
+            extra.cancellation.visit(visitor);
         }
     }
 
@@ -171,6 +192,7 @@ impl Future {
             extra.exception_tb.put(None);
             extra.awaited_by.put(None);
             extra.shown.put(None);
+            extra.cancellation.put(None);
         }
     }
 
@@ -346,6 +368,9 @@ impl Own<Future> {
             let (Some(loop_), Some(exception)) = (self.loop_.get(), self.value.get()) else {
                 return Ok(());
             };
+            if dev::enabled() {
+                dev::never_retrieved(self, &exception);
+            }
             let context = Obj::dict()?;
             let class = self
                 .obj()

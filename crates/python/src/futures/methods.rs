@@ -3,6 +3,7 @@
 use super::callbacks;
 use super::future::{Future, State, invalid_state};
 use super::iter::FutureIter;
+use crate::diag::dev;
 use crate::ffi::errors::{attribute_error, runtime_error, type_error, value_error};
 use crate::ffi::{Args, Class, Obj, Own, R, Slot, Slots, context};
 use crate::imports::{self, names};
@@ -268,7 +269,11 @@ pub(crate) fn create_ours(loop_: &Obj, core: &crate::event_loop::core::LoopCore)
 /// What `create_future()` of our own loop does.
 pub(crate) fn create_native(loop_: &Obj, core: &crate::event_loop::core::LoopCore) -> R<Own<Future>> {
     if !core.debug.get() {
-        return Future::class().alloc(Future::pending(loop_.clone()));
+        let future = Future::class().alloc(Future::pending(loop_.clone()))?;
+        if dev::enabled() {
+            dev::note_future(&future);
+        }
+        return Ok(future);
     }
     let future = Future::class().alloc(Future::default())?;
     init_fields(&future, Some(loop_))?;

@@ -14,7 +14,7 @@ pub(crate) mod future;
 pub(crate) mod iter;
 pub(crate) mod methods;
 
-pub(crate) use future::{Future, State};
+pub(crate) use future::{Future, Role, State};
 
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::{Obj, R};

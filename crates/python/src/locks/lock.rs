@@ -10,6 +10,7 @@ use super::context_manager::{self, ContextManager};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::{self, START, Waiters};
 use crate::copying::{self, Copied};
+use crate::diag::holders::Holder;
 use crate::ffi::coroutine::StepFn;
 use crate::ffi::errors::runtime_error;
 use crate::ffi::{Args, Class, ClassCell, Coroutine, Obj, Own, R, Slot, Slots, Step, Visitor, WeakRefs};
@@ -26,6 +27,8 @@ pub(crate) struct Lock {
     loop_: LoopBound,
     waiters: Waiters,
     locked: Cell<bool>,
+    /// For diagnosis alone.
+    pub(crate) holder: Holder,
 }
 
 impl Lock {
@@ -41,6 +44,7 @@ impl Lock {
             return Ok(false);
         }
         self.locked.set(true);
+        self.holder.acquired();
         Ok(true)
     }
 
@@ -50,6 +54,7 @@ impl Lock {
         if !self.locked.replace(false) {
             return Err(runtime_error("Lock is not acquired."));
         }
+        self.holder.released();
         self.waiters.wake_first()
     }
 }
@@ -76,7 +81,7 @@ fn acquire_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
     let step = match co.stage.get() {
         START => match this.try_acquire() {
             Ok(true) => return Step::Return(Obj::bool(true)),
-            Ok(false) => match this.waiters.line_up(&this.loop_, this.obj(), co) {
+            Ok(false) => match this.waiters.line_up_behind_holder(&this.loop_, this.obj(), co) {
                 Ok(step) => step,
                 Err(raised) => return Step::Raise(raised),
             },
@@ -91,6 +96,7 @@ fn acquire_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
                 return Step::Raise(raised);
             }
             this.locked.set(true);
+            this.holder.acquired();
             Step::Return(Obj::bool(true))
         }
         Step::Raise(raised) => waiters::cleaning_up(raised, |exception| {
@@ -130,6 +136,7 @@ fn init(args: &Args) -> R<Obj> {
     let this = args.this::<Lock>()?;
     this.waiters.adopt(None);
     this.locked.set(false);
+    this.holder.released();
     Ok(Obj::none())
 }
 
@@ -145,6 +152,7 @@ fn wake_up_first(args: &Args) -> R<Obj> {
 
 fn set_locked(this: &Own<Lock>, value: Option<&Obj>) -> R<()> {
     this.locked.set(value.map_or(Ok(false), Obj::truth)?);
+    this.holder.released();
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use super::context_manager::{self, ContextManager};
 use super::loop_bound::{self, Bound, LoopBound};
 use super::waiters::{self, START, Waiters};
 use crate::copying::{self, Copied};
+use crate::diag::holders::Holders;
 use crate::ffi::coroutine::StepFn;
 use crate::ffi::errors::value_error;
 use crate::ffi::object::TRUE;
@@ -31,6 +32,8 @@ pub(crate) struct Semaphore {
     loop_: LoopBound,
     waiters: Waiters,
     value: Number,
+    /// For diagnosis alone.
+    pub(crate) holders: Holders,
 }
 
 impl Semaphore {
@@ -44,6 +47,7 @@ impl Semaphore {
     #[inline]
     fn release(&self) -> R<()> {
         self.value.add(1.0);
+        self.holders.released();
         self.wake_up_next().map(drop)
     }
 
@@ -96,6 +100,7 @@ impl Own<Semaphore> {
         };
         if !locked {
             self.value.add(-1.0);
+            self.holders.acquired();
         }
         Ok(!locked)
     }
@@ -120,7 +125,7 @@ fn acquire_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
     let step = match co.stage.get() {
         START => match this.try_acquire() {
             Ok(true) => return Step::Return(Obj::bool(true)),
-            Ok(false) => match this.waiters.line_up(&this.loop_, this.obj(), co) {
+            Ok(false) => match this.waiters.line_up_behind_holder(&this.loop_, this.obj(), co) {
                 Ok(step) => step,
                 Err(raised) => return Step::Raise(raised),
             },
@@ -131,6 +136,7 @@ fn acquire_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
     match step {
         Step::Yield(future) => Step::Yield(future),
         Step::Return(_) => {
+            this.holders.acquired();
             let left = this
                 .waiters
                 .remove(&waiters::unpark(co))

@@ -12,7 +12,7 @@ use crate::deque::Deque;
 use crate::ffi::object::{NONE, TRUE};
 use crate::ffi::{Class, Coroutine, Obj, Own, R, Raised, Step, Visitor, coroutine, send};
 use crate::futures::callbacks::{is_cancelled, is_done};
-use crate::futures::{Future, iter};
+use crate::futures::{Future, Role, iter};
 use crate::imports::names;
 use std::cell::Cell;
 
@@ -43,6 +43,22 @@ impl Waiters {
     #[inline]
     pub(crate) fn line_up(&self, loop_: &LoopBound, owner: &Obj, co: &Own<Coroutine>) -> R<Step> {
         let future = loop_.create_future(owner)?;
+        self.add(&future)?;
+        Ok(park(co, future))
+    }
+
+    /// As [`line_up`](Waiters::line_up), where it is a task that one waits for: the holder.
+    #[inline]
+    pub(crate) fn line_up_behind_holder(
+        &self,
+        loop_: &LoopBound,
+        owner: &Obj,
+        co: &Own<Coroutine>,
+    ) -> R<Step> {
+        let future = loop_.create_future(owner)?;
+        if let Some(future) = Future::class().exact(&future) {
+            future.role.set(Role::ForTasks);
+        }
         self.add(&future)?;
         Ok(park(co, future))
     }

@@ -4,9 +4,10 @@
 //! tasks failed), an exception group of what failed.
 
 use super::TaskGroup;
+use crate::diag::cancels::{self, Why};
 use crate::ffi::errors::{exc, finally_raised, raise_with_context};
-use crate::ffi::{Args, Coroutine, Obj, Own, R, Step, exceptions};
-use crate::futures::{callbacks, methods};
+use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Step, exceptions};
+use crate::futures::{Future, Role, callbacks, methods};
 use crate::imports;
 use crate::tasks::waiting::{self, AWAITING};
 use crate::version;
@@ -79,6 +80,9 @@ fn advance(this: &Own<Coroutine>, group: &Own<TaskGroup>, input: R<&Obj>) -> R<S
             return Ok(Step::Yield(Obj::none()));
         }
         let completed = methods::create(&group.loop_.get_or_none())?;
+        if let Some(completed) = Future::class().exact(&completed) {
+            completed.role.set(Role::ForTasks);
+        }
         group.completed.set(completed.clone());
         this.stage.set(WAITING);
         waited = Some(waiting::begin(this, completed));
@@ -191,7 +195,7 @@ impl Own<TaskGroup> {
         if version::TASKGROUP_313.get() && waiting::cancelling(&parent)? > 0 {
             // Cancelled from outside: delivered again at the next await, and the count stays as it is.
             waiting::uncancel(&parent)?;
-            callbacks::cancel(&parent, None)?;
+            cancels::because(Why::TaskGroup, || callbacks::cancel(&parent, None))?;
         }
         let errors = self.errors_list()?;
         if let Some(body) = &body

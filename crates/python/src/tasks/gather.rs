@@ -2,6 +2,7 @@
 
 use super::spawn;
 use super::task::is_plain_coroutine;
+use crate::diag::cancels::{self, Why};
 use crate::ffi::object::{Identity, IdentityHasher};
 use crate::ffi::{Args, Class, ClassCell, Obj, Own, R, Slot, Slots, Visitor, running};
 use crate::futures::callbacks::{self, Outcome, as_native};
@@ -34,6 +35,11 @@ pub(crate) const CHILDREN: usize = std::mem::offset_of!(Gathering, children);
 crate::ffi::class::extends!(Gathering, Future);
 
 impl Own<Gathering> {
+    /// What is awaited, done or not.
+    pub(crate) fn awaited(&self) -> R<Vec<Obj>> {
+        self.children.get_or_none().to_vec()
+    }
+
     /// `cancel(msg)`: asks every child. `false`: nobody could be cancelled.
     pub(crate) fn cancel(&self, message: Option<&Obj>) -> R<bool> {
         if self.future.is_done() {
@@ -43,7 +49,7 @@ impl Own<Gathering> {
         for child in self.children.get_or_none().to_vec()? {
             let message = message.cloned().unwrap_or_else(Obj::none);
             let cancelled = match as_native(&child) {
-                Some(_) => callbacks::cancel(&child, message.non_none())?,
+                Some(_) => cancels::because(Why::Gather, || callbacks::cancel(&child, message.non_none()))?,
                 None => child
                     .call_method_kw(&names::CANCEL, &[&message], Some(&crate::kwnames::MSG))?
                     .truth()?,

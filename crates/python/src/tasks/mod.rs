@@ -17,14 +17,14 @@ pub(crate) mod factory;
 pub(crate) mod gather;
 mod methods;
 pub(crate) mod registry;
-mod shield;
+pub(crate) mod shield;
 pub(crate) mod sleep;
 pub(crate) mod spawn;
 pub(crate) mod step;
 pub(crate) mod task;
 mod visible;
 pub(crate) mod wait;
-mod wait_for;
+pub(crate) mod wait_for;
 pub(crate) mod waiting;
 
 pub(crate) use task::Task;

@@ -1,12 +1,15 @@
 //! `asyncio.shield(arg)`.
 
 use super::{spawn, waiting};
-use crate::ffi::{Args, Obj, Own, R};
+use crate::ffi::{Args, Class, Obj, Own, R};
 use crate::futures::callbacks::{self, Outcome, as_native};
-use crate::futures::{foreign, methods};
+use crate::futures::{Future, Role, foreign, methods};
 use crate::hook::Hook;
 use crate::imports::names;
 use crate::{graph, version};
+
+/// The name of the callback on the future that `shield()` gives.
+const ON_OUTER: &str = "shield.<locals>._outer_done_callback";
 
 /// A future that ends as `arg` does; cancelling it leaves `arg` alone.
 pub(crate) fn shield(args: &Args) -> R<Obj> {
@@ -16,6 +19,9 @@ pub(crate) fn shield(args: &Args) -> R<Obj> {
     }
     let loop_ = foreign::loop_of(&inner)?;
     let outer = methods::create(&loop_)?;
+    if let Some(outer) = as_native(&outer) {
+        outer.role.set(Role::ForTasks);
+    }
     let on_inner = Hook::waiting(
         "shield.<locals>._inner_done_callback",
         inner_done,
@@ -23,7 +29,7 @@ pub(crate) fn shield(args: &Args) -> R<Obj> {
         graph::waiter(&loop_)?,
     )?;
     let on_outer = Hook::new(
-        "shield.<locals>._outer_done_callback",
+        ON_OUTER,
         outer_done,
         Some(inner.clone()),
         Some(on_inner.obj().clone()),
@@ -31,6 +37,13 @@ pub(crate) fn shield(args: &Args) -> R<Obj> {
     callbacks::listen(&inner, &on_inner)?;
     callbacks::listen(&outer, &on_outer)?;
     Ok(outer)
+}
+
+/// What the future of a `shield()` waits for.
+pub(crate) fn awaited(outer: &Own<Future>) -> Option<Obj> {
+    let (first, _) = outer.callbacks().into_iter().next()?;
+    let hook = Hook::class().exact(&first)?;
+    (hook.name() == ON_OUTER).then(|| hook.a.get()).flatten()
 }
 
 /// `_inner_done_callback(inner)`: `a` is the outer future, `b` who awaits it.

@@ -5,7 +5,7 @@ use crate::ffi::errors::{raise, value_error};
 use crate::ffi::object::after;
 use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Step, running};
 use crate::futures::methods;
-use crate::futures::{Future, iter};
+use crate::futures::{Future, Role, iter};
 use crate::imports::names;
 use crate::version;
 
@@ -102,7 +102,7 @@ fn arm(this: &Own<Coroutine>, delay: f64) -> R<Step> {
     if let Some(core) = core::fast(&loop_) {
         let future = Future::class().alloc(Future::pending(loop_.clone()))?;
         future.value.put(result);
-        future.timed.set(true);
+        future.role.set(Role::Timed);
         core.push_timer(core.now() + delay, Timer::Sleep(future.clone()));
         this.stage.set(WAITING);
         this.locals[FUTURE].set(future.obj().clone());
@@ -174,7 +174,7 @@ fn stop_timer(future: &Own<Future>) {
         future.state.set(crate::futures::State::Cancelled);
         future.clear_callbacks();
     }
-    if future.timed.replace(false)
+    if future.role.replace(Role::Any) == Role::Timed
         && let Some(core) = loop_.as_ref().and_then(core::of)
     {
         core.timer_cancelled();

@@ -10,6 +10,7 @@
 //! 3. KeyboardInterrupt and SystemExit end the task *and* go on to the loop.
 
 use super::task::Task;
+use crate::diag::cancels;
 use crate::event_loop::core::{self, Entry, LoopCore};
 use crate::ffi::errors::{R, Raised, exc, raise, runtime_error};
 use crate::ffi::{Obj, Own, Step, context, send};
@@ -212,7 +213,7 @@ fn run(task: &Own<Task>, exception: Option<Obj>) -> R<After> {
     };
     let step = match exception {
         None => send::send(&coro, none()),
-        Some(exception) => send::throw(&coro, &exception),
+        Some(exception) => thrown(task, &coro, &exception),
     };
     match step {
         Step::Yield(value) if value.is_none() => {
@@ -226,6 +227,17 @@ fn run(task: &Own<Task>, exception: Option<Obj>) -> R<After> {
     Ok(After::Nothing)
 }
 
+/// An exception goes into the coroutine.
+#[cold]
+fn thrown(task: &Own<Task>, coro: &Obj, exception: &Obj) -> Step {
+    cancels::delivers(task, exception);
+    let step = send::throw(coro, exception);
+    if let Step::Yield(_) = step {
+        cancels::goes_on(task, exception);
+    }
+    step
+}
+
 /// The coroutine has returned.
 fn ended(task: &Own<Task>, value: Obj) -> R<()> {
     let future = task.as_future();
@@ -237,6 +249,9 @@ fn ended(task: &Own<Task>, value: Obj) -> R<()> {
         // cancelled right before it ended
         let message = future.extra_opt().and_then(|extra| extra.cancel_message.get());
         return future.cancel_base(message.as_ref()).map(drop);
+    }
+    if task.cancels.get() > 0 {
+        cancels::ended(task, None);
     }
     future.finish(value)
 }
@@ -279,6 +294,9 @@ fn ended_with(task: &Own<Task>, raised: Raised) -> R<()> {
     if cancelled {
         future.extra().cancelled_exc.set(exception);
         return future.cancel_base(None).map(drop);
+    }
+    if task.cancels.get() > 0 {
+        cancels::ended(task, Some(&exception));
     }
     let fatal =
         exception.isinstance(exc::keyboard_interrupt())? || exception.isinstance(exc::system_exit())?;

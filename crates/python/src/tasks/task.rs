@@ -9,8 +9,9 @@
 //!
 //! Must never: drop the coroutine while it runs.
 
+use crate::diag::{cancels, dev};
 use crate::ffi::links::{Head, Linked, Links};
-use crate::ffi::object::is_int;
+use crate::ffi::object::{is_exact_str, is_int};
 use crate::ffi::outside::{self, IsTask, Shown};
 use crate::ffi::{Class, ClassCell, Obj, Own, R, Slot, Slots, Visitor};
 use crate::futures::callbacks;
@@ -19,6 +20,7 @@ use crate::imports::{self, names};
 use crate::version;
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The struct behind `asyncio.Task`. The fields from `awaited_by` on lie where those of asyncio's own tasks
 /// do: `ffi/outside.rs` has the table.
@@ -36,7 +38,7 @@ pub(crate) struct Task {
     pub(crate) awaited_by_is_set: Cell<bool>,
     pub(crate) must_cancel: Cell<bool>,
     pub(crate) log_destroy_pending: Cell<bool>,
-    /// The number of `Task-N`, for a task without a name of its own.
+    /// The number of `Task-N`, for a task without a name of its own; with [`NAMED`], one that says only which task it is.
     number: Cell<u64>,
     pub(crate) context: Slot,
     /// The coroutine, for other processes: if it is one with a frame.
@@ -66,16 +68,25 @@ pub(crate) mod layout {
     pub(crate) const COROUTINE: usize = offset_of!(Task, coro);
 }
 
+/// The last number of a task without a name.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+/// … and of one that was made with a name: `Task-N` counts without those.
+static NAMED_COUNTER: AtomicU64 = AtomicU64::new(NAMED);
+
 /// Of numbers that are in no name.
 pub(crate) const NAMED: u64 = 1 << 63;
 
-static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-
 impl Task {
-    /// The next number of a task without a name.
+    /// The next number.
     #[inline(always)]
-    fn next_number() -> u64 {
-        COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
+    fn next_number(counter: &AtomicU64) -> u64 {
+        counter.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A number that no other task has, had or will have. 0: `__init__` has not run.
+    #[inline(always)]
+    pub(crate) fn serial(&self) -> u64 {
+        self.number.get()
     }
 
     /// A task of `loop`, with all fields; not linked, nothing scheduled.
@@ -93,9 +104,12 @@ impl Task {
     #[inline(always)]
     pub(crate) fn fill(&self, coro: Obj, context: Obj, name: Option<Obj>) {
         match name {
-            Some(name) => self.name.set(name),
+            Some(name) => {
+                self.name.set(name);
+                self.number.set(Task::next_number(&NAMED_COUNTER));
+            }
             None => {
-                let number = Task::next_number();
+                let number = Task::next_number(&COUNTER);
                 self.number.set(number);
                 self.name.put(if outside::linked() {
                     number_object(number)
@@ -112,6 +126,9 @@ impl Task {
                 self.shown_coro.clear();
             }
         }
+        if dev::enabled() {
+            dev::note_future(&self.future);
+        }
         self.coro.set(coro);
         self.context.set(context);
         self.cancels.set(0);
@@ -124,7 +141,7 @@ impl Task {
         if let Some(name) = self.name.get().filter(|name| !is_int(name)) {
             return Ok(name);
         }
-        if self.number.get() == 0 {
+        if self.number.get() == 0 || self.number.get() & NAMED != 0 {
             return Ok(Obj::none());
         }
         let name = Obj::str(&format!("Task-{}", self.number.get()))?;
@@ -162,6 +179,16 @@ impl Task {
         Obj::str(&coro.class_name())
     }
 
+    /// The name that it was given, as a plain str; `None`: it is `Task-N`, as its identity says.
+    pub(crate) fn own_name(&self) -> Option<Obj> {
+        self.name.get().filter(is_exact_str)
+    }
+
+    /// `Task-N`, for a task that was made without a name.
+    pub(crate) fn unnamed(identity: u64) -> Option<String> {
+        (identity != 0 && identity & NAMED == 0).then(|| format!("Task-{identity}"))
+    }
+
     /// `set_name(name)`
     pub(crate) fn set_name(&self, name: Obj) {
         self.name.set(name);
@@ -188,9 +215,10 @@ impl Own<Task> {
             return Ok(false);
         }
         self.cancels.set(self.cancels.get() + 1);
+        self.note_cancel()?;
         // Tasks may wait for each other in a long row, or in a ring.
         if let Some(waiter) = self.waiter.get()
-            && crate::ffi::threads::recursive(|| cancel_waiter(&waiter, message))?
+            && crate::ffi::threads::recursive(|| cancel_waiter(self, &waiter, message))?
         {
             return Ok(true);
         }
@@ -203,6 +231,9 @@ impl Own<Task> {
     pub(crate) fn uncancel(&self) -> u32 {
         let left = self.cancels.get().saturating_sub(1);
         self.cancels.set(left);
+        if left == 0 {
+            self.note_uncancel();
+        }
         if left == 0 && version::UNCANCEL_CLEARS_MUST_CANCEL.get() {
             self.must_cancel.set(false);
         }
@@ -235,6 +266,9 @@ impl Own<Task> {
         let Some(loop_) = self.future.loop_.get() else {
             return Ok(());
         };
+        if dev::enabled() {
+            dev::destroyed_pending(self);
+        }
         let context = Obj::dict()?;
         context.dict_set(&names::TASK, self.obj())?;
         context.dict_set(
@@ -253,15 +287,20 @@ impl Own<Task> {
     }
 }
 
-/// `waiter.cancel(msg=message)`, as a task says it to what it waits for.
-fn cancel_waiter(waiter: &Obj, message: Option<&Obj>) -> R<bool> {
-    if callbacks::as_native(waiter).is_some() {
+/// `waiter.cancel(msg=message)`, as `task` says it to what it waits for.
+fn cancel_waiter(task: &Own<Task>, waiter: &Obj, message: Option<&Obj>) -> R<bool> {
+    if Future::class().is_exact(waiter) {
         return callbacks::cancel(waiter, message);
     }
-    let message = message.cloned().unwrap_or_else(Obj::none);
-    waiter
-        .call_method_kw(&names::CANCEL, &[&message], Some(&crate::kwnames::MSG))?
-        .truth()
+    cancels::handed_on(task, || {
+        if callbacks::as_native(waiter).is_some() {
+            return callbacks::cancel(waiter, message);
+        }
+        let message = message.cloned().unwrap_or_else(Obj::none);
+        waiter
+            .call_method_kw(&names::CANCEL, &[&message], Some(&crate::kwnames::MSG))?
+            .truth()
+    })
 }
 
 /// Is it exactly a coroutine, the interpreter's or ours?

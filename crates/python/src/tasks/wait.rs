@@ -6,7 +6,7 @@ use super::waiting::{self, AWAITING};
 use crate::ffi::errors::{assertion_error, finally_raised, type_error, value_error};
 use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Step, running};
 use crate::futures::callbacks::{self, Outcome, as_native};
-use crate::futures::{foreign, methods};
+use crate::futures::{Future, Role, foreign, methods};
 use crate::graph;
 use crate::hook::{Hook, Run};
 
@@ -65,10 +65,11 @@ fn start(this: &Own<Coroutine>) -> R<Step> {
     if !fs.truth()? {
         return Err(value_error("Set of Tasks/Futures is empty."));
     }
-    let done = match this.locals[HOOK].take() {
-        None => one_done::<ALL_COMPLETED> as Run,
+    let (done, when) = match this.locals[HOOK].take() {
+        None => (one_done::<ALL_COMPLETED> as Run, ALL_COMPLETED),
         Some(when) => condition(&when)?,
     };
+    this.number.set(when.into());
     let futures = Obj::set(&fs.to_vec()?)?.to_vec()?;
     for future in &futures {
         if as_native(future).is_none() && check_coroutine(future)? {
@@ -83,6 +84,9 @@ fn start(this: &Own<Coroutine>) -> R<Step> {
     }
     this.locals[FS].set(Obj::list(&futures)?);
     let waiter = methods::create(&loop_)?;
+    if let Some(waiter) = Future::class().exact(&waiter) {
+        waiter.role.set(Role::ForTasks);
+    }
     if let Some(timeout) = this.locals[TIMEOUT].take() {
         let alarm = alarm::later(&loop_, &timeout, waiting::release_hook(&waiter, None)?)?;
         this.locals[TIMEOUT].set(alarm);
@@ -106,16 +110,22 @@ const ALL_COMPLETED: u8 = 0;
 const FIRST_COMPLETED: u8 = 1;
 const FIRST_EXCEPTION: u8 = 2;
 
-/// The done-callback for a `return_when`.
-fn condition(when: &Obj) -> R<Run> {
-    let runs: [(&str, Run); 3] = [
-        ("ALL_COMPLETED", one_done::<ALL_COMPLETED>),
-        ("FIRST_COMPLETED", one_done::<FIRST_COMPLETED>),
-        ("FIRST_EXCEPTION", one_done::<FIRST_EXCEPTION>),
+/// What a `wait()` that is suspended waits for, and whether one of them is enough.
+pub(crate) fn awaited(this: &Own<Coroutine>) -> R<(Vec<Obj>, bool)> {
+    let enough = this.number.get() == f64::from(FIRST_COMPLETED);
+    Ok((this.locals[FS].get_or_none().to_vec()?, enough))
+}
+
+/// The done-callback for a `return_when`, and its number.
+fn condition(when: &Obj) -> R<(Run, u8)> {
+    let runs: [(&str, Run, u8); 3] = [
+        ("ALL_COMPLETED", one_done::<ALL_COMPLETED>, ALL_COMPLETED),
+        ("FIRST_COMPLETED", one_done::<FIRST_COMPLETED>, FIRST_COMPLETED),
+        ("FIRST_EXCEPTION", one_done::<FIRST_EXCEPTION>, FIRST_EXCEPTION),
     ];
-    for (name, run) in runs {
+    for (name, run, number) in runs {
         if when.eq(&Obj::interned(name)?)? {
-            return Ok(run);
+            return Ok((run, number));
         }
     }
     Err(value_error(&format!(

@@ -7,6 +7,7 @@
 
 use super::waiting::{self, AWAITING};
 use super::{alarm, spawn};
+use crate::diag::cancels::{self, Why};
 use crate::ffi::errors::{finally, finally_raised, raise};
 use crate::ffi::{Args, Class, Co, Coroutine, Obj, Own, R, Raised, Step, exceptions, running};
 use crate::futures::{callbacks, methods};
@@ -180,14 +181,14 @@ fn awaken(this: &Own<Coroutine>, step: Step) -> R<Step> {
     {
         callbacks::unlisten(&fut, hook)?;
     }
-    this.stage.set(if cancellation.is_some() {
-        CANCELLING
-    } else {
-        EXPIRING
-    });
+    let (stage, why) = match cancellation {
+        Some(_) => (CANCELLING, Why::Program),
+        None => (EXPIRING, Why::Timeout),
+    };
+    this.stage.set(stage);
     this.locals[HOOK].put(cancellation);
     // The task must not run any more when wait_for returns (bpo-32751).
-    let step = waiting::begin(this, cancel_and_wait(&fut)?);
+    let step = waiting::begin(this, cancel_and_wait(&fut, why)?);
     if matches!(step, Step::Yield(_)) {
         return Ok(step);
     }
@@ -218,6 +219,14 @@ fn during(raised: Raised, handled: Option<Obj>) -> Raised {
     raise(&exception)
 }
 
+/// The task that a `wait_for()` of 3.11 waits for, if there is no limit of time (any more).
+pub(crate) fn awaited(this: &Own<Coroutine>) -> Option<Obj> {
+    let stage = this.stage.get();
+    (stage == EXPIRING || stage == CANCELLING)
+        .then(|| this.locals[FUT].get())
+        .flatten()
+}
+
 // --- both ---------------------------------------------------------------------------------------
 
 /// `fut.result()`, or TimeoutError if it was cancelled.
@@ -239,7 +248,7 @@ fn expire(this: &Own<Coroutine>, fut: &Obj, loop_: Option<&Obj>) -> R<Step> {
     if callbacks::is_done(&fut)? {
         return waiting::result(&fut).map(Step::Return);
     }
-    let step = waiting::begin(this, cancel_and_wait(&fut)?);
+    let step = waiting::begin(this, cancel_and_wait(&fut, Why::Timeout)?);
     if matches!(step, Step::Yield(_)) {
         this.locals[FUT].set(fut);
         this.stage.set(EXPIRING);
@@ -249,15 +258,15 @@ fn expire(this: &Own<Coroutine>, fut: &Obj, loop_: Option<&Obj>) -> R<Step> {
 
 /// `_cancel_and_wait(fut)`. It does not await `fut` itself, so that it can be cancelled reliably.
 #[cold]
-fn cancel_and_wait(fut: &Obj) -> R<Obj> {
-    Coroutine::boxed("_cancel_and_wait", &[fut], |co: Co| async move {
+fn cancel_and_wait(fut: &Obj, why: Why) -> R<Obj> {
+    Coroutine::boxed("_cancel_and_wait", &[fut], move |co: Co| async move {
         let result = {
             let loop_ = running::require()?;
             let waiter = methods::create(&loop_)?;
             let hook = waiting::release_hook(&waiter, graph::waiter(&loop_)?)?;
             callbacks::listen(&co.local(0), &hook)?;
             co.set(1, hook.into_obj());
-            callbacks::cancel(&co.local(0), None).map(|_| waiter)
+            cancels::because(why, || callbacks::cancel(&co.local(0), None)).map(|_| waiter)
         };
         let result = match result {
             Ok(waiter) => co.wait(waiter).await,

@@ -16,7 +16,10 @@
 mod layout;
 mod lines;
 mod many;
+mod site;
 mod tasks;
+
+pub(crate) use site::Site;
 
 use super::class::body_offset;
 use super::coroutine;

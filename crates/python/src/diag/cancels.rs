@@ -1,0 +1,635 @@
+//! Cancel forensics: who cancelled a task, from where and why; and which cancellations come to nothing.
+//!
+//! Rules
+//! 1. A [`Cancellation`] keeps nothing alive: of the task that cancelled, its number and (if it had one of its own)
+//!    the text of its name; of the line, a [`Site`].
+//! 2. What is *swallowed* is decided by what has happened, not by what might: a task that has got a CancelledError and
+//!    awaits something is cleaning up, as long as any of its functions still handles that exception or has it in a
+//!    variable. If none has, and it goes on for [`SWALLOWED_AFTER`], or ends with a result, it is swallowed; unless
+//!    somebody has called `uncancel()`.
+//! 3. A task that has caught its CancelledError and ends with a result without awaiting anything but clean-up is not
+//!    reported but in development: the cancellation has had its effect, though nobody can tell.
+//! 4. One record for each cancellation at most.
+
+use super::records::{self, Record};
+use super::waits::{self, Chain, Place, is_library};
+use super::{dev, settings};
+use crate::event_loop::core::{self, LoopCore};
+use crate::ffi::errors::{R, Raised, type_error};
+use crate::ffi::function::Kind::Plain;
+use crate::ffi::links::Linked;
+use crate::ffi::object::Static;
+use crate::ffi::stack::Site;
+use crate::ffi::{Args, Class, ClassCell, Fifo, Obj, Own, Slot, Slots, Visitor, class, running};
+use crate::imports;
+use crate::tasks::Task;
+use aioxide_core::coarse_now;
+use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
+
+/// For how long a task may await other things, having forgotten its CancelledError: seconds.
+const SWALLOWED_AFTER: f64 = 1.0;
+/// When a task that was cancelled and has not ended is slow: seconds.
+const SLOW_AFTER: f64 = 5.0;
+/// How many CancelledErrors are remembered.
+const EXCEPTIONS: usize = 256;
+
+/// Why a task was cancelled.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub(crate) enum Why {
+    /// The program called `cancel()`.
+    #[default]
+    Program,
+    /// A `timeout()`, or a `wait_for()`, was over.
+    Timeout,
+    /// A task of its group failed, or the group's block did.
+    TaskGroup,
+    /// The `gather()` that it was part of was cancelled.
+    Gather,
+    /// Its runner ended: `asyncio.run()` cancels what is left.
+    Shutdown,
+    /// Ctrl-C.
+    Interrupt,
+}
+
+impl Why {
+    fn text(self) -> &'static str {
+        match self {
+            Why::Program => "cancel()",
+            Why::Timeout => "timeout",
+            Why::TaskGroup => "task group",
+            Why::Gather => "gather",
+            Why::Shutdown => "shutdown",
+            Why::Interrupt => "Ctrl-C",
+        }
+    }
+}
+
+/// The reason that a `cancel()` is to be told.
+#[derive(Clone, Copy, Default)]
+struct Cause {
+    why: Why,
+    /// The task whose cancellation was handed on, because it waits for this one.
+    through: u64,
+}
+
+thread_local! {
+    static CAUSE: Cell<Cause> = const { Cell::new(Cause { why: Why::Program, through: 0 }) };
+}
+
+/// Whatever `f` cancels is cancelled for this reason.
+pub(crate) fn because<T>(why: Why, f: impl FnOnce() -> T) -> T {
+    let before = CAUSE.get();
+    // what is handed on keeps the reason that it began with
+    let why = if before.why == Why::Program {
+        why
+    } else {
+        before.why
+    };
+    CAUSE.set(Cause { why, ..before });
+    let result = f();
+    CAUSE.set(before);
+    result
+}
+
+/// Whatever `f` cancels is cancelled because `task` was, which waits for it.
+pub(crate) fn handed_on<T>(task: &Own<Task>, f: impl FnOnce() -> T) -> T {
+    let before = CAUSE.get();
+    CAUSE.set(Cause {
+        through: task.serial(),
+        ..before
+    });
+    let result = f();
+    CAUSE.set(before);
+    result
+}
+
+/// What has become of a cancellation.
+#[derive(Clone, Copy, PartialEq, Default)]
+enum Fate {
+    /// It is on its way, or has ended the task.
+    #[default]
+    Open,
+    /// The task has got it, and cleans up (rule 2).
+    Handled,
+    /// The task has got it and goes on as if nothing had happened.
+    Forgotten,
+    /// `uncancel()`
+    TakenBack,
+    /// It has been reported.
+    Reported,
+}
+
+/// The last cancellation of a task.
+#[derive(Default)]
+pub(crate) struct Cancellation {
+    by: Cell<u64>,
+    /// A str.
+    by_name: Slot,
+    through: Cell<u64>,
+    site: Cell<Site>,
+    why: Cell<Why>,
+    /// On the monotonic clock, a few milliseconds old at most.
+    at: Cell<f64>,
+    requests: Cell<u32>,
+    deliveries: Cell<u32>,
+    fate: Cell<Fate>,
+    /// Where the CancelledError came in, and where it was caught.
+    thrown: RefCell<Vec<Place>>,
+}
+
+static CLASS: ClassCell<Cancellation> = ClassCell::new();
+
+impl Class for Cancellation {
+    const NAME: &'static CStr = c"aioxide._core.Cancellation";
+    const SUBCLASSABLE: bool = false;
+    const FREELIST: usize = 255;
+
+    fn class() -> &'static ClassCell<Cancellation> {
+        &CLASS
+    }
+    fn slots(slots: &mut Slots<Cancellation>) -> R<()> {
+        slots.no_new();
+        Ok(())
+    }
+    fn visit(&self, visitor: &mut Visitor) {
+        self.by_name.visit(visitor);
+    }
+    fn clear(&self) {
+        self.by_name.put(None);
+    }
+}
+
+impl Own<Task> {
+    /// `cancel()` was called, and the task is not done. `Err` if there is no memory.
+    #[inline]
+    pub(crate) fn note_cancel(&self) -> R<()> {
+        let cause = CAUSE.get();
+        let place = &self.future.extra().cancellation;
+        let cancellation = match place.get() {
+            Some(last) if last.fate.get() != Fate::TakenBack => last,
+            _ => {
+                // (it holds a text at most: nothing for the garbage collector)
+                let new = CLASS.alloc_untracked(Cancellation::default())?;
+                place.put(Some(new.clone()));
+                new
+            }
+        };
+        let (by, name) = running::current_task(|task| (task.serial(), task.own_name())).unwrap_or_default();
+        cancellation.by.set(by);
+        cancellation.by_name.put(name);
+        cancellation.through.set(cause.through);
+        cancellation.why.set(cause.why);
+        cancellation.site.set(running::site());
+        cancellation.at.set(coarse_now());
+        cancellation.requests.set(cancellation.requests.get() + 1);
+        cancellation.fate.set(Fate::Open);
+        Ok(())
+    }
+
+    /// The last request to cancel it was taken back.
+    #[inline]
+    pub(crate) fn note_uncancel(&self) {
+        if let Some(cancellation) = self.cancellation() {
+            cancellation.fate.set(Fate::TakenBack);
+        }
+    }
+
+    fn cancellation(&self) -> Option<Own<Cancellation>> {
+        self.future.extra_opt()?.cancellation.get()
+    }
+}
+
+/// The CancelledErrors that tasks have got lately: weak references to them, and what they came from.
+#[derive(Default)]
+struct Thrown(Fifo<(Obj, Own<Cancellation>)>);
+
+static THROWN_CLASS: ClassCell<Thrown> = ClassCell::new();
+static THROWN: Static = Static::new();
+
+impl Class for Thrown {
+    const NAME: &'static CStr = c"aioxide._core.Thrown";
+    const SUBCLASSABLE: bool = false;
+
+    fn class() -> &'static ClassCell<Thrown> {
+        &THROWN_CLASS
+    }
+    fn slots(slots: &mut Slots<Thrown>) -> R<()> {
+        slots.no_new();
+        Ok(())
+    }
+    fn visit(&self, visitor: &mut Visitor) {
+        self.0.for_each(|(exception, cancellation)| {
+            visitor.obj(exception);
+            visitor.own(cancellation);
+        });
+    }
+    fn clear(&self) {
+        drop(self.0.take());
+    }
+}
+
+/// A task is about to get `exception`.
+#[cold]
+pub(crate) fn delivers(task: &Own<Task>, exception: &Obj) {
+    let Some(cancellation) = task.cancellation().filter(|_| is_cancelled_error(exception)) else {
+        return;
+    };
+    cancellation.deliveries.set(cancellation.deliveries.get() + 1);
+    let Some(thrown) = THROWN_CLASS.exact(&THROWN) else {
+        return;
+    };
+    match exception.weak_reference() {
+        Ok(exception) => thrown.0.push_back((exception, cancellation)),
+        Err(raised) => raised.ignore(),
+    }
+    let oldest = if thrown.0.len() > EXCEPTIONS {
+        thrown.0.pop_front()
+    } else {
+        None
+    };
+    drop(oldest);
+}
+
+/// A task has got `exception`, and awaits something.
+#[cold]
+pub(crate) fn goes_on(task: &Own<Task>, exception: &Obj) {
+    if task.cancels.get() == 0 || !settings::enabled() || !is_cancelled_error(exception) {
+        return;
+    }
+    let Some(cancellation) = task.cancellation() else {
+        return;
+    };
+    let looked = || -> R<()> {
+        let fate = if is_handled(task)? {
+            Fate::Handled
+        } else {
+            Fate::Forgotten
+        };
+        cancellation.fate.set(fate);
+        let thrown = places_of(exception)?;
+        cancellation.thrown.replace(thrown);
+        Ok(())
+    };
+    if let Err(raised) = looked() {
+        raised.ignore();
+    }
+    if let Some(core) = task.future.loop_.get().as_ref().and_then(core::of) {
+        core.diagnosis.watch_cancelled(core, task);
+    }
+}
+
+fn is_cancelled_error(exception: &Obj) -> bool {
+    exception
+        .isinstance(&imports::CANCELLED_ERROR)
+        .map_err(Raised::ignore)
+        .unwrap_or(false)
+}
+
+/// Functions of ours that wait on, having been cancelled, and raise it in the end.
+const PATIENT: [&str; 8] = [
+    "TaskGroup.__aexit__",
+    "Condition.wait",
+    "Condition.wait_for",
+    "Barrier.wait",
+    "wait_for",
+    "_cancel_and_wait",
+    "BaseEventLoop.shutdown_default_executor",
+    "Server.serve_forever",
+];
+
+/// Does any function of a suspended task handle a CancelledError, or keep one? (rule 2)
+fn is_handled(task: &Own<Task>) -> R<bool> {
+    let chain = Chain::of(task)?;
+    if chain
+        .native
+        .iter()
+        .any(|body| PATIENT.contains(&body.qualified_name()))
+    {
+        return Ok(true);
+    }
+    for framed in &chain.framed {
+        for held in imports::GC_REFERENTS.call(&[framed])?.to_vec()? {
+            if held.isinstance(&imports::CANCELLED_ERROR)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The lines in an exception's traceback, from inside out.
+fn places_of(exception: &Obj) -> R<Vec<Place>> {
+    let mut places = Vec::new();
+    let mut traceback = crate::ffi::exceptions::traceback(exception);
+    while let Some(here) = traceback {
+        let mut place = Place::of_frame(&here.getattr_str("tb_frame")?)?;
+        place.line = here.getattr_str("tb_lineno")?.to_i64()?;
+        places.push(place);
+        traceback = here.getattr_str("tb_next")?.non_none().cloned();
+    }
+    places.reverse();
+    Ok(places)
+}
+
+/// The program's own line among them.
+fn own_line(places: &[Place]) -> Option<&Place> {
+    let own = places.iter().find(|place| !is_library(&place.file));
+    own.or(places.first())
+}
+
+/// A task that was cancelled, and never uncancelled, has ended: with a result, or with this exception.
+#[cold]
+pub(crate) fn ended(task: &Own<Task>, exception: Option<&Obj>) {
+    let Some(cancellation) = task.cancellation() else {
+        return;
+    };
+    let swallowed = match cancellation.fate.get() {
+        Fate::Forgotten => true,
+        // rule 3
+        Fate::Open | Fate::Handled => cancellation.deliveries.get() > 0 && dev::enabled(),
+        Fate::TakenBack | Fate::Reported => false,
+    };
+    if !swallowed || !settings::enabled() || exception.is_some_and(is_no_swallowing) {
+        return;
+    }
+    let how = match exception {
+        None => "ended with a result".to_owned(),
+        Some(exception) => format!("ended with {}", exception.class_name()),
+    };
+    report_swallowed(task, &cancellation, &how, None);
+}
+
+/// What a task may end with, having been cancelled: several exceptions (a group had more than the cancellation to
+/// tell of), the end of the process, or the error of a clean-up, whose context the CancelledError is.
+fn is_no_swallowing(exception: &Obj) -> bool {
+    let of = |class: &Obj| {
+        exception
+            .isinstance(class)
+            .map_err(Raised::ignore)
+            .unwrap_or(true)
+    };
+    if of(&imports::BASE_EXCEPTION_GROUP)
+        || of(crate::ffi::errors::exc::keyboard_interrupt())
+        || of(crate::ffi::errors::exc::system_exit())
+    {
+        return true;
+    }
+    let mut context = crate::ffi::exceptions::context(exception);
+    for _ in 0..100 {
+        match context {
+            Some(here) if is_cancelled_error(&here) => return true,
+            Some(here) => context = crate::ffi::exceptions::context(&here),
+            None => break,
+        }
+    }
+    false
+}
+
+/// The block of a `timeout()` that has expired has ended as if it had not.
+#[cold]
+pub(crate) fn swallowed_by_block(task: &Obj) {
+    if let Some(task) = Task::class().instance(task)
+        && let Some(cancellation) = task.cancellation()
+        && cancellation.fate.get() == Fate::Forgotten
+        && settings::enabled()
+    {
+        report_swallowed(
+            task,
+            &cancellation,
+            "left the block of the timeout as if in time",
+            None,
+        );
+    }
+}
+
+fn report_swallowed(task: &Own<Task>, cancellation: &Cancellation, how: &str, now: Option<&Place>) {
+    cancellation.fate.set(Fate::Reported);
+    let Some(name) = name(task) else { return };
+    let thrown = cancellation.thrown.borrow();
+    let mut message = format!(
+        "Cancellation swallowed: {name} {how}, though it was cancelled {} and nobody called uncancel().",
+        cancellation.source()
+    );
+    let mut record = cancellation.record("cancel_swallowed", &name);
+    if let Some(place) = own_line(&thrown) {
+        message += &format!("\n  It got the CancelledError at {}", place.text());
+        record = record.text("at", &place.text());
+    }
+    if let Some(place) = thrown.last().filter(|_| thrown.len() > 1) {
+        message += &format!("\n  and it was caught in {}", place.text());
+        record = record.text("caught", &place.text());
+    }
+    if let Some(place) = now {
+        message += &format!("\n  It goes on at {}", place.text());
+        record = record.text("now", &place.text());
+    }
+    records::emit(record.text("how", how).message(message));
+}
+
+fn report_slow(task: &Own<Task>, cancellation: &Cancellation, places: &[Place]) {
+    cancellation.fate.set(Fate::Reported);
+    let Some(name) = name(task) else { return };
+    let mut message = format!(
+        "Cancellation is slow: {name} was cancelled {} and has not ended after {:.1} s.",
+        cancellation.source(),
+        cancellation.age()
+    );
+    let mut record = cancellation.record("cancel_slow", &name);
+    if let Some(place) = own_line(places) {
+        message += &format!("\n  It waits at {}", place.text());
+        record = record.text("at", &place.text());
+    }
+    let stack = places.iter().map(Place::text);
+    records::emit(record.texts("stack", stack).message(message));
+}
+
+fn name(task: &Own<Task>) -> Option<String> {
+    waits::name_of(task.obj()).map_err(Raised::ignore).ok()
+}
+
+impl Cancellation {
+    fn age(&self) -> f64 {
+        coarse_now() - self.at.get()
+    }
+
+    /// Who cancelled: the name of a task.
+    fn by(&self) -> Option<String> {
+        match self.by_name.get() {
+            Some(name) => name.to_string().map_err(Raised::ignore).ok(),
+            None => Task::unnamed(self.by.get()),
+        }
+    }
+
+    /// Through whom.
+    fn through(&self) -> Option<String> {
+        let identity = self.through.get();
+        if identity == 0 {
+            return None;
+        }
+        let all = Task::list().of_thread();
+        waits::name_of_holder(identity, &all).map_err(Raised::ignore).ok()
+    }
+
+    /// Where.
+    fn line(&self) -> Option<String> {
+        let frame = self.site.get().resolve()?;
+        Some(format!("{}:{}:{}", frame.file, frame.line, frame.function))
+    }
+
+    /// `by Task-3 (timeout) at app.py:70:main`
+    fn source(&self) -> String {
+        let mut text = self
+            .by()
+            .map_or_else(|| "by a callback".to_owned(), |by| format!("by {by}"));
+        if self.why.get() != Why::Program {
+            text += &format!(" ({})", self.why.get().text());
+        }
+        if let Some(through) = self.through() {
+            text += &format!(" through {through}");
+        }
+        if let Some(line) = self.line() {
+            text += &format!(" at {line}");
+        }
+        text
+    }
+
+    fn record(&self, event: &str, task: &str) -> Record {
+        let mut record = Record::new(event).text("task", task);
+        for (key, value) in [
+            ("by", self.by()),
+            ("by_site", self.line()),
+            ("through", self.through()),
+        ] {
+            record = record.text_or_null(key, value.as_deref());
+        }
+        record
+            .text("reason", self.why.get().text())
+            .milliseconds("ms", self.age() * 1e3)
+            .integer("requests", self.requests.get().into())
+            .integer("deliveries", self.deliveries.get().into())
+    }
+}
+
+/// A task that has been cancelled and has not ended; part of the loop's [`Diagnosis`](super::deadlock::Diagnosis).
+pub(crate) struct Watched {
+    /// A weak reference to the task.
+    task: Obj,
+    pub(crate) due: f64,
+}
+
+impl Watched {
+    /// Watches a task from now on.
+    pub(crate) fn new(task: &Own<Task>) -> Option<Watched> {
+        let cancellation = task.cancellation()?;
+        let mut watched = Watched {
+            task: task.obj().weak_reference().map_err(Raised::ignore).ok()?,
+            due: 0.0,
+        };
+        watched.set_due(&cancellation);
+        Some(watched)
+    }
+
+    fn set_due(&mut self, cancellation: &Cancellation) {
+        let forgotten = cancellation.fate.get() == Fate::Forgotten;
+        self.due = cancellation.at.get() + if forgotten { SWALLOWED_AFTER } else { SLOW_AFTER };
+    }
+
+    /// For `tp_traverse`.
+    pub(crate) fn visit(&self, visitor: &mut Visitor) {
+        visitor.obj(&self.task);
+    }
+
+    /// Is it this task?
+    pub(crate) fn is(&self, task: &Own<Task>) -> bool {
+        self.task.weakly_refers_to(task.obj())
+    }
+
+    /// Its time has come: reports it if there is something to report. `false`: it need not be watched any longer.
+    pub(crate) fn look(&mut self, _: &Own<LoopCore>) -> bool {
+        let Some(task) = self.task.referent() else {
+            return false;
+        };
+        let Some(task) = Task::class().instance(&task) else {
+            return false;
+        };
+        let Some(cancellation) = task.cancellation() else {
+            return false;
+        };
+        let fate = cancellation.fate.get();
+        if task.future.is_done()
+            || task.cancels.get() == 0
+            || matches!(fate, Fate::TakenBack | Fate::Reported)
+        {
+            return false;
+        }
+        let looked = || -> R<bool> {
+            let places = Chain::of(task)?.places()?;
+            if fate == Fate::Forgotten && !is_handled(task)? {
+                let now = own_line(&places).cloned();
+                report_swallowed(task, &cancellation, "goes on", now.as_ref());
+                return Ok(false);
+            }
+            if cancellation.age() >= SLOW_AFTER - 0.01 {
+                report_slow(task, &cancellation, &places);
+                return Ok(false);
+            }
+            Ok(true)
+        };
+        let again = looked().map_err(Raised::ignore).unwrap_or(false);
+        self.due = cancellation.at.get() + SLOW_AFTER;
+        again
+    }
+}
+
+/// Makes this area's classes and exports its function.
+pub(super) fn register(diag: &Obj) -> R<()> {
+    class::create::<Cancellation>(None)?;
+    class::create::<Thrown>(None)?;
+    THROWN.fill(THROWN_CLASS.alloc(Thrown::default())?.into_obj());
+    crate::module::export(
+        diag,
+        &[(
+            "aioxide._core.diag",
+            "_cancel_info(task_or_exception)",
+            cancel_info,
+            Plain,
+        )],
+    )
+}
+
+/// `_cancel_info(task_or_exception)`: `None`, or what is known.
+fn cancel_info(args: &Args) -> R<Obj> {
+    let object = args.req(0)?;
+    let found = if let Some(task) = Task::class().instance(object) {
+        task.cancellation()
+    } else if object.isinstance(&imports::CANCELLED_ERROR)? {
+        let thrown = THROWN_CLASS
+            .exact(&THROWN)
+            .map(|thrown| thrown.0.snapshot())
+            .unwrap_or_default();
+        let found = thrown
+            .into_iter()
+            .rev()
+            .find(|(exception, _)| exception.weakly_refers_to(object));
+        found.map(|(_, cancellation)| cancellation)
+    } else {
+        return Err(type_error(&format!(
+            "a task or a CancelledError was expected, got {}",
+            object.repr()?
+        )));
+    };
+    let Some(cancellation) = found else {
+        return Ok(Obj::none());
+    };
+    let text = |text: Option<String>| text.map_or_else(|| Ok(Obj::none()), |text| Obj::str(&text));
+    Obj::tuple_of(&[
+        text(cancellation.by())?,
+        text(cancellation.line())?,
+        Obj::str(cancellation.why.get().text())?,
+        text(cancellation.through())?,
+        Obj::float(cancellation.at.get())?,
+        Obj::int(cancellation.requests.get().into())?,
+        Obj::int(cancellation.deliveries.get().into())?,
+    ])
+}

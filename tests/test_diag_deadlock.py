@@ -1,0 +1,250 @@
+"""Deadlocks are told, with the tasks, what they wait for, who holds it, and the lines; and nothing else is called one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import diag_deadlocks
+from tests.diag_deadlocks import CASES
+from tests.diag_healthy import HEALTHY, SERVICE
+from tests.support import STDLIB
+
+pytestmark = pytest.mark.skipif(STDLIB, reason="asyncio has no diag")
+
+
+def environment(log: Path, **more: str) -> dict[str, str]:
+    log.touch()
+    return {**os.environ, "AIOXIDE_DIAG_LOG": f"jsonl:{log}", "AIOXIDE_BLOCK_MS": "0", **more}
+
+
+def read(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def names(record: dict[str, Any]) -> set[str]:
+    found = record.get("held_by", record.get("for", []))
+    return {found} if isinstance(found, str) else set(found)
+
+
+def test_there_are_twenty():
+    assert len(CASES) == 20
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
+    """What each of the programs has said: all run at once."""
+    directory = tmp_path_factory.mktemp("deadlocks")
+    running = []
+    for name in CASES:
+        command = [sys.executable, "-m", "tests.diag_deadlocks", name, "8"]
+        log = directory / name
+        running.append(subprocess.Popen(command, env=environment(log), stderr=subprocess.DEVNULL))
+    for process in running:
+        process.wait(60)
+    return {name: read(directory / name) for name in CASES}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_explained(name, said):
+    case = CASES[name]
+    [record] = said[name]
+    assert (record["ev"], record["kind"]) == ("deadlock", case.kind)
+    assert {task["t"] for task in record["tasks"]} == set(case.waits)
+    lines = case.lines()
+    for task in record["tasks"]:
+        what, who = case.waits[task["t"]]
+        assert task["waits"].startswith(what)
+        assert names(task) == who
+        file, number, _ = task["at"].rsplit(":", 2)
+        assert (file, int(number)) == (diag_deadlocks.__file__, lines[task["t"]])
+    assert set(record.get("behind", ())) == case.behind
+
+
+def deadlocks(program: str, tmp_path: Path, seconds: float, **more: str) -> list[dict[str, Any]]:
+    """What a program says in its first seconds; it may end sooner."""
+    path, log = tmp_path / "program.py", tmp_path / "records"
+    path.write_text("import aioxide as asyncio\n" + textwrap.dedent(program))
+    process = subprocess.Popen([sys.executable, str(path)], env=environment(log, **more), stderr=subprocess.DEVNULL)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return read(log)
+
+
+def test_within_a_second_and_a_half(tmp_path):
+    log = tmp_path / "records"
+    command = [sys.executable, "-m", "tests.diag_deadlocks", "event_that_nobody_sets", "20"]
+    process = subprocess.Popen(command, env=environment(log, DIAG_TEST_STARTED="1"), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "begins\n"
+    began = time.monotonic()
+    while not log.read_text() and time.monotonic() < began + 15:
+        time.sleep(0.01)
+    took = time.monotonic() - began
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    # (a loaded machine may be late with anything; an idle one is not)
+    assert took < 1.5 + os.getloadavg()[0]
+
+
+@pytest.fixture(scope="module")
+def said_when_healthy(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
+    """What programs have said in their first seconds to which nothing is to be said: all run at once."""
+    directory = tmp_path_factory.mktemp("healthy")
+    running = {}
+    for number, (name, program) in enumerate({**HEALTHY, "a service": SERVICE}.items()):
+        path, log = directory / f"program{number}.py", directory / f"records{number}"
+        path.write_text("import aioxide as asyncio\n" + textwrap.dedent(program))
+        running[name] = (
+            log,
+            subprocess.Popen([sys.executable, str(path)], env=environment(log), stderr=subprocess.DEVNULL),
+        )
+    time.sleep(6)
+    for _, process in running.values():
+        process.kill()
+        process.wait()
+    return {name: read(log) for name, (log, _) in running.items()}
+
+
+@pytest.mark.parametrize("name", [*HEALTHY, "a service"])
+def test_nothing_is_said_of(name, said_when_healthy):
+    assert said_when_healthy[name] == []
+
+
+BUSY = """
+    async def main():
+        lock = asyncio.Lock()
+        async def child():
+            await lock.acquire()
+        async def busy():
+            while True:
+                await asyncio.sleep({pause})
+        asyncio.create_task(busy(), name="busy")
+        await lock.acquire()
+        await asyncio.create_task(child(), name="child")
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("pause", [0, 0.001, 0.2])
+def test_ring_beside_a_busy_task(pause, tmp_path):
+    [record] = deadlocks(BUSY.format(pause=pause), tmp_path, 4)
+    assert record["kind"] == "cycle"
+    assert {task["t"] for task in record["tasks"]} == {"Task-1", "child"}
+
+
+AGAIN = """
+    async def twice(lock):
+        async with lock:
+            await lock.acquire()
+
+    async def main():
+        for _ in range(2):
+            lock = asyncio.Lock()
+            task = asyncio.create_task(twice(lock), name="twice")
+            await asyncio.wait([task], timeout={seconds})
+            task.cancel()
+            await asyncio.wait([task])
+            await asyncio.sleep(0.1)
+    asyncio.run(main())
+"""
+
+
+def test_each_deadlock_is_told_once(tmp_path):
+    records = deadlocks(AGAIN.format(seconds=2.6), tmp_path, 20)
+    assert [record["kind"] for record in records] == ["cycle", "cycle"]
+
+
+def test_an_idle_worker_of_the_executor_is_nobody(tmp_path):
+    program = """
+        async def main():
+            await asyncio.to_thread(len, "")
+            await asyncio.Event().wait()
+        asyncio.run(main())
+        """
+    [record] = deadlocks(program, tmp_path, 3)
+    assert record["kind"] == "quiescent"
+
+
+def test_off(tmp_path):
+    program = "asyncio.run(asyncio.Event().wait())"
+    assert deadlocks(program, tmp_path, 2, AIOXIDE_DIAG="0") == []
+
+
+def test_an_idle_loop_is_woken_once(tmp_path):
+    """A server with nothing to do looks once, and then sleeps until something happens."""
+    program = """
+        import os, sys
+        async def main():
+            server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+            print("ready", flush=True)
+            await server.serve_forever()
+        asyncio.run(main())
+        """
+    path = tmp_path / "program.py"
+    path.write_text("import aioxide as asyncio\n" + textwrap.dedent(program))
+    process = subprocess.Popen(
+        [sys.executable, str(path)], env=environment(tmp_path / "records"), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+    def switches() -> int:
+        text = Path(f"/proc/{process.pid}/status").read_text()
+        return int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    time.sleep(2.5)
+    before = switches()
+    time.sleep(3)
+    after = switches()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert after == before
+
+
+def test_the_logger_gets_a_report(tmp_path):
+    command = [sys.executable, "-m", "tests.diag_deadlocks", "two_locks_in_opposite_order", "2.5"]
+    env = {**os.environ, "AIOXIDE_BLOCK_MS": "0"}
+    env.pop("AIOXIDE_DIAG_LOG", None)
+    result = subprocess.run(command, env=env, timeout=40, capture_output=True, text=True)
+    lines = result.stderr.splitlines()
+    assert lines[0] == "Deadlock: 2 tasks wait for each other."
+    assert lines[1] == "  one waits for Lock second, held by two"
+    assert lines[2].startswith(f"      at {diag_deadlocks.__file__}:")
+    assert lines[-1] == "  Behind them: main"
+
+
+def test_waits(aio):
+    from aioxide import diag
+
+    async def main() -> None:
+        lock = asyncio_lock = aio.Lock()
+
+        async def want() -> None:
+            async with lock:
+                pass
+
+        async with asyncio_lock:
+            task = aio.create_task(want(), name="want")
+            await aio.sleep(0)
+            [wait] = diag.waits()
+            assert (wait["t"], wait["waits"], wait["held_by"]) == ("want", "Lock lock", "Task-1") or wait[
+                "held_by"
+            ].startswith("Task-")
+            assert wait["at"].endswith(":test_waits.<locals>.main.<locals>.want")
+        await task
+
+    aio.run(main())
