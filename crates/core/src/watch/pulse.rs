@@ -34,7 +34,7 @@ pub struct Pulse {
     /// At how many of them the loop comes aside: rule 2.
     limit: AtomicU64,
     state: AtomicU32,
-    /// When it last woke up, as the bits of a float, and what `entries` was then.
+    /// When it last woke up, or began a turn and knew the time, as the bits of a float; and what `entries` was then.
     woke: AtomicU64,
     woke_at: AtomicU64,
 }
@@ -88,7 +88,7 @@ impl Pulse {
         }
     }
 
-    /// When it last woke up (in the time of [`Monotonic`](crate::Monotonic)), and how many entries had begun by then.
+    /// When it last woke up or began a turn (in the time of [`Monotonic`](crate::Monotonic)), and how many entries had begun by then.
     #[must_use]
     pub fn woke(&self) -> (f64, u64) {
         (
@@ -123,6 +123,14 @@ impl Pulse {
         self.state.store(3, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         watchdog::wake_if_parked();
+    }
+
+    /// It begins a turn, without having slept.
+    #[inline(always)]
+    pub fn turns(&self, now: f64) {
+        self.woke.store(now.to_bits(), Ordering::Relaxed);
+        self.woke_at
+            .store(self.entries.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// It has been let go on.

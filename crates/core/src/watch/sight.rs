@@ -3,8 +3,9 @@
 //! Rules
 //! 1. The count of entries has not changed and the loop has not slept: one and the same callback, or the work between
 //!    two of them, has been running all the time.
-//! 2. It began when the loop woke up, if it is the first since then. Else nobody has noted when: it counts from the
-//!    first look that has seen it, which is never too early.
+//! 2. It began when the loop woke up or began a turn, if it is the first since then. Else nobody has noted when: it
+//!    counts from the first look that has seen it, which is never too early. So that it is not too late either, who has
+//!    not looked for long, as the loop slept, looks often at first.
 //! 3. Nothing counts from before the `floor`: that is when the watcher itself has come to, after the whole process had
 //!    been stopped.
 //! 4. A block is told of when its age is the threshold, twice that, four times, and so on.
@@ -13,8 +14,10 @@ use super::pulse::{Pulse, State};
 
 /// How many looks there are in the time of the threshold.
 const LOOKS: f64 = 8.0;
-/// Never less between two looks, in seconds.
+/// Never less between two looks, in seconds; the first ones after a long sleep come so fast.
 const SHORTEST: f64 = 0.001;
+/// What of a period has to be over: timers are not exact.
+const ALMOST: f64 = 0.9;
 
 /// A callback that has been running for too long, and still is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,31 +55,41 @@ pub struct Sight {
     running: Option<(u64, bool)>,
     since: f64,
     samples: u32,
+    /// When the sleep was first seen.
+    asleep_since: f64,
+    /// When to look again, while looks come fast; 0 during a long sleep.
+    pace: f64,
 }
 
 impl Sight {
     /// Looks. `threshold` is in seconds, and more than 0.
     pub fn look(&mut self, pulse: &Pulse, now: f64, floor: f64, threshold: f64) -> Look {
-        let next_look = now + (threshold / LOOKS).max(SHORTEST);
+        let period = (threshold / LOOKS).max(SHORTEST);
         let (state, entry, (woke, woke_at)) = (pulse.state(), pulse.entries(), pulse.woke());
         let last_look = std::mem::replace(&mut self.last_look, now);
         let held = match state {
             State::Stopped => {
                 (self.asleep, self.running) = (None, None);
+                self.pace = 0.0;
                 return Look::Quiet;
             }
             State::Asleep => {
                 self.running = None;
                 let sleep = Some((entry, woke.to_bits()));
-                if std::mem::replace(&mut self.asleep, sleep) == sleep {
+                if std::mem::replace(&mut self.asleep, sleep) != sleep {
+                    self.asleep_since = now;
+                } else if now >= self.asleep_since + period * ALMOST {
+                    self.pace = 0.0;
                     return Look::Quiet;
                 }
-                return Look::Again(next_look);
+                return Look::Again(self.asleep_since + period);
             }
             State::Running => false,
             State::Held => true,
         };
         self.asleep = None;
+        self.pace = (self.pace * 2.0).clamp(SHORTEST, period);
+        let next_look = now + self.pace;
         if self.running != Some((entry, held)) {
             self.running = Some((entry, held));
             self.samples = 0;
@@ -168,15 +181,17 @@ mod tests {
         scene.sleep();
         let woke = scene.now;
         let _ = scene.pulse.count();
-        let Look::Again(due) = scene.look_after(0.06) else {
-            unreachable!()
-        };
-        assert!(is_near(due, woke + 0.0725), "an eighth later");
-        let Look::Again(due) = scene.look_after(0.035) else {
-            unreachable!()
-        };
-        assert!(is_near(due, woke + THRESHOLD), "when it is as old as that");
-        let block = scene.blocked_after(0.0051);
+        // after a long sleep the looks come fast, then every eighth of the threshold, and then when it is due
+        let mut dues = Vec::new();
+        for now in [0.01, 0.011, 0.013, 0.017, 0.025, 0.0375, 0.09] {
+            scene.now = woke + now;
+            let Look::Again(due) = scene.look_after(0.0) else {
+                unreachable!()
+            };
+            dues.push(((due - woke) * 1e4).round());
+        }
+        assert_eq!(dues, [110.0, 130.0, 170.0, 250.0, 375.0, 500.0, 1000.0]);
+        let block = scene.blocked_after(0.0101);
         assert!(is_near(block.since, woke) && block.age >= THRESHOLD);
         assert_eq!((block.sample, block.held), (1, false));
     }
@@ -224,8 +239,15 @@ mod tests {
         assert_eq!(scene.look_after(1.0), Look::Quiet, "it does not run");
         scene.pulse.runs();
         scene.pulse.sleeps();
-        assert!(matches!(scene.look_after(1.0), Look::Again(_)));
-        assert_eq!(scene.look_after(1.0), Look::Quiet);
+        let Look::Again(due) = scene.look_after(1.0) else {
+            unreachable!()
+        };
+        assert!(is_near(due, scene.now + 0.0125));
+        assert!(
+            matches!(scene.look_after(0.001), Look::Again(_)),
+            "too soon to tell"
+        );
+        assert_eq!(scene.look_after(0.0125), Look::Quiet);
         scene.sleep();
         scene.pulse.sleeps();
         assert!(matches!(scene.look_after(1.0), Look::Again(_)), "it was awake");

@@ -185,7 +185,13 @@ fn flush(core: &Own<LoopCore>, result: R<()>) -> R<()> {
 fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     let timers = core.timers.with(|timers| timers.len());
     let watched = core.watched.get() > 0;
-    let now = if timers > 0 || watched { core.now() } else { 0.0 };
+    let now = if timers > 0 || watched {
+        let now = core.now();
+        core.vitals.pulse.turns(now);
+        now
+    } else {
+        0.0
+    };
     if watched
         && (core.effects.get() != effects::count()
             || now - core.last_poll.get() > POLL_INTERVAL
