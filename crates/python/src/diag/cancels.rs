@@ -120,7 +120,8 @@ enum Fate {
     Reported,
 }
 
-/// The last cancellation of a task.
+/// The last cancellation of a task; part of what few futures have. It costs a task that is cancelled no allocation of
+/// its own, as the CancelledError that it ends with is kept there too.
 #[derive(Default)]
 pub(crate) struct Cancellation {
     by: Cell<u64>,
@@ -129,7 +130,7 @@ pub(crate) struct Cancellation {
     through: Cell<u64>,
     site: Cell<Site>,
     why: Cell<Why>,
-    /// On the monotonic clock, a few milliseconds old at most.
+    /// On the monotonic clock, a few milliseconds old at most. 0: it was never cancelled.
     at: Cell<f64>,
     requests: Cell<u32>,
     deliveries: Cell<u32>,
@@ -138,43 +139,54 @@ pub(crate) struct Cancellation {
     thrown: RefCell<Vec<Place>>,
 }
 
-static CLASS: ClassCell<Cancellation> = ClassCell::new();
+/// What is known of a cancellation at some moment.
+#[derive(Clone)]
+struct Facts {
+    by: u64,
+    by_name: Option<Obj>,
+    through: u64,
+    site: Site,
+    why: Why,
+    at: f64,
+    requests: u32,
+    deliveries: u32,
+}
 
-impl Class for Cancellation {
-    const NAME: &'static CStr = c"aioxide._core.Cancellation";
-    const SUBCLASSABLE: bool = false;
-    const FREELIST: usize = 255;
-
-    fn class() -> &'static ClassCell<Cancellation> {
-        &CLASS
-    }
-    fn slots(slots: &mut Slots<Cancellation>) -> R<()> {
-        slots.no_new();
-        Ok(())
-    }
-    fn visit(&self, visitor: &mut Visitor) {
+impl Cancellation {
+    /// For `tp_traverse`.
+    pub(crate) fn visit(&self, visitor: &mut Visitor) {
         self.by_name.visit(visitor);
     }
-    fn clear(&self) {
+
+    /// For `tp_clear`.
+    pub(crate) fn clear(&self) {
         self.by_name.put(None);
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            by: self.by.get(),
+            by_name: self.by_name.get(),
+            through: self.through.get(),
+            site: self.site.get(),
+            why: self.why.get(),
+            at: self.at.get(),
+            requests: self.requests.get(),
+            deliveries: self.deliveries.get(),
+        }
     }
 }
 
 impl Own<Task> {
-    /// `cancel()` was called, and the task is not done. `Err` if there is no memory.
+    /// `cancel()` was called, and the task is not done.
     #[inline]
-    pub(crate) fn note_cancel(&self) -> R<()> {
+    pub(crate) fn note_cancel(&self) {
         let cause = CAUSE.get();
-        let place = &self.future.extra().cancellation;
-        let cancellation = match place.get() {
-            Some(last) if last.fate.get() != Fate::TakenBack => last,
-            _ => {
-                // (it holds a text at most: nothing for the garbage collector)
-                let new = CLASS.alloc_untracked(Cancellation::default())?;
-                place.put(Some(new.clone()));
-                new
-            }
-        };
+        let cancellation = &self.future.extra().cancellation;
+        if cancellation.fate.replace(Fate::Open) == Fate::TakenBack {
+            cancellation.requests.set(0);
+            cancellation.deliveries.set(0);
+        }
         let (by, name) = running::current_task(|task| (task.serial(), task.own_name())).unwrap_or_default();
         cancellation.by.set(by);
         cancellation.by_name.put(name);
@@ -183,8 +195,6 @@ impl Own<Task> {
         cancellation.site.set(running::site());
         cancellation.at.set(coarse_now());
         cancellation.requests.set(cancellation.requests.get() + 1);
-        cancellation.fate.set(Fate::Open);
-        Ok(())
     }
 
     /// The last request to cancel it was taken back.
@@ -195,14 +205,15 @@ impl Own<Task> {
         }
     }
 
-    fn cancellation(&self) -> Option<Own<Cancellation>> {
-        self.future.extra_opt()?.cancellation.get()
+    fn cancellation(&self) -> Option<&Cancellation> {
+        let extra = self.future.extra_opt()?;
+        Some(&extra.cancellation).filter(|cancellation| cancellation.at.get() > 0.0)
     }
 }
 
 /// The CancelledErrors that tasks have got lately: weak references to them, and what they came from.
 #[derive(Default)]
-struct Thrown(Fifo<(Obj, Own<Cancellation>)>);
+struct Thrown(Fifo<(Obj, Facts)>);
 
 static THROWN_CLASS: ClassCell<Thrown> = ClassCell::new();
 static THROWN: Static = Static::new();
@@ -219,9 +230,10 @@ impl Class for Thrown {
         Ok(())
     }
     fn visit(&self, visitor: &mut Visitor) {
-        self.0.for_each(|(exception, cancellation)| {
-            visitor.obj(exception);
-            visitor.own(cancellation);
+        self.0.for_each(|(exception, facts)| {
+            for object in std::iter::once(exception).chain(&facts.by_name) {
+                visitor.obj(object);
+            }
         });
     }
     fn clear(&self) {
@@ -240,7 +252,7 @@ pub(crate) fn delivers(task: &Own<Task>, exception: &Obj) {
         return;
     };
     match exception.weak_reference() {
-        Ok(exception) => thrown.0.push_back((exception, cancellation)),
+        Ok(exception) => thrown.0.push_back((exception, cancellation.facts())),
         Err(raised) => raised.ignore(),
     }
     let oldest = if thrown.0.len() > EXCEPTIONS {
@@ -357,7 +369,7 @@ pub(crate) fn ended(task: &Own<Task>, exception: Option<&Obj>) {
         None => "ended with a result".to_owned(),
         Some(exception) => format!("ended with {}", exception.class_name()),
     };
-    report_swallowed(task, &cancellation, &how, None);
+    report_swallowed(task, cancellation, &how, None);
 }
 
 /// What a task may end with, having been cancelled: several exceptions (a group had more than the cancellation to
@@ -396,7 +408,7 @@ pub(crate) fn swallowed_by_block(task: &Obj) {
     {
         report_swallowed(
             task,
-            &cancellation,
+            cancellation,
             "left the block of the timeout as if in time",
             None,
         );
@@ -409,7 +421,7 @@ fn report_swallowed(task: &Own<Task>, cancellation: &Cancellation, how: &str, no
     let thrown = cancellation.thrown.borrow();
     let mut message = format!(
         "Cancellation swallowed: {name} {how}, though it was cancelled {} and nobody called uncancel().",
-        cancellation.source()
+        cancellation.facts().source()
     );
     let mut record = cancellation.record("cancel_swallowed", &name);
     if let Some(place) = own_line(&thrown) {
@@ -432,7 +444,7 @@ fn report_slow(task: &Own<Task>, cancellation: &Cancellation, places: &[Place]) 
     let Some(name) = name(task) else { return };
     let mut message = format!(
         "Cancellation is slow: {name} was cancelled {} and has not ended after {:.1} s.",
-        cancellation.source(),
+        cancellation.facts().source(),
         cancellation.age()
     );
     let mut record = cancellation.record("cancel_slow", &name);
@@ -453,27 +465,47 @@ impl Cancellation {
         coarse_now() - self.at.get()
     }
 
+    fn record(&self, event: &str, task: &str) -> Record {
+        let facts = self.facts();
+        let mut record = Record::new(event).text("task", task);
+        for (key, value) in [
+            ("by", facts.by()),
+            ("by_site", facts.line()),
+            ("through", facts.through()),
+        ] {
+            record = record.text_or_null(key, value.as_deref());
+        }
+        record
+            .text("reason", facts.why.text())
+            .milliseconds("ms", self.age() * 1e3)
+            .integer("requests", facts.requests.into())
+            .integer("deliveries", facts.deliveries.into())
+    }
+}
+
+impl Facts {
     /// Who cancelled: the name of a task.
     fn by(&self) -> Option<String> {
-        match self.by_name.get() {
+        match &self.by_name {
             Some(name) => name.to_string().map_err(Raised::ignore).ok(),
-            None => Task::unnamed(self.by.get()),
+            None => Task::unnamed(self.by),
         }
     }
 
     /// Through whom.
     fn through(&self) -> Option<String> {
-        let identity = self.through.get();
-        if identity == 0 {
+        if self.through == 0 {
             return None;
         }
         let all = Task::list().of_thread();
-        waits::name_of_holder(identity, &all).map_err(Raised::ignore).ok()
+        waits::name_of_holder(self.through, &all)
+            .map_err(Raised::ignore)
+            .ok()
     }
 
     /// Where.
     fn line(&self) -> Option<String> {
-        let frame = self.site.get().resolve()?;
+        let frame = self.site.resolve()?;
         Some(format!("{}:{}:{}", frame.file, frame.line, frame.function))
     }
 
@@ -482,8 +514,8 @@ impl Cancellation {
         let mut text = self
             .by()
             .map_or_else(|| "by a callback".to_owned(), |by| format!("by {by}"));
-        if self.why.get() != Why::Program {
-            text += &format!(" ({})", self.why.get().text());
+        if self.why != Why::Program {
+            text += &format!(" ({})", self.why.text());
         }
         if let Some(through) = self.through() {
             text += &format!(" through {through}");
@@ -492,22 +524,6 @@ impl Cancellation {
             text += &format!(" at {line}");
         }
         text
-    }
-
-    fn record(&self, event: &str, task: &str) -> Record {
-        let mut record = Record::new(event).text("task", task);
-        for (key, value) in [
-            ("by", self.by()),
-            ("by_site", self.line()),
-            ("through", self.through()),
-        ] {
-            record = record.text_or_null(key, value.as_deref());
-        }
-        record
-            .text("reason", self.why.get().text())
-            .milliseconds("ms", self.age() * 1e3)
-            .integer("requests", self.requests.get().into())
-            .integer("deliveries", self.deliveries.get().into())
     }
 }
 
@@ -526,7 +542,7 @@ impl Watched {
             task: task.obj().weak_reference().map_err(Raised::ignore).ok()?,
             due: 0.0,
         };
-        watched.set_due(&cancellation);
+        watched.set_due(cancellation);
         Some(watched)
     }
 
@@ -567,11 +583,11 @@ impl Watched {
             let places = Chain::of(task)?.places()?;
             if fate == Fate::Forgotten && !is_handled(task)? {
                 let now = own_line(&places).cloned();
-                report_swallowed(task, &cancellation, "goes on", now.as_ref());
+                report_swallowed(task, cancellation, "goes on", now.as_ref());
                 return Ok(false);
             }
             if cancellation.age() >= SLOW_AFTER - 0.01 {
-                report_slow(task, &cancellation, &places);
+                report_slow(task, cancellation, &places);
                 return Ok(false);
             }
             Ok(true)
@@ -582,9 +598,8 @@ impl Watched {
     }
 }
 
-/// Makes this area's classes and exports its function.
+/// Makes this area's class and exports its function.
 pub(super) fn register(diag: &Obj) -> R<()> {
-    class::create::<Cancellation>(None)?;
     class::create::<Thrown>(None)?;
     THROWN.fill(THROWN_CLASS.alloc(Thrown::default())?.into_obj());
     crate::module::export(
@@ -602,7 +617,7 @@ pub(super) fn register(diag: &Obj) -> R<()> {
 fn cancel_info(args: &Args) -> R<Obj> {
     let object = args.req(0)?;
     let found = if let Some(task) = Task::class().instance(object) {
-        task.cancellation()
+        task.cancellation().map(Cancellation::facts)
     } else if object.isinstance(&imports::CANCELLED_ERROR)? {
         let thrown = THROWN_CLASS
             .exact(&THROWN)
@@ -612,24 +627,24 @@ fn cancel_info(args: &Args) -> R<Obj> {
             .into_iter()
             .rev()
             .find(|(exception, _)| exception.weakly_refers_to(object));
-        found.map(|(_, cancellation)| cancellation)
+        found.map(|(_, facts)| facts)
     } else {
         return Err(type_error(&format!(
             "a task or a CancelledError was expected, got {}",
             object.repr()?
         )));
     };
-    let Some(cancellation) = found else {
+    let Some(facts) = found else {
         return Ok(Obj::none());
     };
     let text = |text: Option<String>| text.map_or_else(|| Ok(Obj::none()), |text| Obj::str(&text));
     Obj::tuple_of(&[
-        text(cancellation.by())?,
-        text(cancellation.line())?,
-        Obj::str(cancellation.why.get().text())?,
-        text(cancellation.through())?,
-        Obj::float(cancellation.at.get())?,
-        Obj::int(cancellation.requests.get().into())?,
-        Obj::int(cancellation.deliveries.get().into())?,
+        text(facts.by())?,
+        text(facts.line())?,
+        Obj::str(facts.why.text())?,
+        text(facts.through())?,
+        Obj::float(facts.at)?,
+        Obj::int(facts.requests.into())?,
+        Obj::int(facts.deliveries.into())?,
     ])
 }

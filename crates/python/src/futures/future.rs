@@ -14,7 +14,7 @@ use crate::diag::cancels::Cancellation;
 use crate::diag::dev;
 use crate::ffi::errors::{exc, raise_new, raise_with_context, runtime_error, type_error};
 use crate::ffi::stack::Site;
-use crate::ffi::{Class, ClassCell, Fifo, Obj, Own, OwnSlot, R, Raised, Slot, Slots, Visitor, WeakRefs};
+use crate::ffi::{Class, ClassCell, Fifo, Obj, Own, R, Raised, Slot, Slots, Visitor, WeakRefs};
 use crate::imports;
 use crate::version;
 use std::cell::{Cell, OnceCell};
@@ -107,7 +107,7 @@ pub(crate) struct Extra {
     /// Where it was made: in development only.
     pub(crate) made: Cell<Site>,
     /// A task's last cancellation.
-    pub(crate) cancellation: OwnSlot<Cancellation>,
+    pub(crate) cancellation: Cancellation,
 }
 
 impl Future {
@@ -192,7 +192,7 @@ impl Future {
             extra.exception_tb.put(None);
             extra.awaited_by.put(None);
             extra.shown.put(None);
-            extra.cancellation.put(None);
+            extra.cancellation.clear();
         }
     }
 

@@ -215,7 +215,7 @@ impl Own<Task> {
             return Ok(false);
         }
         self.cancels.set(self.cancels.get() + 1);
-        self.note_cancel()?;
+        self.note_cancel();
         // Tasks may wait for each other in a long row, or in a ring.
         if let Some(waiter) = self.waiter.get()
             && crate::ffi::threads::recursive(|| cancel_waiter(self, &waiter, message))?
