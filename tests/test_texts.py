@@ -54,6 +54,7 @@ CLASSES = {
 
 #: inherited from object, or Python's own affair
 SKIPPED = {
+    "__class_getitem__",
     "__class__",
     "__del__",
     "__init_subclass__",

@@ -351,10 +351,7 @@ fn wrong_call(function: &FunctionObject, args: &[*mut c::PyObject], kwnames: *mu
 /// asyncio's own function or class, if that is written in C, which has other words; and what to call it with. A method is
 /// called of a future that has never been initialized.
 fn c_counterpart<'a>(function: &FunctionObject, given: &[&'a Obj]) -> R<Option<(Obj, Vec<&'a Obj>)>> {
-    if matches!(
-        function.qualname.to_string()?.as_str(),
-        "get_event_loop" | "current_task"
-    ) {
+    if !function.qualname.to_string()?.contains('.') {
         let theirs = Obj::import("_asyncio")?.getattr_opt(&function.name)?;
         // (under takeover it may be the very function)
         let theirs = theirs.filter(|theirs| !is_ours(theirs));
