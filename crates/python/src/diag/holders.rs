@@ -36,7 +36,7 @@ impl Holder {
 }
 
 /// How many holders of a semaphore are told apart.
-const KNOWN: usize = 4;
+pub(crate) const KNOWN: usize = 4;
 
 /// The holders of a semaphore.
 #[derive(Default)]
@@ -46,6 +46,16 @@ pub(crate) struct Holders {
     others: Cell<u32>,
     /// Rule 2.
     unknown: Cell<bool>,
+}
+
+/// Where the fields are that `attach` reads without the GIL.
+pub(crate) mod layout {
+    use super::Holders;
+    use std::mem::offset_of;
+
+    pub(crate) const KNOWN: usize = offset_of!(Holders, known);
+    pub(crate) const OTHERS: usize = offset_of!(Holders, others);
+    pub(crate) const UNKNOWN: usize = offset_of!(Holders, unknown);
 }
 
 impl Holders {

@@ -31,6 +31,9 @@ pub(crate) struct Lock {
     pub(crate) holder: Holder,
 }
 
+/// Where its holder is: `diag/attach` reads it without the GIL.
+pub(crate) const HOLDER: usize = offset_of!(Lock, holder);
+
 impl Lock {
     /// `locked()`
     pub(crate) fn is_locked(&self) -> bool {

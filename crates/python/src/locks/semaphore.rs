@@ -36,6 +36,9 @@ pub(crate) struct Semaphore {
     pub(crate) holders: Holders,
 }
 
+/// Where its holders are: `diag/attach` reads them without the GIL.
+pub(crate) const HOLDERS: usize = offset_of!(Semaphore, holders);
+
 impl Semaphore {
     /// `locked()`; rule 2.
     #[inline]

@@ -7,12 +7,14 @@
 use super::json::Json;
 use super::layout::{Kind, Kinds, at};
 use super::walk::{self, Raw};
+use crate::diag::holders::{KNOWN, layout as layout_of_holders};
 use crate::ffi::coroutine::layout as coroutine;
 use crate::ffi::peek::{self, CLASS, word_in};
 use crate::ffi::stack::{Frame, Reader};
 use crate::futures::future::{Callback, layout as future};
 use crate::futures::{State, iter};
 use crate::hook::layout as hook;
+use crate::locks::{lock, semaphore};
 use crate::tasks::gather;
 use crate::tasks::task::{NAMED, layout};
 use aioxide_core::memory;
@@ -464,10 +466,26 @@ fn name_waits(tasks: &mut [Task], awaited: &[usize], kinds: &mut Kinds) {
     }
 }
 
-/// Who holds a lock, or units of a semaphore: their numbers.
+/// Who holds a lock, or the units of a semaphore, if all of them are known: their numbers.
 fn holders(primitive: Kind, address: usize) -> Vec<u64> {
-    let _ = (primitive, address);
-    Vec::new()
+    let known = match primitive {
+        Kind::Lock => peek::words(address + at(lock::HOLDER), 1),
+        Kind::Semaphore => {
+            let holders = address + at(semaphore::HOLDERS);
+            let unknown = memory::array(holders + layout_of_holders::UNKNOWN);
+            let others = memory::array(holders + layout_of_holders::OTHERS).map(u32::from_ne_bytes);
+            if unknown != Some([0]) || others != Some(0) {
+                return Vec::new();
+            }
+            peek::words(holders + layout_of_holders::KNOWN, KNOWN)
+        }
+        _ => Vec::new(),
+    };
+    let mut numbers: Vec<u64> = known.into_iter().map(|number| number as u64).collect();
+    numbers.retain(|number| *number != 0);
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
 }
 
 /// The name of a class.
