@@ -383,7 +383,7 @@ def test_traceback_of_a_coroutine_that_was_never_awaited(tmp_path, arguments):
 
     def of_the_program(text: str) -> list[str]:
         shown = text.partition(first)[2].splitlines()
-        return [line for line in shown if "app.py" in line]
+        return [line for line in shown if line.startswith("  File ") and "app.py" in line]
 
     assert of_the_program(ours.stderr) == of_the_program(plain.stderr)
 
