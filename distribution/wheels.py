@@ -15,6 +15,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -116,6 +117,18 @@ def check(wheel: Path) -> None:
     say(f"{wheel.name}, {wheel.stat().st_size >> 10} KiB")
 
 
+def check_source(archive: Path) -> None:
+    """What the source distribution must have in it to be built."""
+    with tarfile.open(archive) as files:
+        names = {name.partition("/")[2] for name in files.getnames()}
+    data = [str(path.relative_to(ROOT)) for path in (ROOT / "site").rglob("*") if path.is_file()]
+    needed = (*data, *LICENCES, "README.md", "Cargo.lock", "pyproject.toml", "crates/python/Cargo.toml")
+    missing = [name for name in needed if name not in names]
+    if missing or not data:
+        raise SystemExit(f"wheels: {archive.name} lacks {missing or 'site/'}")
+    say(f"{archive.name}, {archive.stat().st_size >> 10} KiB")
+
+
 def free_threaded(out: Path) -> None:
     wheel = build(FREE_THREADED, "py314t", out, "--profile", "quick", "--compatibility", "linux")
     if "cp314-cp314t-" not in wheel.name:
@@ -158,6 +171,7 @@ def main() -> None:
     if not found:
         raise SystemExit("wheels: none of these Pythons is here")
     maturin("sdist", "-o", str(out))
+    check_source(next(out.glob("aioxide-*.tar.gz")))
     say(f"in {out.name}/")
 
 

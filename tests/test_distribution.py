@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import io
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -61,3 +62,21 @@ def test_an_extension_that_names_the_machine_is_refused(tmp_path):
     wheels.forget_machine(wheel)
     with pytest.raises(SystemExit, match=r"names folders of this machine in .*_core"):
         wheels.check(wheel)
+
+
+def test_a_source_distribution_that_could_not_be_built_is_refused(tmp_path):
+    """maturin leaves the files for site-packages out, unless it is told."""
+    archive = tmp_path / "aioxide-1.tar.gz"
+    data = [str(path.relative_to(wheels.ROOT)) for path in (wheels.ROOT / "site").rglob("*") if path.is_file()]
+    assert data
+    names = [*data, *wheels.LICENCES, "README.md", "Cargo.lock", "pyproject.toml", "crates/python/Cargo.toml"]
+    for left_out in (None, data[0]):
+        with tarfile.open(archive, "w:gz") as files:
+            for name in names:
+                if name != left_out:
+                    files.add(wheels.ROOT / name, f"aioxide-1/{name}")
+        if left_out is None:
+            wheels.check_source(archive)
+        else:
+            with pytest.raises(SystemExit, match=f"lacks .*{left_out}"):
+                wheels.check_source(archive)
