@@ -145,7 +145,7 @@ def test_the_line_that_blocks_is_named_while_it_does(records, function):
 
     async def main():
         await aioxide.sleep(0.01)
-        await aioxide.create_task(task(), name="the task")
+        await aioxide.create_task(task(), name="the task")  # makes it
         await aioxide.sleep(0)
 
     aioxide.run(main())
@@ -154,6 +154,7 @@ def test_the_line_that_blocks_is_named_while_it_does(records, function):
     live = live[0]
     assert live["phase"] == "live"
     assert live["task"] == "the task"
+    assert live["task_site"] == f"{__file__}:{line_of(main, '# makes it')}"
     assert live["ms"] >= 200
     assert live["stack"][-1] == of_outermost_frame()
     assert f"{task.__qualname__}" in "".join(live["stack"])

@@ -257,7 +257,7 @@ fn look(vitals: &Vitals, block: &Block) -> Option<Found> {
         holder,
         consistent: stack.consistent,
         task: task.and_then(|task| reader.task_name(task)),
-        task_site: None,
+        task_site: task.and_then(|task| reader.task_site(task)),
         gil,
         stack: stack.frames,
     };

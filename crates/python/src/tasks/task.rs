@@ -13,6 +13,7 @@ use crate::diag::{cancels, dev};
 use crate::ffi::links::{Head, Linked, Links};
 use crate::ffi::object::{is_exact_str, is_int};
 use crate::ffi::outside::{self, IsTask, Shown};
+use crate::ffi::stack::Site;
 use crate::ffi::{Class, ClassCell, Obj, Own, R, Slot, Slots, Visitor};
 use crate::futures::callbacks;
 use crate::futures::{Future, State};
@@ -46,6 +47,8 @@ pub(crate) struct Task {
     name: Slot,
     pub(crate) coro: Slot,
     links: Links,
+    /// The line that made it.
+    site: Cell<Site>,
 }
 
 /// Where the fields are that other processes read (3.14+).
@@ -63,6 +66,7 @@ pub(crate) mod layout {
     pub(crate) const LINKS: usize = offset_of!(Task, links);
     // … and those that readers of this process want: `ffi/stack/tasks.rs`, `diag/attach`
     pub(crate) const NUMBER: usize = offset_of!(Task, number);
+    pub(crate) const SITE: usize = offset_of!(Task, site);
     pub(crate) const WAITER: usize = offset_of!(Task, waiter);
     pub(crate) const CANCELS: usize = offset_of!(Task, cancels);
     pub(crate) const COROUTINE: usize = offset_of!(Task, coro);
@@ -129,6 +133,7 @@ impl Task {
         if dev::enabled() {
             dev::note_future(&self.future);
         }
+        self.site.set(Site::here());
         self.coro.set(coro);
         self.context.set(context);
         self.cancels.set(0);

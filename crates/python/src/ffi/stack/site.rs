@@ -55,6 +55,11 @@ impl Site {
         Site::NOWHERE
     }
 
+    /// What a reader has found where one was kept.
+    pub(super) fn from_bytes(bytes: [u8; 8]) -> Site {
+        Site(u64::from_ne_bytes(bytes))
+    }
+
     /// The line, if its function is still there. Any thread.
     pub(crate) fn resolve(self) -> Option<Frame> {
         if self == Site::NOWHERE {

@@ -3,7 +3,8 @@
 //! Must never: believe that a name is what a program has set it to: it is shown as far as it is a plain text.
 
 use super::super::class::{Class, body_offset};
-use super::{Reader, word_in};
+use super::site::Site;
+use super::{Frame, Reader, word_in};
 use crate::tasks::Task;
 use crate::tasks::task::{NAMED, layout};
 use aioxide_core::memory;
@@ -25,6 +26,11 @@ impl Reader {
             class = memory::word(class + CLASS_BASE).filter(|class| *class != 0)?;
         }
         None
+    }
+
+    /// The line that made the task at this address, if that is still there to be read.
+    pub(crate) fn task_site(&self, task: usize) -> Option<Frame> {
+        Site::from_bytes(memory::array(task + body_offset() + layout::SITE)?).resolve()
     }
 
     /// What `get_name()` of the task at this address would say, if that is a plain text.
