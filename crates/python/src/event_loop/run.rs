@@ -383,8 +383,8 @@ fn is_cancelled(timer: &Timer) -> bool {
     }
 }
 
-/// Runs one entry; rule 4.
-#[inline]
+/// Runs one entry; rule 4. In line in the turn, whoever else calls it.
+#[inline(always)]
 fn run(loop_: &Obj, core: &Own<LoopCore>, entry: Entry) -> R<()> {
     match entry {
         Entry::Step(task) => match step::on_our_loop(task, core) {
