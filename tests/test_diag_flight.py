@@ -495,6 +495,28 @@ def test_a_block_saves_while_it_lasts(tmp_path):
     assert file.instants(file.loop)[-1] == "saved: block"
 
 
+def test_a_deadlock_saves(tmp_path):
+    program = """
+    async def both(first, second):
+        async with first:
+            await aio.sleep(0)
+            async with second:
+                pass
+
+    async def main():
+        one, two = aio.Lock(), aio.Lock()
+        tasks = [aio.create_task(both(one, two), name="A"), aio.create_task(both(two, one), name="B")]
+        await aio.wait(tasks, timeout=5)
+
+    aio.run(main())
+    """
+    done = python(program, env={"AIOXIDE_FLIGHT": "1", "AIOXIDE_FLIGHT_DIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    (path,) = files(tmp_path, "deadlock")
+    file = File(path)
+    assert len(file.slices("A both")) == len(file.slices("B both")) == 2
+
+
 def test_unregister_brings_back_what_was_before():
     program = """
     import os, signal

@@ -17,7 +17,7 @@
 use super::cancels::Watched;
 use super::records::{self, Record};
 use super::waits::{self, Edge, Wait};
-use super::{dev, settings};
+use super::{dev, settings, trace};
 use crate::event_loop::core::{LoopCore, Timer};
 use crate::event_loop::{handles, lookups};
 use crate::ffi::errors::R;
@@ -230,6 +230,7 @@ impl Diagnosis {
                 .integer("count", all.len() as i64)
                 .message(message),
         );
+        trace::on_event("deadlock");
         Ok(())
     }
 }
@@ -279,6 +280,7 @@ fn tell_ring(ring: &Ring, all: &[Own<Task>]) -> R<()> {
             .texts("behind", behind)
             .message(message),
     );
+    trace::on_event("deadlock");
     Ok(())
 }
 
