@@ -381,10 +381,11 @@ async def main():
     (loop,) = diag.metrics(tasks=True).loops
     busy = {task.name: task.busy for task in loop.by_task}
     print(loop.blocks)
-    print(1.15 < loop.blocked < 1.2 + 5)
+    # (from when a look has first seen it, so each a little less)
+    print(0.8 < loop.blocked < 1.2 + 5)
     print(0.5 < busy["long"] < 0.7 + 5, 0.5 < busy[unnamed.get_name()] < 0.7 + 5, "short" in busy)
     # three times 0.2 s, and behind whatever has looked at it stood the other's 0.2 s
-    print(loop.lag.count > 50, loop.lag.max > 0.2, loop.lag.quantile(0.5) > 0.05)
+    print(loop.lag.count > 50, loop.lag.max > 0.2, loop.lag.mean > 0.02)
     for task in (tasks[1], unnamed):
         task.cancel()
 
