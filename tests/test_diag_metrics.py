@@ -380,6 +380,7 @@ async def main():
     await aio.sleep(0.05)
     (loop,) = diag.metrics(tasks=True).loops
     busy = {task.name: task.busy for task in loop.by_task}
+    print(loop.blocks, loop.blocked, loop.lag.count, loop.lag.max, loop.lag.mean, busy, file=sys.stderr)
     print(loop.blocks)
     # (from when a look has first seen it, so each a little less)
     print(0.8 < loop.blocked < 1.2 + 5)
