@@ -128,8 +128,7 @@ pub(super) fn init(diag: &Obj) -> R<()> {
     )
 }
 
-/// The flight recorder. In development it records, and saves when it is asked to; who has wanted it, gets files
-/// unasked.
+/// The flight recorder. Not in development alone: it would cost what that may, and more.
 fn init_flight() -> R<()> {
     let directory = match variable("AIOXIDE_FLIGHT_DIR")? {
         Some(directory) => directory,
@@ -144,7 +143,6 @@ fn init_flight() -> R<()> {
             Some(size) => (bytes, is_wanted) = (size, true),
             None => complain("AIOXIDE_FLIGHT", &value)?,
         },
-        None if in_development()? => bytes = RING,
         None => {}
     }
     trace::configure(Some(bytes), Some(directory), is_wanted);
