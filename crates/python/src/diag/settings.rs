@@ -130,23 +130,33 @@ pub(super) fn init(diag: &Obj) -> R<()> {
 
 /// The flight recorder. Not in development alone: it would cost what that may, and more.
 fn init_flight() -> R<()> {
-    let directory = match variable("AIOXIDE_FLIGHT_DIR")? {
-        Some(directory) => directory,
-        None => Obj::import("tempfile")?
-            .call_method_str("gettempdir", &[])?
-            .to_string()?,
-    };
-    let directory = absolute(&directory)?;
-    let (mut bytes, mut is_wanted) = (0, false);
-    match variable("AIOXIDE_FLIGHT")? {
-        Some(value) => match value.trim().parse::<f64>().ok().and_then(ring_bytes) {
-            Some(size) => (bytes, is_wanted) = (size, true),
+    let mut bytes = 0;
+    if let Some(value) = variable("AIOXIDE_FLIGHT")? {
+        match value.trim().parse::<f64>().ok().and_then(ring_bytes) {
+            Some(size) => bytes = size,
             None => complain("AIOXIDE_FLIGHT", &value)?,
-        },
-        None => {}
+        }
     }
-    trace::configure(Some(bytes), Some(directory), is_wanted);
+    let directory = match variable("AIOXIDE_FLIGHT_DIR")? {
+        Some(directory) => Some(absolute(&directory)?),
+        None => None,
+    };
+    configure_flight(Some(bytes), directory)
+}
+
+/// `None`: as it is. Where `tempfile` puts its files is asked when it matters: importing that takes its time.
+fn configure_flight(bytes: Option<usize>, directory: Option<PathBuf>) -> R<()> {
+    let directory = match directory {
+        None if bytes > Some(0) && trace::directory().is_none() => Some(temporary_directory()?),
+        directory => directory,
+    };
+    trace::configure(bytes, directory);
     Ok(())
+}
+
+fn temporary_directory() -> R<PathBuf> {
+    let directory = Obj::import("tempfile")?.call_method_str("gettempdir", &[])?;
+    absolute(&directory.to_string()?)
 }
 
 /// A MiB.
@@ -250,7 +260,7 @@ fn configure(args: &Args) -> R<Obj> {
         }
         CURRENT.set(new);
     }
-    trace::configure(bytes, directory, true);
+    configure_flight(bytes, directory)?;
     Ok(Obj::none())
 }
 
@@ -268,6 +278,10 @@ fn settings_as_dict(_: &Args) -> R<Obj> {
     let dict = Obj::dict()?;
     let Some(settings) = CURRENT.get() else {
         return Ok(dict);
+    };
+    let directory = match trace::directory() {
+        Some(directory) => directory.clone(),
+        None => temporary_directory()?,
     };
     let mut log = Vec::new();
     if settings.to_logging {
@@ -288,7 +302,7 @@ fn settings_as_dict(_: &Args) -> R<Obj> {
         ),
         ("log", Obj::str(&log.join(","))?),
         ("flight", Obj::float(flight::wanted() as f64 / RING as f64)?),
-        ("flight_dir", Obj::str(&trace::directory())?),
+        ("flight_dir", Obj::str(&directory.display().to_string())?),
         ("on_event", MODULE.get().getattr_str("_on_event")?),
         (
             "stacks",

@@ -178,21 +178,19 @@ fn finish(_: &Args) -> R<Obj> {
 }
 
 /// `AIOXIDE_FLIGHT`, `AIOXIDE_FLIGHT_DIR`, `configure(flight=…, flight_dir=…)`: a ring of so many bytes, files where.
-pub(super) fn configure(bytes: Option<usize>, directory: Option<PathBuf>, is_automatic: bool) {
+pub(super) fn configure(bytes: Option<usize>, directory: Option<PathBuf>) {
     if let Some(directory) = directory {
         DIRECTORY.set(directory);
     }
     if let Some(bytes) = bytes {
-        IS_AUTOMATIC.store(is_automatic && bytes > 0, Ordering::Relaxed);
+        IS_AUTOMATIC.store(bytes > 0, Ordering::Relaxed);
         flight::want(flight::Who::Settings, bytes);
     }
 }
 
-/// Where files go that are made unasked.
-pub(super) fn directory() -> String {
-    DIRECTORY
-        .get()
-        .map_or_else(String::new, |directory| directory.display().to_string())
+/// Where files go that are made unasked, if it has been said.
+pub(super) fn directory() -> Option<&'static PathBuf> {
+    DIRECTORY.get()
 }
 
 /// Puts the functions into the module. Called once.
