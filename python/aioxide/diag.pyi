@@ -4,7 +4,7 @@ from os import PathLike
 from types import EllipsisType
 from typing import Any, Literal, NamedTuple
 
-from . import _flight as flight
+from . import _flight
 from ._metrics import Histogram as Histogram
 from ._metrics import LoopMetrics as LoopMetrics
 from ._metrics import Metrics as Metrics
@@ -19,10 +19,14 @@ def configure(
     block_repeat: Literal["limited", "all"] | None = None,
     log: str | None = None,
     on_event: Callable[[dict[str, Any]], object] | EllipsisType | None = ...,
+    flight: float | None = None,
+    flight_dir: str | PathLike[str] | None = None,
 ) -> None: ...
 def settings() -> dict[str, Any]: ...
-def register(signum: int, /) -> None: ...
-def unregister(signum: int, /) -> bool: ...
+def register(signum: int) -> None: ...
+def unregister(signum: int) -> bool: ...
+
+flight = _flight
 
 class CancelInfo(NamedTuple):
     by: str | None
