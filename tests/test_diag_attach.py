@@ -814,12 +814,15 @@ def test_a_child_of_a_fork_answers_for_itself(start, capsys):
     os.kill(child, signal.SIGKILL)
 
 
-def test_a_fork_does_not_warn_of_the_thread(start, capsys):
-    """Python 3.12 counts threads at a fork, and warns; of this one it hears nothing, and it goes on."""
+def test_a_fork_does_not_warn_of_our_threads(start, capsys):
+    """Python 3.12 counts threads at a fork, and warns; of ours it hears nothing, and they go on."""
     target = start(
         """
         import warnings
         warnings.simplefilter("always")
+        counts = []
+        # (who is registered first is called last)
+        os.register_at_fork(before=lambda: counts.append(len(os.listdir("/proc/self/task"))))
         def fork():
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -827,9 +830,9 @@ def test_a_fork_does_not_warn_of_the_thread(start, capsys):
                 if child == 0:
                     os._exit(0)
                 os.waitpid(child, 0)
-            return [str(warning.message) for warning in caught]
+            return [counts.pop(), *(str(warning.message) for warning in caught)]
         async def main(*said):
-            while len(os.listdir("/proc/self/task")) < 2:
+            while len(os.listdir("/proc/self/task")) < 3:
                 await aioxide.sleep(0.001)
             said = [*said, fork()]
             if len(said) == 1:
@@ -841,11 +844,34 @@ def test_a_fork_does_not_warn_of_the_thread(start, capsys):
         said += [fork()]
         aioxide.run(main(*said))
     """,
-        env={"AIOXIDE_BLOCK_MS": "0"},
         wait=False,
     )
-    assert target.line() == "ready [[], [], []]"
+    assert target.line() == "ready [[1], [1], [1]]"
     assert len(tasks(target.pid)) == 1
+
+
+def test_a_program_that_has_closed_all_descriptors_forks_and_keeps_its_own(start):
+    """As one does that goes into the background. What it opens then has numbers that were ours."""
+    target = start(
+        """
+        aioxide.run(aioxide.sleep(0.01))
+        os.closerange(3, 256)
+        pipes = [os.pipe() for _ in range(10)]
+        for _, writer in pipes:
+            os.write(writer, b"of the program")
+        for _ in range(2):
+            if os.fork() == 0:
+                os._exit(any(os.read(reader, 100) != b"of the program" for reader, _ in pipes[::2]))
+            print(os.waitstatus_to_exitcode(os.wait()[1]), end=" ")
+            for _, writer in pipes[::2]:
+                os.write(writer, b"of the program")
+        print([os.read(reader, 100) for reader, _ in pipes[1::2]] == [b"of the program"] * 5, flush=True)
+        aioxide.run(aioxide.sleep(0.01))
+        ready()
+    """,
+        wait=False,
+    )
+    assert (target.line(), target.line()) == ("0 0 True", "ready")
 
 
 def test_a_process_list(start, capsys):

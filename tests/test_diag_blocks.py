@@ -559,7 +559,6 @@ def test_a_child_of_a_fork_is_watched_too():
         """,
         AIOXIDE_DIAG_LOG="stderr",
         AIOXIDE_BLOCK_REPEAT="all",
-        PYTHONWARNINGS="ignore",
     ) as process:
         _, err = process.communicate(timeout=60)
     records = [json.loads(line) for line in err.splitlines()]
@@ -568,6 +567,25 @@ def test_a_child_of_a_fork_is_watched_too():
     assert len(pids) == 2
     of_parent = [record["phase"] for record in records if record["pid"] == process.pid]
     assert (of_parent.count("end"), len(records) - len(of_parent) >= 2) == (2, True)
+
+
+def test_a_loop_that_has_forked_is_watched_again():
+    with program(
+        """
+        import os, time, aioxide
+        async def main():
+            await aioxide.sleep(0.01)
+            if not (child := os.fork()):
+                os._exit(0)
+            os.waitpid(child, 0)
+            await aioxide.sleep(0.01)
+            time.sleep(0.6)
+        aioxide.run(main())
+        """,
+        AIOXIDE_DIAG_LOG="stderr",
+    ) as process:
+        _, err = process.communicate(timeout=60)
+    assert [json.loads(line)["phase"] for line in err.splitlines()][-1] == "end"
 
 
 def test_off_means_no_thread():

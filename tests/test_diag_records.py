@@ -268,6 +268,23 @@ def test_a_wrong_variable_is_no_reason_not_to_start(name, value):
     assert f"RuntimeWarning: {name}={value!r}".replace("'", '"') in done.stderr
 
 
+@pytest.mark.parametrize("directory", ["/nowhere", "/tmp/\udcff"])
+def test_a_program_starts_where_there_is_no_place_for_files(directory):
+    """And what the program says later of where its own are to go holds."""
+    done = program(
+        """
+        import tempfile
+        def nowhere():
+            raise FileNotFoundError("No usable temporary directory found")
+        tempfile._get_default_tempdir = nowhere
+        import aioxide
+        print(tempfile.tempdir)
+        """,
+        TMPDIR=directory,
+    )
+    assert (done.stdout, done.stderr) == ("None\n", "")
+
+
 def test_a_child_of_a_fork_has_loops_of_its_own():
     done = program("""
         import os, sys

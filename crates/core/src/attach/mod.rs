@@ -12,7 +12,9 @@
 //! 2. The thread runs nothing that it is sent; it writes nothing but its socket and its answers.
 //! 3. A process with more rights than whoever started it (`AT_SECURE`) has none of this.
 //! 4. A child of a `fork` has no thread. It closes what it has inherited ([`after_fork`]) and may [`start`] its own.
-//! 5. Whatever goes wrong here is no error of the program: then nobody can ask, and that is all.
+//! 5. A program may close all descriptors (`os.closerange`), ours too, and their numbers are then its own. The thread ends
+//!    when it finds that out, and touches none of them any more.
+//! 6. Whatever goes wrong here is no error of the program: then nobody can ask, and that is all.
 
 mod clients;
 mod limit;
@@ -54,7 +56,8 @@ static OPEN: Inherited<{ MOST_CLIENTS + 3 }> = Inherited::new();
 #[derive(Debug)]
 pub struct Running<A> {
     bell: Arc<Bell>,
-    thread: JoinHandle<Box<Server<A>>>,
+    /// `None` in the end: rule 5.
+    thread: JoinHandle<Option<Box<Server<A>>>>,
 }
 
 /// All that the thread has, while there is none.
@@ -79,8 +82,13 @@ impl<A: Answer> Running<A> {
     /// (`os.fork()` warns of processes with threads: before it there is to be none that the program has not started.)
     #[must_use]
     pub fn stop(self) -> Option<Stopped<A>> {
-        self.bell.ring();
-        let server = self.thread.join().ok()?;
+        if !self.bell.ring() {
+            // rule 5: it may not hear of its end for long, and is left to itself; so is the number of the bell
+            OPEN.note(std::iter::empty());
+            std::mem::forget(self.bell);
+            return None;
+        }
+        let server = self.thread.join().ok()??;
         if let Some(thread) = &server.thread {
             until_gone(thread);
         }
@@ -100,8 +108,12 @@ impl<A: Answer> Stopped<A> {
             .name(THREAD.into())
             .stack_size(256 * 1024)
             .spawn(move || {
-                server.run();
-                server
+                if server.run() {
+                    return Some(server);
+                }
+                OPEN.note(std::iter::empty());
+                std::mem::forget(server);
+                None
             })?;
         Ok(Running { bell, thread })
     }

@@ -62,11 +62,18 @@ impl<A: Answer> Server<A> {
         Arc::clone(&self.bell)
     }
 
-    /// Until the bell is rung.
-    pub(super) fn run(&mut self) {
+    /// Until the bell is rung. `false`: rule 5 of the module, and none of the descriptors may be closed.
+    #[must_use]
+    pub(super) fn run(&mut self) -> bool {
         names::block_signals();
         self.thread = local::this_thread();
-        while !self.bell.take() {
+        loop {
+            if !self.bell.is_ours() {
+                return false;
+            }
+            if self.bell.take() {
+                return true;
+            }
             if self.home.is_none() && self.made < MOST_DIRECTORIES {
                 self.made += 1;
                 self.home = Home::find(self.runtime.as_deref()).ok();
@@ -129,6 +136,9 @@ impl Home {
     /// Waits for what happens, and does what is due. `false`: the directory has gone.
     fn turn(&mut self, bell: &Bell, limit: &mut Limit, answer: &impl Answer) -> bool {
         let (ready, now) = self.wait(bell, limit);
+        if !bell.is_ours() {
+            return true; // (the caller finds that out, too)
+        }
         let mut ready = ready.into_iter();
         // (the bell: the caller looks at it)
         let _ = ready.next();

@@ -137,8 +137,21 @@ impl AsFd for Notices {
 }
 
 /// A bell: whoever waits for it hears that it was rung.
+///
+/// The program may close its number behind our back (`os.closerange`) and have something of its own there: nobody is to
+/// write to that, or read from it. So the bell knows itself again.
 #[derive(Debug)]
-pub struct Bell(OwnedFd);
+pub struct Bell {
+    fd: OwnedFd,
+    /// Device and number: [`identity`].
+    identity: (u64, u64),
+}
+
+/// What a descriptor leads to, as far as the kernel tells: other than files, sockets and pipes.
+fn identity(fd: BorrowedFd<'_>) -> Option<(u64, u64)> {
+    let found = fs::fstat(fd).ok()?;
+    Some((found.st_dev, found.st_ino))
+}
 
 impl Bell {
     /// One that nobody has rung.
@@ -146,25 +159,33 @@ impl Bell {
     /// # Errors
     /// EMFILE
     pub fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let identity = identity(fd.as_fd()).ok_or(Errno::BADF)?;
+        Ok(Self { fd, identity })
     }
 
-    /// Rings it.
-    pub fn ring(&self) {
-        // (it fails only if it has been rung 2⁶⁴ times)
-        let _ = retry_on_intr(|| rustix::io::write(&self.0, &1_u64.to_ne_bytes()));
+    /// Is its number still its own? If not, so are those of all that was open beside it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        identity(self.fd.as_fd()) == Some(self.identity)
+    }
+
+    /// Rings it. `false`: nobody can hear it any more.
+    #[must_use]
+    pub fn ring(&self) -> bool {
+        self.is_ours() && retry_on_intr(|| rustix::io::write(&self.fd, &1_u64.to_ne_bytes())).is_ok()
     }
 
     /// Has it been rung since the last time?
     #[must_use]
     pub fn take(&self) -> bool {
-        retry_on_intr(|| rustix::io::read(&self.0, &mut [0_u8; 8])).is_ok()
+        retry_on_intr(|| rustix::io::read(&self.fd, &mut [0_u8; 8])).is_ok()
     }
 }
 
 impl AsFd for Bell {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

@@ -10,15 +10,19 @@
 //! 2. If it has overslept by half a threshold, it was not the loop that stood still but the process: stopped by a
 //!    debugger, or starved. Then everything counts anew (rule 3 of `sight.rs`).
 //! 3. A forked child has no such thread. It gets one when a loop of its own runs.
+//! 4. Before `os.fork()` the thread ends ([`pause`]): Python counts threads, and warns of those that the program has not
+//!    started, too. It begins anew when a loop comes to it ([`go_on`]).
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use super::pulse::{Pulse, State};
 use super::sight::{Block, Look, Sight};
 use crate::clock::{Clock, Monotonic};
+use crate::sys::local;
 use crate::sys::names::block_signals;
 use crate::sys::published::{PerProcess, Published};
 
@@ -44,6 +48,10 @@ struct Shared {
     /// The thread has been started.
     started: AtomicBool,
     stopped: AtomicBool,
+    /// Rule 4. The thread is to end, and none is to be started.
+    paused: AtomicBool,
+    /// The thread, which gives back where the kernel shows it.
+    handle: Mutex<Option<JoinHandle<Option<PathBuf>>>>,
 }
 
 static SHARED: PerProcess<Shared> = PerProcess::new();
@@ -60,6 +68,15 @@ const STACK: usize = 512 * 1024;
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<dyn Watched>>> {
         self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(&self) -> MutexGuard<'_, Option<JoinHandle<Option<PathBuf>>>> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread is to end.
+    fn is_over(&self) -> bool {
+        self.stopped.load(Ordering::Acquire) || self.paused.load(Ordering::Acquire)
     }
 }
 
@@ -81,6 +98,7 @@ pub fn watch(watched: Arc<dyn Watched>) {
     let shared = SHARED.get();
     shared.lock().push(watched);
     shared.generation.fetch_add(1, Ordering::Release);
+    shared.paused.store(false, Ordering::Release);
     start(shared);
 }
 
@@ -100,9 +118,32 @@ pub fn stop() {
     wake();
 }
 
+/// Rule 4: ends the thread, and waits until the kernel no longer counts it. What it knew of the loops is forgotten.
+pub fn pause() {
+    let shared = SHARED.get();
+    shared.paused.store(true, Ordering::Release);
+    wake();
+    let Some(handle) = shared.handle().take() else {
+        return;
+    };
+    // (a thread that has panicked has told so itself)
+    if let Ok(Some(thread)) = handle.join() {
+        local::until_gone(&thread);
+    }
+    shared.started.store(false, Ordering::Release);
+}
+
+/// Rule 4: starts it again, if there is a loop to look at.
+pub fn go_on() {
+    let shared = SHARED.get();
+    if shared.paused.swap(false, Ordering::AcqRel) && !shared.lock().is_empty() {
+        start(shared);
+    }
+}
+
 /// Starts the thread, or wakes it up.
 fn start(shared: &'static Shared) {
-    if threshold() <= 0.0 || shared.stopped.load(Ordering::Acquire) {
+    if threshold() <= 0.0 || shared.is_over() {
         return;
     }
     if shared.started.swap(true, Ordering::AcqRel) {
@@ -113,7 +154,12 @@ fn start(shared: &'static Shared) {
         .stack_size(STACK)
         .spawn(move || run(shared));
     match started {
-        Ok(handle) => THREAD.set(handle.thread().clone()),
+        Ok(handle) => {
+            THREAD.set(handle.thread().clone());
+            *shared.handle() = Some(handle);
+            // who has woken it meanwhile did not know it yet
+            wake();
+        }
         // there is no room for a thread: the next loop tries again
         Err(_) => shared.started.store(false, Ordering::Release),
     }
@@ -135,8 +181,8 @@ fn wake() {
     }
 }
 
-/// What the thread does.
-fn run(shared: &'static Shared) {
+/// What the thread does. Answers where the kernel shows it.
+fn run(shared: &'static Shared) -> Option<PathBuf> {
     block_signals();
     let clock = Monotonic;
     let mut seen: Vec<(Arc<dyn Watched>, Sight)> = Vec::new();
@@ -144,7 +190,7 @@ fn run(shared: &'static Shared) {
     let mut floor = 0.0;
     // when the last look was, unless it has parked or overslept since
     let mut last: Option<f64> = None;
-    while !shared.stopped.load(Ordering::Acquire) {
+    while !shared.is_over() {
         let threshold = threshold();
         let now = clock.now();
         let present = shared.generation.load(Ordering::Acquire);
@@ -187,6 +233,7 @@ fn run(shared: &'static Shared) {
             last = None;
         }
     }
+    local::this_thread()
 }
 
 /// Looks at those of `loops`, and remembers what it knew of them.
@@ -205,7 +252,7 @@ fn update(seen: &mut Vec<(Arc<dyn Watched>, Sight)>, loops: &[Arc<dyn Watched>])
 fn park(shared: &Shared, seen: &[(Arc<dyn Watched>, Sight)], generation: u64, threshold: f64) {
     PARKED.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
-    let is_news = shared.stopped.load(Ordering::Acquire)
+    let is_news = shared.is_over()
         || shared.generation.load(Ordering::Acquire) != generation
         || (threshold > 0.0 && seen.iter().any(|(watched, _)| watched.pulse().is_awake()));
     if !is_news {

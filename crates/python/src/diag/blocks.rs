@@ -86,7 +86,12 @@ fn lock() -> MutexGuard<'static, Blocks> {
 pub(super) fn init(diag: &Obj) -> R<()> {
     let directory = |path: &Obj| -> R<String> {
         let directory = Obj::import("os.path")?.call_method_str("dirname", &[path])?;
-        Ok(format!("{}/", directory.to_string()?))
+        // (a path that is no text matches none)
+        let text = directory.to_string().unwrap_or_else(|raised| {
+            raised.ignore();
+            "\0".to_owned()
+        });
+        Ok(format!("{text}/"))
     };
     let mut foreign = vec![directory(&Obj::import("os")?.getattr_str("__file__")?)?];
     let modules = Obj::import("sys")?.getattr_str("modules")?;

@@ -18,6 +18,7 @@
 //! | `attach/` | what another process is told that asks |
 //! | `metrics.rs` | the figures of the loops, with names, and for Prometheus |
 //! | `flight.rs`, `trace.rs` | the flight recorder: what a loop writes down, and the files that are made of it |
+//! | `forks.rs` | where our threads are while the process forks: nowhere |
 //! | `signals.rs` | a signal that asks for all of it |
 //! | `waits.rs`, `holders.rs` | who waits for what, held by whom |
 //! | `deadlock.rs` | rings of waits, and programs that nothing can wake |
@@ -31,6 +32,7 @@ pub(crate) mod cancels;
 pub(crate) mod deadlock;
 pub(crate) mod dev;
 pub(crate) mod flight;
+mod forks;
 pub(crate) mod holders;
 pub(crate) mod metrics;
 mod probe;
@@ -100,8 +102,8 @@ pub(crate) enum Job {
     BlockEnded = 1 << 1,
     /// [`flight::refresh`]
     Flight = 1 << 2,
-    /// [`attach::go_on`]
-    Attach = 1 << 3,
+    /// [`forks::go_on`]
+    GoOn = 1 << 3,
 }
 
 /// A loop that runs.
@@ -150,8 +152,8 @@ pub(crate) fn at_boundary(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     if jobs & Job::BlockEnded as u32 != 0 {
         blocks::ended(core);
     }
-    if jobs & Job::Attach as u32 != 0 {
-        attach::go_on();
+    if jobs & Job::GoOn as u32 != 0 {
+        forks::go_on();
     }
     if jobs & (Job::Deliver as u32 | Job::BlockEnded as u32) != 0 {
         records::deliver();
@@ -178,6 +180,7 @@ pub(crate) fn on_run(core: &LoopCore) -> bool {
     if is_first {
         let number = LOOPS.fetch_add(1, Ordering::Relaxed) + 1;
         vitals.number.store(number as u32, Ordering::Relaxed);
+        forks::watch();
     }
     vitals.thread.store(threads::state(), Ordering::Relaxed);
     vitals.current.store(core.place_of_current(), Ordering::Relaxed);

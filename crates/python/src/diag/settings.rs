@@ -63,7 +63,12 @@ pub(crate) fn variable(name: &str) -> R<Option<String>> {
     if value.is_none() {
         return Ok(None);
     }
-    Ok(Some(value.to_string()?).filter(|value| !value.is_empty()))
+    // (bytes that are no text are nothing that we know)
+    let text = value.to_string().unwrap_or_else(|raised| {
+        raised.ignore();
+        String::new()
+    });
+    Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
 /// Is this a program under development: `-X dev`, `AIOXIDE_DEV=1`?

@@ -21,16 +21,15 @@ mod layout;
 mod snapshot;
 mod walk;
 
-use super::{Job, Vitals, at_next_boundary, settings};
-use crate::ffi::{Obj, R, stack, threads};
-use crate::hook::Hook;
+use super::{Vitals, settings};
+use crate::ffi::{R, stack, threads};
 use aioxide_core::watch::State;
 use aioxide_core::{Clock, Monotonic, PerProcess, attach, cpu};
 use json::Json;
 use snapshot::Snapshot;
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The version of requests and answers.
@@ -82,7 +81,6 @@ fn start() {
 
 fn prepare() -> R<()> {
     layout::init()?;
-    watch_forks()?;
     let runtime = settings::variable("XDG_RUNTIME_DIR")?.map(PathBuf::from);
     if let Ok(Some(running)) = attach::start(runtime, Answers::default()) {
         *thread() = Thread::Running(running);
@@ -90,33 +88,8 @@ fn prepare() -> R<()> {
     Ok(())
 }
 
-/// Before `os.fork()` the thread ends: Python counts threads, and warns of those that it finds. It goes on when a loop
-/// comes to it, which is after that.
-fn watch_forks() -> R<()> {
-    static ONCE: AtomicBool = AtomicBool::new(false);
-    if ONCE.swap(true, Ordering::Relaxed) {
-        return Ok(());
-    }
-    let hook = |name, run| Hook::new(name, run, None, None);
-    let before = hook("before_fork", |_, _| {
-        pause();
-        Ok(())
-    })?;
-    let after = hook("after_fork_in_parent", |_, _| {
-        for running in super::running() {
-            at_next_boundary(&running, Job::Attach);
-        }
-        Ok(())
-    })?;
-    let names = Obj::tuple(&[&Obj::interned("before")?, &Obj::interned("after_in_parent")?])?;
-    Obj::import("os")?
-        .getattr_str("register_at_fork")?
-        .call_kw(&[before.obj(), after.obj()], Some(&names))
-        .map(drop)
-}
-
-/// Ends the thread, if there is one.
-fn pause() {
+/// Before a fork ([`super::forks`]): ends the thread, if there is one. It goes on when a loop comes to it.
+pub(super) fn pause() {
     let mut thread = thread();
     *thread = match std::mem::take(&mut *thread) {
         Thread::Running(running) => {
