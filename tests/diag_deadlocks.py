@@ -77,19 +77,19 @@ async def three_locks_in_a_ring() -> None:
     forks = [asyncio.Lock() for _ in range(3)]
 
     async def a() -> None:
-        await forks[0].acquire()
-        await asyncio.sleep(0.01)
-        await forks[1].acquire()  # a
+        async with forks[0]:
+            await asyncio.sleep(0.01)
+            await forks[1].acquire()  # a
 
     async def b() -> None:
-        await forks[1].acquire()
-        await asyncio.sleep(0.01)
-        await forks[2].acquire()  # b
+        async with forks[1]:
+            await asyncio.sleep(0.01)
+            await forks[2].acquire()  # b
 
     async def c() -> None:
-        await forks[2].acquire()
-        await asyncio.sleep(0.01)
-        await forks[0].acquire()  # c
+        async with forks[2]:
+            await asyncio.sleep(0.01)
+            await forks[0].acquire()  # c
 
     async with asyncio.TaskGroup() as group:
         for coro in (a, b, c):

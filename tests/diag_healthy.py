@@ -120,6 +120,26 @@ HEALTHY: dict[str, str] = {
             await asyncio.gather(*tasks)
         asyncio.run(main())
         """,
+    "a unit that a timer gives back": """
+        async def main():
+            units = asyncio.Semaphore(1)
+            for _ in range(2):
+                await units.acquire()
+                asyncio.get_running_loop().call_later(60, units.release)
+        asyncio.run(main())
+        """,
+    "a lock that another task gives back": """
+        async def main():
+            lock = asyncio.Lock()
+            async def later():
+                await asyncio.sleep(60)
+                lock.release()
+            await lock.acquire()
+            task = asyncio.create_task(later())
+            await lock.acquire()
+            await task
+        asyncio.run(main())
+        """,
     "one of two": """
         async def main():
             lock = asyncio.Lock()

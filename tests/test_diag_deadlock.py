@@ -132,8 +132,8 @@ BUSY = """
             while True:
                 await asyncio.sleep({pause})
         asyncio.create_task(busy(), name="busy")
-        await lock.acquire()
-        await asyncio.create_task(child(), name="child")
+        async with lock:
+            await asyncio.create_task(child(), name="child")
     asyncio.run(main())
 """
 

@@ -4,9 +4,10 @@
 //! most that often. Nobody is woken for it again until something has happened.
 //!
 //! Rules
-//! 1. A *ring* is told only if each of its waits can be ended by none but the next in the ring: a lock by its holder, a
-//!    task by its end. A wait that a timer can end (a timeout, a `call_later` that knows the task) is no part of one.
-//!    On a busy loop it must be there twice.
+//! 1. A *ring* is told only if each of its waits can be ended by none but the next in the ring: a lock by its holder, if
+//!    that has entered `async with` (anybody may give back what was acquired otherwise); a task by its end. A wait that a
+//!    timer can end (a timeout, a `call_later` that knows the task) is no part of one. On a busy loop it must be there
+//!    twice.
 //! 2. *Quiescent* is told only if it is certain that nobody in the process is left: nothing ready, no timer, no watched
 //!    descriptor, no look-up, no child, no signal handler of the program's, and no other thread but idle workers of the
 //!    default executor and our own. Any other thread might call `call_soon_threadsafe`: then nothing is said.
@@ -330,7 +331,9 @@ impl Stuck {
                     let (indices, complete) = indices(&targets, &places);
                     (indices, false, complete)
                 }
-                Edge::Held(holders) => {
+                Edge::Held(held) if !held.is_scoped => (Vec::new(), true, true),
+                Edge::Held(held) => {
+                    let holders = held.by;
                     if identities.is_empty() {
                         identities = candidates
                             .iter()

@@ -8,6 +8,7 @@
 //! 2. [`edge`] is cheap (no frame is looked at) and says only what is certain. [`Wait::of`] is for a report.
 //! 3. It changes nothing.
 
+use super::holders::Held;
 use super::records::Record;
 use crate::ffi::errors::{R, Raised};
 use crate::ffi::function::Kind::Plain;
@@ -32,8 +33,8 @@ pub(crate) enum Edge {
     All(Vec<Obj>),
     /// One of these has to be done.
     Any(Vec<Obj>),
-    /// One of these tasks, by their identities, has to release.
-    Held(Vec<u64>),
+    /// One of these tasks has to release; or anybody, if not all of them are in an `async with`.
+    Held(Held),
 }
 
 /// May this task have an edge? A look at two objects, for the many that have none.
@@ -119,15 +120,14 @@ fn edge_of_body(body: &Own<Coroutine>) -> R<Edge> {
 fn holders(primitive: &Obj) -> Edge {
     if let Some(lock) = Lock::class().instance(primitive)
         && lock.is_locked()
-        && lock.holder.get() != 0
+        && let Some(held) = lock.holder.get()
     {
-        return Edge::Held(vec![lock.holder.get()]);
+        return Edge::Held(held);
     }
     if let Some(semaphore) = Semaphore::class().instance(primitive)
-        && let Some(holders) = semaphore.holders.get()
-        && !holders.is_empty()
+        && let Some(held) = semaphore.holders.get()
     {
-        return Edge::Held(holders);
+        return Edge::Held(held);
     }
     Edge::Open
 }
@@ -298,8 +298,8 @@ impl Wait {
                     wait.tasks.push(name_of(target)?);
                 }
             }
-            Edge::Held(identities) => {
-                for identity in identities {
+            Edge::Held(held) => {
+                for identity in held.by {
                     wait.held_by.push(name_of_holder(identity, all)?);
                 }
             }

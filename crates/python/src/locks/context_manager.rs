@@ -20,8 +20,15 @@ pub(crate) trait ContextManager: Class {
     fn release(this: &Own<Self>) -> R<()>;
 }
 
+const NAME: &str = "_ContextManagerMixin.__aenter__";
+
+/// Does this coroutine acquire for `async with`, and not for who has called `acquire()`?
+#[inline(always)]
+pub(crate) fn is_entering(co: &Coroutine) -> bool {
+    co.qualified_name() == NAME
+}
+
 fn aenter<T: ContextManager>(args: &Args) -> R<Obj> {
-    const NAME: &str = "_ContextManagerMixin.__aenter__";
     let this = args.this::<T>()?;
     if let Some(object) = T::plain(this) {
         return Coroutine::of_method(NAME, enter::<T>, object).alloc();

@@ -42,12 +42,12 @@ impl Lock {
 
     /// Takes the lock if nobody has it and nobody waits for it.
     #[inline]
-    fn try_acquire(&self) -> R<bool> {
+    fn try_acquire(&self, co: &Coroutine) -> R<bool> {
         if self.locked.get() || !self.waiters.all_cancelled()? {
             return Ok(false);
         }
         self.locked.set(true);
-        self.holder.acquired();
+        self.holder.acquired(co);
         Ok(true)
     }
 
@@ -82,7 +82,7 @@ fn acquire_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
         Err(raised) => return Step::Raise(raised),
     };
     let step = match co.stage.get() {
-        START => match this.try_acquire() {
+        START => match this.try_acquire(co) {
             Ok(true) => return Step::Return(Obj::bool(true)),
             Ok(false) => match this.waiters.line_up_behind_holder(&this.loop_, this.obj(), co) {
                 Ok(step) => step,
@@ -99,7 +99,7 @@ fn acquire_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
                 return Step::Raise(raised);
             }
             this.locked.set(true);
-            this.holder.acquired();
+            this.holder.acquired(co);
             Step::Return(Obj::bool(true))
         }
         Step::Raise(raised) => waiters::cleaning_up(raised, |exception| {

@@ -95,7 +95,7 @@ impl Own<Semaphore> {
     }
 
     #[inline]
-    fn try_acquire(&self) -> R<bool> {
+    fn try_acquire(&self, co: &Coroutine) -> R<bool> {
         let locked = if self.is_plain() {
             self.is_locked()?
         } else {
@@ -103,7 +103,7 @@ impl Own<Semaphore> {
         };
         if !locked {
             self.value.add(-1.0);
-            self.holders.acquired();
+            self.holders.acquired(co);
         }
         Ok(!locked)
     }
@@ -126,7 +126,7 @@ fn acquire_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
         Err(raised) => return Step::Raise(raised),
     };
     let step = match co.stage.get() {
-        START => match this.try_acquire() {
+        START => match this.try_acquire(co) {
             Ok(true) => return Step::Return(Obj::bool(true)),
             Ok(false) => match this.waiters.line_up_behind_holder(&this.loop_, this.obj(), co) {
                 Ok(step) => step,
@@ -139,7 +139,7 @@ fn acquire_step(co: &Own<Coroutine>, input: R<&Obj>) -> Step {
     match step {
         Step::Yield(future) => Step::Yield(future),
         Step::Return(_) => {
-            this.holders.acquired();
+            this.holders.acquired(co);
             let left = this
                 .waiters
                 .remove(&waiters::unpark(co))

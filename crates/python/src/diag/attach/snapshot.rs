@@ -7,7 +7,7 @@
 use super::json::Json;
 use super::layout::{Kind, Kinds, at};
 use super::walk::{self, Raw};
-use crate::diag::holders::{KNOWN, layout as layout_of_holders};
+use crate::diag::holders::{KNOWN, SCOPED, layout as layout_of_holders};
 use crate::ffi::coroutine::layout as coroutine;
 use crate::ffi::peek::{self, CLASS, word_in};
 use crate::ffi::stack::{Frame, Reader};
@@ -481,7 +481,7 @@ fn holders(primitive: Kind, address: usize) -> Vec<u64> {
         }
         _ => Vec::new(),
     };
-    let mut numbers: Vec<u64> = known.into_iter().map(|number| number as u64).collect();
+    let mut numbers: Vec<u64> = known.into_iter().map(|number| number as u64 & !SCOPED).collect();
     numbers.retain(|number| *number != 0);
     numbers.sort_unstable();
     numbers.dedup();
