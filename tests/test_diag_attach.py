@@ -549,6 +549,9 @@ def test_a_process_that_has_turned_it_off(start, capsys):
 def test_a_process_that_is_stopped(start, capsys, monkeypatch):
     monkeypatch.setattr(client, "PATIENCE", 0.5)
     target = start(SLEEPS)
+    # (a process that is stopped before it has the thread has nobody who could be asked)
+    while not ((target.runtime / "aioxide").exists() and target.attach_thread()):
+        time.sleep(0.001)
     os.kill(target.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, target.pid, os.WSTOPPED | os.WNOWAIT)
     code, _, err = ask(capsys, "ps", target.pid)
