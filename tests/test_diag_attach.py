@@ -117,6 +117,14 @@ SLEEPS = """
 """
 
 
+def until_it_listens(target) -> None:
+    """A thread of its own makes the directory, about when the loop begins to run."""
+    end = time.monotonic() + 20
+    while not ((target.runtime / "aioxide").is_dir() and target.attach_thread()):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 def test_a_task_is_where_it_is(start, capsys):
     target = start("""
         async def inner(event):
@@ -549,9 +557,7 @@ def test_a_process_that_has_turned_it_off(start, capsys):
 def test_a_process_that_is_stopped(start, capsys, monkeypatch):
     monkeypatch.setattr(client, "PATIENCE", 0.5)
     target = start(SLEEPS)
-    # (a process that is stopped before it has the thread has nobody who could be asked)
-    while not ((target.runtime / "aioxide").exists() and target.attach_thread()):
-        time.sleep(0.001)
+    until_it_listens(target)
     os.kill(target.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, target.pid, os.WSTOPPED | os.WNOWAIT)
     code, _, err = ask(capsys, "ps", target.pid)
@@ -660,6 +666,7 @@ def test_a_request_of_another_user_is_not_heard(start):
     for path in folder.iterdir():
         path.unlink()
     target = start(SLEEPS)
+    until_it_listens(target)
     folder = target.runtime / "aioxide"
     request = folder / f"{target.pid}.attach"
     # as if somebody had got into the directory
@@ -677,6 +684,7 @@ def test_a_request_of_another_user_is_not_heard(start):
 
 def test_a_directory_that_is_open_to_others_is_not_trusted(start, capsys):
     target = start(SLEEPS)
+    until_it_listens(target)
     (target.runtime / "aioxide").chmod(0o755)
     code, _, err = ask(capsys, "ps", target.pid)
     assert code == 4

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(STDLIB, reason="asyncio has no diag")
 
 def environment(log: Path, **more: str) -> dict[str, str]:
     log.touch()
-    return {**os.environ, "AIOXIDE_DIAG_LOG": f"jsonl:{log}", "AIOXIDE_BLOCK_MS": "0", **more}
+    return {**os.environ, "AIOXIDE_DIAG_LOG": f"jsonl:{log}", "AIOXIDE_BLOCK_MS": "10000", **more}
 
 
 def read(log: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
-use aioxide_core::watch::{Block, Watched, set_threshold, unwatch, watch};
+use aioxide_core::watch::{Block, CALM, Watched, go_on, is_watching, pause, set_threshold, unwatch, watch};
 use aioxide_core::{Clock, Monotonic, Pulse};
 
 #[derive(Default)]
@@ -14,6 +14,7 @@ struct Loop {
     pulse: Pulse,
     blocks: Mutex<Vec<(Block, f64)>>,
     sampled: Mutex<f64>,
+    calms: Mutex<u32>,
 }
 
 impl Watched for Loop {
@@ -25,6 +26,9 @@ impl Watched for Loop {
     }
     fn sampled(&self, _: f64, seconds: f64) {
         *self.sampled.lock().unwrap() += seconds;
+    }
+    fn calm(&self) {
+        *self.calms.lock().unwrap() += 1;
     }
 }
 
@@ -104,13 +108,24 @@ fn it_sees_blocks_and_nothing_else() {
     let (seen, passed) = (sampled(&first), Monotonic.now() - began);
     assert!(seen > 0.2 && seen < passed + 0.05, "{seen} of {passed}");
 
-    // everybody sleeps: it parks, without a wake-up
+    // everybody sleeps: it says so after a while, once, and parks, without a wake-up
+    let calms = |loop_: &Loop| std::mem::take(&mut *loop_.calms.lock().unwrap());
     first.pulse.sleeps();
     second.pulse.sleeps();
-    sleep(Duration::from_millis(300));
+    sleep(Duration::from_secs_f64(CALM / 2.0));
+    assert_eq!((calms(&first), calms(&second)), (0, 0));
+    sleep(Duration::from_secs_f64(CALM));
+    assert_eq!((calms(&first), calms(&second)), (1, 1));
     let before = switches_of_watcher();
-    sleep(Duration::from_millis(500));
+    sleep(Duration::from_secs_f64(CALM * 1.5));
     assert_eq!(switches_of_watcher(), before);
+    assert_eq!((calms(&first), calms(&second)), (0, 0));
+
+    // while the program forks it is not there; then it is
+    pause();
+    assert!(!is_watching());
+    go_on();
+    assert!(is_watching());
 
     // and it is back at once, for whoever wakes up
     second.rest(0.0);

@@ -15,4 +15,4 @@ mod watchdog;
 
 pub use pulse::{Pulse, State};
 pub use sight::{Block, Look, Sight};
-pub use watchdog::{Watched, go_on, pause, set_threshold, stop, unwatch, watch};
+pub use watchdog::{CALM, Watched, go_on, is_watching, pause, set_threshold, stop, unwatch, watch};

@@ -4,14 +4,16 @@
 //! Must never touch what a loop owns but its [`Pulse`], nor keep a process awake that has nothing to do.
 //!
 //! Rules
-//! 1. It sleeps until the next look is due. When every loop sleeps it parks, with no time set; a loop that wakes up ends
-//!    that ([`Pulse::wakes`]). Both write first and look then, with a fence between: either the loop sees that the watcher
+//! 1. It sleeps until the next look is due. When every loop sleeps it parks, until it is time to tell of the calm and
+//!    then with no time set; a loop that wakes up ends that ([`Pulse::wakes`]). Both write first and look then, with a fence between: either the loop sees that the watcher
 //!    has parked, or the watcher sees that the loop has woken up.
 //! 2. If it has overslept by half a threshold, it was not the loop that stood still but the process: stopped by a
 //!    debugger, or starved. Then everything counts anew (rule 3 of `sight.rs`).
 //! 3. A forked child has no such thread. It gets one when a loop of its own runs.
 //! 4. Before `os.fork()` the thread ends ([`pause`]): Python counts threads, and warns of those that the program has not
 //!    started, too. It begins anew when a loop comes to it ([`go_on`]).
+//! 5. A loop that has slept for [`CALM`] is told so, once until it has run something. It pays nothing for that: a limit
+//!    on each of its sleeps would be a timer of the kernel's for each message of a server.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -37,7 +39,13 @@ pub trait Watched: Send + Sync + 'static {
     /// It runs at this moment, and the look before was so many seconds ago: a sample of what it does. Called by the thread
     /// that watches.
     fn sampled(&self, now: f64, seconds: f64);
+
+    /// It sleeps, and has run nothing for [`CALM`]. Called by the thread that watches.
+    fn calm(&self);
 }
+
+/// For how long a loop has slept when it is told so, in seconds.
+pub const CALM: f64 = 1.0;
 
 /// What the thread and the loops share; a child of a fork has its own.
 #[derive(Default)]
@@ -141,6 +149,12 @@ pub fn go_on() {
     }
 }
 
+/// Does the thread look at loops?
+#[must_use]
+pub fn is_watching() -> bool {
+    threshold() > 0.0 && SHARED.get().started.load(Ordering::Relaxed)
+}
+
 /// Starts the thread, or wakes it up.
 fn start(shared: &'static Shared) {
     if threshold() <= 0.0 || shared.is_over() {
@@ -185,7 +199,7 @@ fn wake() {
 fn run(shared: &'static Shared) -> Option<PathBuf> {
     block_signals();
     let clock = Monotonic;
-    let mut seen: Vec<(Arc<dyn Watched>, Sight)> = Vec::new();
+    let mut seen: Vec<Seen> = Vec::new();
     let mut generation = u64::MAX;
     let mut floor = 0.0;
     // when the last look was, unless it has parked or overslept since
@@ -199,7 +213,7 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
             update(&mut seen, &shared.lock());
         }
         let mut due: Option<f64> = None;
-        for (watched, sight) in &mut seen {
+        for Seen { watched, sight, .. } in &mut seen {
             if threshold <= 0.0 {
                 break;
             }
@@ -220,12 +234,18 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
         }
         last = Some(now);
         let Some(due) = due else {
-            park(shared, &seen, generation, threshold);
+            let left = if threshold > 0.0 {
+                left_to_calm(&mut seen, now)
+            } else {
+                None
+            };
+            park(shared, &seen, generation, threshold, left);
             last = None;
             continue;
         };
         let before = clock.now();
-        let pause = (due - before).max(0.0);
+        // (whatever the threshold is, it is seen soon that a loop sleeps: rule 5)
+        let pause = (due - before).clamp(0.0, CALM / 4.0);
         thread::park_timeout(Duration::from_secs_f64(pause));
         let after = clock.now();
         if after - before - pause > threshold / 2.0 {
@@ -236,27 +256,69 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
     local::this_thread()
 }
 
+/// A loop, and what is known of it.
+struct Seen {
+    watched: Arc<dyn Watched>,
+    sight: Sight,
+    /// How many entries had begun when it was first seen asleep, when that was, and whether it has been told (rule 5).
+    quiet: Option<(u64, f64, bool)>,
+}
+
+/// Rule 5, for loops none of which runs: tells those whose time has come. When the next one's comes, in seconds.
+fn left_to_calm(seen: &mut [Seen], now: f64) -> Option<f64> {
+    let mut first: Option<f64> = None;
+    for Seen { watched, quiet, .. } in seen {
+        if watched.pulse().state() != State::Asleep {
+            *quiet = None;
+            continue;
+        }
+        let entries = watched.pulse().entries();
+        let (since, told) = match *quiet {
+            Some((known, since, told)) if known == entries => (since, told),
+            _ => (now, false),
+        };
+        let left = since + CALM - now;
+        *quiet = Some((entries, since, told || left <= 0.0));
+        if told {
+            continue;
+        }
+        if left <= 0.0 {
+            watched.calm();
+        } else {
+            first = Some(first.map_or(left, |first| first.min(left)));
+        }
+    }
+    first
+}
+
 /// Looks at those of `loops`, and remembers what it knew of them.
-fn update(seen: &mut Vec<(Arc<dyn Watched>, Sight)>, loops: &[Arc<dyn Watched>]) {
+fn update(seen: &mut Vec<Seen>, loops: &[Arc<dyn Watched>]) {
     let mut old = std::mem::take(seen);
     for watched in loops {
-        let known = old.iter().position(|(other, _)| Arc::ptr_eq(other, watched));
+        let known = old.iter().position(|other| Arc::ptr_eq(&other.watched, watched));
         seen.push(match known {
             Some(at) => old.swap_remove(at),
-            None => (Arc::clone(watched), Sight::default()),
+            None => Seen {
+                watched: Arc::clone(watched),
+                sight: Sight::default(),
+                quiet: None,
+            },
         });
     }
 }
 
-/// Rule 1. May return for no reason.
-fn park(shared: &Shared, seen: &[(Arc<dyn Watched>, Sight)], generation: u64, threshold: f64) {
+/// Rule 1, for `left` seconds at most. May return for no reason.
+fn park(shared: &Shared, seen: &[Seen], generation: u64, threshold: f64, left: Option<f64>) {
     PARKED.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
     let is_news = shared.is_over()
         || shared.generation.load(Ordering::Acquire) != generation
-        || (threshold > 0.0 && seen.iter().any(|(watched, _)| watched.pulse().is_awake()));
+        || (threshold > 0.0 && seen.iter().any(|seen| seen.watched.pulse().is_awake()));
     if !is_news {
-        thread::park();
+        match left {
+            Some(left) => thread::park_timeout(Duration::from_secs_f64(left)),
+            None => thread::park(),
+        }
     }
     PARKED.store(false, Ordering::Relaxed);
 }

@@ -12,7 +12,7 @@
 //! 4. Of one culprit a block is reported at most every [`REPEAT`] seconds; the next report says how many were not.
 
 use super::records::{Record, printable};
-use super::{Job, Vitals, metrics, records, settings, trace};
+use super::{Job, Vitals, at_next_boundary, metrics, records, settings, trace};
 use crate::event_loop::core::LoopCore;
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::stack::{Frame, Holder, Reader};
@@ -199,6 +199,13 @@ impl Watched for Vitals {
 
     fn sampled(&self, now: f64, seconds: f64) {
         metrics::sampled(self, now, seconds);
+    }
+
+    fn calm(&self) {
+        let all = super::running();
+        if let Some(running) = all.iter().find(|running| std::ptr::eq(&*running.vitals, self)) {
+            at_next_boundary(running, Job::Calm);
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Deadlocks: tasks that wait for each other in a ring, and programs in which nothing is left that could wake anybody.
 //!
-//! The loop looks itself, on its own thread: about [`CALM`] after it has become idle, once, and while it is busy at
-//! most that often. Nobody is woken for it again until something has happened.
+//! The loop looks itself, on its own thread: when it has been idle for [`CALM`], once, and while it is busy at most that
+//! often. Nobody is woken for it again until something has happened. The thread that watches for blocks says when the
+//! loop has been idle for so long; only if that is turned off (`AIOXIDE_BLOCK_MS=0`) does the loop limit its sleep.
 //!
 //! Rules
 //! 1. A *ring* is told only if each of its waits can be ended by none but the next in the ring: a lock by its holder, if
@@ -28,12 +29,11 @@ use crate::imports;
 use crate::tasks::Task;
 use crate::timeouts::Timeout;
 use aioxide_core::sys::threads;
+use aioxide_core::watch::{self, CALM};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-/// How long the loop has been idle when it looks, and how much is between two looks when it is busy: seconds.
-const CALM: f64 = 1.0;
 /// After a first sight, on a busy loop: seconds.
 const SECOND_LOOK: f64 = 0.3;
 /// The looks of a busy loop take no more than one part in this many of its time.
@@ -70,7 +70,7 @@ impl Diagnosis {
         }
         let entries = core.entries();
         let mut limit = None;
-        if self.seen.get() != entries {
+        if self.seen.get() != entries && !watch::is_watching() {
             limit = Some(Duration::from_secs_f64(CALM));
             if self.idle_at.replace(entries) != entries {
                 self.idle_since.set(core.last_poll.get());
@@ -93,11 +93,18 @@ impl Diagnosis {
             return;
         }
         self.look_at_cancelled(core);
-        if self.seen.get() == core.entries() || core.now() < self.idle_since.get() + CALM * 0.99 {
-            return;
+        if !watch::is_watching() && core.now() >= self.idle_since.get() + CALM * 0.99 {
+            self.calm(loop_, core);
         }
-        self.seen.set(core.entries());
-        self.look(loop_, core, true);
+    }
+
+    /// The loop has been idle for [`CALM`].
+    #[cold]
+    pub(crate) fn calm(&self, loop_: &Obj, core: &Own<LoopCore>) {
+        if self.seen.get() != core.entries() && core.is_idle() {
+            self.seen.set(core.entries());
+            self.look(loop_, core, true);
+        }
     }
 
     /// The loop is busy, or goes to sleep for a while; `now` is about now.

@@ -104,6 +104,8 @@ pub(crate) enum Job {
     Flight = 1 << 2,
     /// [`forks::go_on`]
     GoOn = 1 << 3,
+    /// [`deadlock::Diagnosis::calm`]
+    Calm = 1 << 4,
 }
 
 /// A loop that runs.
@@ -154,6 +156,9 @@ pub(crate) fn at_boundary(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     }
     if jobs & Job::GoOn as u32 != 0 {
         forks::go_on();
+    }
+    if jobs & Job::Calm as u32 != 0 {
+        core.diagnosis.calm(loop_, core);
     }
     if jobs & (Job::Deliver as u32 | Job::BlockEnded as u32) != 0 {
         records::deliver();
