@@ -64,7 +64,6 @@ else:
         eager_start: bool = True,
         name: str | None = None,
         context: Context | None = None,
-        **kwargs: Any,
     ) -> Task[_T]: ...
 
 if sys.version_info < (3, 12):

@@ -24,6 +24,14 @@ if sys.version_info < (3, 14):
     from asyncio.unix_events import SafeChildWatcher as SafeChildWatcher
     from asyncio.unix_events import ThreadedChildWatcher as ThreadedChildWatcher
 
+if sys.version_info < (3, 14):
+    from asyncio.tasks import Task
+    from collections.abc import Coroutine, Generator
+    from contextvars import Context
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
+
 if sys.version_info < (3, 13):
     from asyncio.base_events import Server
     from asyncio.protocols import BaseProtocol
@@ -42,6 +50,17 @@ if sys.version_info < (3, 13):
 class EventLoop(asyncio.unix_events.SelectorEventLoop):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None: ...
+    if sys.version_info < (3, 14):
+        # with 3.14's eager_start
+        def create_task(
+            self,
+            coro: Coroutine[Any, Any, _T] | Generator[Any, None, _T],
+            *,
+            name: object = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+        ) -> Task[_T]: ...
+
     if sys.version_info < (3, 13):
         async def create_server(
             self,
