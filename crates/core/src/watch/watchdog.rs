@@ -233,19 +233,19 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
             due = Some(due.map_or(next, |due| due.min(next)));
         }
         last = Some(now);
+        let left = if threshold > 0.0 {
+            left_to_calm(&mut seen, now)
+        } else {
+            None
+        };
         let Some(due) = due else {
-            let left = if threshold > 0.0 {
-                left_to_calm(&mut seen, now)
-            } else {
-                None
-            };
             park(shared, &seen, generation, threshold, left);
             last = None;
             continue;
         };
         let before = clock.now();
         // (whatever the threshold is, it is seen soon that a loop sleeps: rule 5)
-        let pause = (due - before).clamp(0.0, CALM / 4.0);
+        let pause = (due - before).min(left.unwrap_or(CALM / 4.0)).max(0.0);
         thread::park_timeout(Duration::from_secs_f64(pause));
         let after = clock.now();
         if after - before - pause > threshold / 2.0 {
@@ -264,7 +264,7 @@ struct Seen {
     quiet: Option<(u64, f64, bool)>,
 }
 
-/// Rule 5, for loops none of which runs: tells those whose time has come. When the next one's comes, in seconds.
+/// Rule 5: tells those whose time has come. When the next one's comes, in seconds.
 fn left_to_calm(seen: &mut [Seen], now: f64) -> Option<f64> {
     let mut first: Option<f64> = None;
     for Seen { watched, quiet, .. } in seen {
