@@ -260,7 +260,7 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
 struct Seen {
     watched: Arc<dyn Watched>,
     sight: Sight,
-    /// How many entries had begun when it was first seen asleep, when that was, and whether it has been told (rule 5).
+    /// How many entries had begun when it was last seen, since when it sleeps, and whether it has been told (rule 5).
     quiet: Option<(u64, f64, bool)>,
 }
 
@@ -268,15 +268,16 @@ struct Seen {
 fn left_to_calm(seen: &mut [Seen], now: f64) -> Option<f64> {
     let mut first: Option<f64> = None;
     for Seen { watched, quiet, .. } in seen {
-        if watched.pulse().state() != State::Asleep {
-            *quiet = None;
-            continue;
-        }
         let entries = watched.pulse().entries();
         let (since, told) = match *quiet {
             Some((known, since, told)) if known == entries => (since, told),
             _ => (now, false),
         };
+        if watched.pulse().state() != State::Asleep {
+            // (it may be awake just to hear that it is calm)
+            *quiet = Some((entries, now, told));
+            continue;
+        }
         let left = since + CALM - now;
         *quiet = Some((entries, since, told || left <= 0.0));
         if told {
