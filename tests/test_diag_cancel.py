@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -189,8 +190,6 @@ def test_nothing_is_kept_alive():
 
 def records(body: str, tmp_path: Path, *, wait: float = 30, **environment: str) -> list[dict[str, Any]]:
     """What a program whose main() has this body leaves in its file of records; lines counted from its first."""
-    import os
-
     source = textwrap.dedent(body)
     program, log = tmp_path / "program.py", tmp_path / "records"
     program.write_text("import aioxide as asyncio\n" + source + "\nasyncio.run(main())\n")
@@ -232,6 +231,20 @@ def test_swallowed_and_goes_on(tmp_path):
         assert int(record[key].split(":")[1]) == number_of(SWALLOWS_AND_GOES_ON, mark), key
     assert 900 < record["ms"] < 2900
     assert record["how"] == "goes on"
+
+
+@pytest.mark.parametrize("dev", ["0", "1"])
+def test_who_goes_on_is_warned_of_in_development_only(tmp_path, dev):
+    """It may be emptying its queue, as workers do that are told to end."""
+    program = tmp_path / "program.py"
+    source = textwrap.dedent(SWALLOWS_AND_GOES_ON)
+    program.write_text("import aioxide as asyncio\n" + source + "\nasyncio.run(main())\n")
+    env = {**os.environ, "AIOXIDE_DEV": dev}
+    env.pop("AIOXIDE_DIAG_LOG", None)
+    done = subprocess.run(
+        [sys.executable, str(program)], check=True, timeout=30, env=env, capture_output=True, text=True
+    )
+    assert ("Cancellation swallowed: worker goes on" in done.stderr) == (dev == "1"), done.stderr
 
 
 SWALLOWS_AND_RETURNS = """

@@ -436,7 +436,12 @@ fn report_swallowed(task: &Own<Task>, cancellation: &Cancellation, how: &str, no
         message += &format!("\n  It goes on at {}", place.text());
         record = record.text("now", &place.text());
     }
-    records::emit(record.text("how", how).message(message));
+    record = record.text("how", how);
+    // A worker that empties its queue before it ends goes on, too: that is a warning for who is at work on the program.
+    if now.is_none() || dev::enabled() {
+        record = record.message(message);
+    }
+    records::emit(record);
 }
 
 fn report_slow(task: &Own<Task>, cancellation: &Cancellation, places: &[Place]) {
