@@ -654,6 +654,8 @@ fn twin(function: &FunctionObject) -> R<&Obj> {
         .getattr_str("replace")?
         .call_with(&Obj::empty_tuple(), Some(&keywords))?;
     twin.setattr_str("__code__", &code)?;
+    // (the interpreter names it so when it is called wrongly)
+    twin.setattr_str("__qualname__", &function.qualname)?;
     Ok(function.twin.get_or_init(|| twin))
 }
 
