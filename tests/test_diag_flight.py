@@ -606,3 +606,21 @@ def test_the_order_of_things_is_the_same(tmp_path):
     expected = order()
     diag.configure(flight=True)
     assert order() == expected
+
+
+def test_a_signal_is_caught_although_all_is_off():
+    """A program that is started with AIOXIDE_DIAG=0 must not end by a signal that it catches otherwise."""
+    program = """
+        import os, signal, aioxide
+        from aioxide import diag
+        diag.register(signal.SIGUSR1)
+        async def main():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await aioxide.sleep(0.1)
+        aioxide.run(main())
+        print(diag.unregister(signal.SIGUSR1))
+    """
+    env = {**os.environ, "AIOXIDE_DIAG": "0", "AIOXIDE_DIAG_LOG": "stderr"}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, env=env, timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
