@@ -268,7 +268,8 @@ def test_a_stack_that_never_holds_still_is_read_without_harm():
     assert captures == 20_000
     assert frames > captures
     assert consistent > 0
-    known = {__file__, "<churn>", threading.__file__}
+    # (the collector runs in that thread, too, and calls what others have hooked into it)
+    known = {"<churn>"} | {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     strange = {key: count for key, count in seen.items() if key[0] not in known}
     # a frame may have been given to another function between two reads; such a one is never made up, though
     assert sum(strange.values()) <= captures / 1000, strange
