@@ -79,6 +79,15 @@ pub(crate) fn track_origins(core: &LoopCore, running: bool) -> R<()> {
         (true, false) if dev::enabled() => Some(dev::ORIGIN_DEPTH),
         _ => None,
     };
+    track(core, depth)
+}
+
+/// `_set_coroutine_origin_tracking(enabled)`, in debug mode or not: loops that run inside of another one call it.
+pub(crate) fn set_origin_tracking(core: &LoopCore, enabled: bool) -> R<()> {
+    track(core, enabled.then_some(DEPTH))
+}
+
+fn track(core: &LoopCore, depth: Option<i64>) -> R<()> {
     let saved = core.origin_tracking.get();
     // (in development it may change from the one to the other)
     if depth.is_some() == (saved != OFF) && !(depth.is_some() && dev::enabled()) {

@@ -29,7 +29,7 @@ pub(super) const METHODS: &[(&str, Imp)] = &[
     ("get_debug(self)", |args| Ok(Obj::bool(this(args)?.1.debug.get()))),
     ("set_debug(self, enabled)", set_debug),
     ("_set_coroutine_origin_tracking(self, enabled)", |args| {
-        crate::debug::track_origins(this(args)?.1, args.req(1)?.truth()?)?;
+        crate::debug::set_origin_tracking(this(args)?.1, args.req(1)?.truth()?)?;
         Ok(Obj::none())
     }),
     ("_asyncgen_firstiter_hook(self, agen)", asyncgen_firstiter),
