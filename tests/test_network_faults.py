@@ -596,7 +596,9 @@ def test_whatever_happens_happens_in_order(aio, actions, family, keep_open, debu
             elif action == "resume":
                 transport.resume_reading()
             elif action == "write_eof":
-                transport.write_eof()
+                # (a reset that nobody has seen yet: the socket refuses, as it does in asyncio)
+                with contextlib.suppress(OSError):
+                    transport.write_eof()
                 ended = ended or not transport.is_closing()
             elif action == "close":
                 transport.close()
