@@ -67,6 +67,8 @@ static SHARED: PerProcess<Shared> = PerProcess::new();
 static THRESHOLD: AtomicU64 = AtomicU64::new(0);
 /// The thread has parked, or is about to.
 static PARKED: AtomicBool = AtomicBool::new(false);
+/// There is a thread. Asked before each sleep of a loop, where the way to [`SHARED`] would be a system call.
+static WATCHING: AtomicBool = AtomicBool::new(false);
 /// For waking it.
 static THREAD: Published<Thread> = Published::new();
 
@@ -138,6 +140,7 @@ pub fn pause() {
     if let Ok(Some(thread)) = handle.join() {
         local::until_gone(&thread);
     }
+    WATCHING.store(false, Ordering::Relaxed);
     shared.started.store(false, Ordering::Release);
 }
 
@@ -150,9 +153,10 @@ pub fn go_on() {
 }
 
 /// Does the thread look at loops?
+#[inline]
 #[must_use]
 pub fn is_watching() -> bool {
-    threshold() > 0.0 && SHARED.get().started.load(Ordering::Relaxed)
+    threshold() > 0.0 && WATCHING.load(Ordering::Relaxed)
 }
 
 /// Starts the thread, or wakes it up.
@@ -169,13 +173,17 @@ fn start(shared: &'static Shared) {
         .spawn(move || run(shared));
     match started {
         Ok(handle) => {
+            WATCHING.store(true, Ordering::Relaxed);
             THREAD.set(handle.thread().clone());
             *shared.handle() = Some(handle);
             // who has woken it meanwhile did not know it yet
             wake();
         }
         // there is no room for a thread: the next loop tries again
-        Err(_) => shared.started.store(false, Ordering::Release),
+        Err(_) => {
+            WATCHING.store(false, Ordering::Relaxed);
+            shared.started.store(false, Ordering::Release);
+        }
     }
 }
 
