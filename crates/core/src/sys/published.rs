@@ -9,6 +9,7 @@
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A value that is replaced as a whole, seldom: settings.
 #[derive(Debug)]
@@ -78,6 +79,13 @@ impl<T: Default + Send + Sync> PerProcess<T> {
                 }
             }
         }
+    }
+}
+
+impl<T: Default + Send> PerProcess<Mutex<T>> {
+    /// Locks this process's. Nobody leaves such a value half changed: one whose holder has panicked is as good as another.
+    pub fn lock(&self) -> MutexGuard<'static, T> {
+        self.get().lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

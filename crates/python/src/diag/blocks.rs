@@ -22,7 +22,7 @@ use aioxide_core::watch::{self, Block, Watched};
 use aioxide_core::{Clock, Monotonic, PerProcess, Published, Pulse};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Rule 4, in seconds.
 const REPEAT: f64 = 10.0;
@@ -79,7 +79,7 @@ static BLOCKS: PerProcess<Mutex<Blocks>> = PerProcess::new();
 static FOREIGN: Published<Vec<String>> = Published::new();
 
 fn lock() -> MutexGuard<'static, Blocks> {
-    BLOCKS.get().lock().unwrap_or_else(PoisonError::into_inner)
+    BLOCKS.lock()
 }
 
 /// Finds out which files are not the program's own. Called once.

@@ -24,11 +24,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-/// How large a ring is wanted, in bytes: by the settings, and by somebody who traces. 0: none.
-static BY_SETTINGS: AtomicUsize = AtomicUsize::new(0);
-static BY_TRACER: AtomicUsize = AtomicUsize::new(0);
+/// How large a ring is wanted, in bytes. 0: none.
+static WANTED: AtomicUsize = AtomicUsize::new(0);
 
 /// The recordings there are. One that nobody else has is written no more.
 static RECORDINGS: PerProcess<Mutex<Vec<Entered>>> = PerProcess::new();
@@ -44,24 +43,9 @@ static BUILTIN: Static = Static::new();
 /// The number of a loop, and what it has recorded.
 type Entered = (u32, Arc<Recording>);
 
-/// Who wants a recording.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Who {
-    /// `AIOXIDE_FLIGHT`, `configure()`.
-    Settings,
-    /// Somebody who traces for a while: a larger ring, and then off again.
-    #[expect(dead_code, reason = "for who traces through a socket")]
-    Tracer,
-}
-
 /// Wants rings of so many bytes, or none: all loops that run, and that will. Any thread, with the GIL or without.
-pub(crate) fn want(who: Who, bytes: usize) {
-    let place = if who == Who::Settings {
-        &BY_SETTINGS
-    } else {
-        &BY_TRACER
-    };
-    place.store(bytes, Ordering::Release);
+pub(crate) fn want(bytes: usize) {
+    WANTED.store(bytes, Ordering::Release);
     for loop_ in running() {
         at_next_boundary(&loop_, Job::Flight);
     }
@@ -69,13 +53,11 @@ pub(crate) fn want(who: Who, bytes: usize) {
 
 /// How many bytes are wanted.
 pub(crate) fn wanted() -> usize {
-    BY_SETTINGS
-        .load(Ordering::Acquire)
-        .max(BY_TRACER.load(Ordering::Acquire))
+    WANTED.load(Ordering::Acquire)
 }
 
 fn entered() -> MutexGuard<'static, Vec<Entered>> {
-    RECORDINGS.get().lock().unwrap_or_else(PoisonError::into_inner)
+    RECORDINGS.lock()
 }
 
 /// The recordings, with the numbers of their loops. Any thread.

@@ -17,7 +17,7 @@ use crate::tasks::Task;
 use aioxide_core::metrics::{BOUNDS, Counts, Exposition, Kind, Times};
 use aioxide_core::{Clock, Monotonic, PerProcess, cpu};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// `{number: loop}`, weakly.
 static LOOPS: Static = Static::new();
@@ -41,7 +41,7 @@ pub(super) fn sampled(vitals: &Vitals, now: f64, seconds: f64) {
 }
 
 fn task_seen(task: (usize, u64), seconds: f64) {
-    let mut seen = SEEN.get().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = SEEN.lock();
     *seen.entry(task).or_default() += seconds;
     if seen.len() > MOST_SEEN {
         let mut times: Vec<f64> = seen.values().copied().collect();
@@ -53,7 +53,7 @@ fn task_seen(task: (usize, u64), seconds: f64) {
 
 /// How long a task has been seen to run, in seconds. Any thread.
 pub(crate) fn busy(task: (usize, u64)) -> f64 {
-    let seen = SEEN.get().lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = SEEN.lock();
     seen.get(&task).copied().unwrap_or_default()
 }
 

@@ -48,7 +48,7 @@ use crate::ffi::{Obj, Own, R, stack, threads};
 use aioxide_core::metrics::Figures;
 use aioxide_core::{PerProcess, Pulse, Waker, cpu};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What others may know of a loop, at any time and without the GIL.
 #[derive(Debug, Default)]
@@ -125,7 +125,7 @@ static MODULE: Static = Static::new();
 static LOOPS: AtomicU64 = AtomicU64::new(0);
 
 fn lock() -> std::sync::MutexGuard<'static, Vec<Running>> {
-    RUNNING.get().lock().unwrap_or_else(PoisonError::into_inner)
+    RUNNING.lock()
 }
 
 /// The loops that run at present. Any thread, with or without the GIL.
@@ -137,12 +137,6 @@ pub(crate) fn running() -> Vec<Running> {
 pub(crate) fn at_next_boundary(running: &Running, job: Job) {
     running.vitals.want(job);
     running.waker.wake();
-}
-
-/// As [`at_next_boundary`], by the loop's own thread.
-#[expect(dead_code, reason = "for findings of the loop's own thread")]
-pub(crate) fn at_own_boundary(core: &LoopCore, job: Job) {
-    core.vitals.want(job);
 }
 
 /// The loop's thread has come aside because somebody has asked.

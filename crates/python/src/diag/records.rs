@@ -12,8 +12,8 @@ use crate::ffi::{Obj, R};
 use aioxide_core::{PerProcess, lines, wall_time};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// How many records wait for Python, at most.
 const MOST_WAITING: usize = 1000;
@@ -239,7 +239,7 @@ pub(crate) fn emit(record: Record) {
     if !to_python {
         return;
     }
-    let mut waiting = WAITING.get().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut waiting = WAITING.lock();
     if waiting.len() < MOST_WAITING {
         waiting.push_back(Waiting { line, message });
     } else {
@@ -254,11 +254,7 @@ pub(crate) fn emit(record: Record) {
 /// Hands over to Python what waits for it. With the GIL.
 pub(crate) fn deliver() {
     loop {
-        let next = WAITING
-            .get()
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front();
+        let next = WAITING.lock().pop_front();
         let Some(record) = next else { return };
         if let Err(raised) = hand_over(&record.line, record.message.as_deref()) {
             raised.unraisable(MODULE.get());

@@ -14,7 +14,7 @@ use crate::module::export;
 use aioxide_core::PerProcess;
 use aioxide_core::caught::{Before, Caught, restore};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The thread's place, and the signals that it answers.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ fn register_signal(args: &Args) -> R<Obj> {
     if OF_CRASHES.contains(&signal) {
         return Err(value_error("signals of crashes are faulthandler's"));
     }
-    let mut registered = REGISTERED.get().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut registered = REGISTERED.lock();
     let caught = match &registered.caught {
         Some(caught) => Arc::clone(caught),
         None => {
@@ -59,7 +59,7 @@ fn register_signal(args: &Args) -> R<Obj> {
 /// `unregister(signum)`: whether it was registered.
 fn unregister_signal(args: &Args) -> R<Obj> {
     let signal = number(args.req(0)?)?;
-    let mut registered = REGISTERED.get().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut registered = REGISTERED.lock();
     let Some(before) = registered.before.remove(&signal) else {
         return Ok(Obj::bool(false));
     };

@@ -14,7 +14,7 @@ use aioxide_core::flight::Snapshot;
 use aioxide_core::flight::file;
 use aioxide_core::flight::trace::{About, write};
 use aioxide_core::{Clock, Monotonic, PerProcess, Published};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -83,13 +83,19 @@ pub(super) fn save_in_background(reason: &'static str) {
     }
 }
 
+/// How many events these are together, and how many more have been lost.
+fn counted(loops: &[(About<'_>, Snapshot)]) -> (usize, u64) {
+    let events = loops.iter().map(|(_, snapshot)| snapshot.len()).sum();
+    let lost = loops.iter().map(|(_, snapshot)| snapshot.lost()).sum();
+    (events, lost)
+}
+
 fn save_and_tell(reason: &'static str, loops: &[(About<'_>, Snapshot)]) {
     let directory = DIRECTORY.get().map_or(Path::new("/tmp"), PathBuf::as_path);
     let stem = format!("aioxide-{}-{reason}", std::process::id());
     match file::create_in(directory, &stem, |out| write(out, loops)) {
         Ok(path) => {
-            let events: usize = loops.iter().map(|(_, snapshot)| snapshot.len()).sum();
-            let lost: u64 = loops.iter().map(|(_, snapshot)| snapshot.lost()).sum();
+            let (events, lost) = counted(loops);
             let path = path.display().to_string();
             let record = Record::new("flight")
                 .text("reason", reason)
@@ -128,15 +134,6 @@ pub(crate) fn snapshots(reason: &str) -> Vec<(About<'_>, Snapshot)> {
         .collect()
 }
 
-/// Writes what has been recorded up to now. Any thread, with the GIL or without.
-///
-/// # Errors
-/// What `out` answers.
-#[expect(dead_code, reason = "for who sends it through a socket")]
-pub(crate) fn write_all(out: &mut dyn Write, reason: &str) -> io::Result<()> {
-    write(out, &snapshots(reason))
-}
-
 /// `_save_flight(path, reason)`: a new file. `(events, lost)`
 fn save(args: &Args) -> R<Obj> {
     let path = PathBuf::from(args.req(0)?.to_string()?);
@@ -147,8 +144,7 @@ fn save(args: &Args) -> R<Obj> {
             "nothing has been recorded: the flight recorder is off",
         ));
     }
-    let events: usize = loops.iter().map(|(_, snapshot)| snapshot.len()).sum();
-    let lost: u64 = loops.iter().map(|(_, snapshot)| snapshot.lost()).sum();
+    let (events, lost) = counted(&loops);
     threads::without_gil(move || file::create(&path, |out| write(out, &loops)))
         .map_err(|error| os_error(&error))?;
     Obj::tuple(&[&Obj::int(events as i64)?, &Obj::int(lost as i64)?])
@@ -184,7 +180,7 @@ pub(super) fn configure(bytes: Option<usize>, directory: Option<PathBuf>) {
     }
     if let Some(bytes) = bytes {
         IS_AUTOMATIC.store(bytes > 0, Ordering::Relaxed);
-        flight::want(flight::Who::Settings, bytes);
+        flight::want(bytes);
     }
 }
 

@@ -30,7 +30,7 @@ use snapshot::Snapshot;
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// The version of requests and answers.
 const VERSION: u32 = 1;
@@ -56,7 +56,7 @@ enum Thread {
 static THREAD: PerProcess<Mutex<Thread>> = PerProcess::new();
 
 fn thread() -> MutexGuard<'static, Thread> {
-    THREAD.get().lock().unwrap_or_else(PoisonError::into_inner)
+    THREAD.lock()
 }
 
 /// A loop begins to run: the thread is started, if it is not yet. With the GIL.

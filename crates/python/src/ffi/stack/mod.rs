@@ -163,12 +163,6 @@ pub(crate) fn thread_stack(state: usize) -> Stack {
     Reader::new().map_or_else(Stack::default, |mut reader| reader.thread(state))
 }
 
-/// Where the coroutine (or generator) at this address stands.
-#[expect(dead_code, reason = "for who lists tasks")]
-pub(crate) fn coroutine_stack(address: usize) -> Chain {
-    Reader::new().map_or_else(Chain::default, |mut reader| reader.coroutine(address))
-}
-
 /// Reads stacks, and remembers the texts of the functions that it has met. To be made anew for each look: by the next
 /// one another function may lie at the same address.
 pub(crate) struct Reader {
