@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import subprocess
@@ -197,6 +198,21 @@ def succeeds(source: str, *args: str, **kwargs: Any) -> str:
     done = python(source, *args, **kwargs)
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def records_in(log: Path) -> list[dict[str, Any]]:
+    """What the runtime has said of a program: a JSON object a line."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def records_of(program: str, folder: Path, *options: str, timeout: float = 50, **env: str) -> list[dict[str, Any]]:
+    """A fresh interpreter, with these options, runs the program from a file, and must end with status 0. Returns its
+    records."""
+    path, log = folder / "program.py", folder / "records"
+    path.write_text(program)
+    log.write_text("")
+    interpreter(*options, str(path), env={"AIOXIDE_DIAG_LOG": f"jsonl:{log}", **env}, timeout=timeout, check=True)
+    return records_in(log)
 
 
 def fuzz(name: str, doc: str | None, judges: Any, program: Callable[[random.Random], Any]) -> int:

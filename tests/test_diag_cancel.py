@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import gc
 import inspect
-import json
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,7 @@ import pytest
 
 import aioxide as asyncio
 from aioxide import diag
-from tests.support import STDLIB
+from tests.support import STDLIB, interpreter, records_of
 
 pytestmark = pytest.mark.skipif(STDLIB, reason="asyncio has no diag")
 
@@ -188,19 +184,17 @@ def test_nothing_is_kept_alive():
     asyncio.run(main())
 
 
+def program(body: str) -> str:
+    return "import aioxide as asyncio\n" + textwrap.dedent(body) + "\nasyncio.run(main())\n"
+
+
 def records(body: str, tmp_path: Path, *, wait: float = 30, **environment: str) -> list[dict[str, Any]]:
     """What a program whose main() has this body leaves in its file of records; lines counted from its first."""
-    source = textwrap.dedent(body)
-    program, log = tmp_path / "program.py", tmp_path / "records"
-    program.write_text("import aioxide as asyncio\n" + source + "\nasyncio.run(main())\n")
-    log.touch()
-    env = {**os.environ, "AIOXIDE_DIAG_LOG": f"jsonl:{log}", "AIOXIDE_BLOCK_MS": "0", **environment}
-    subprocess.run([sys.executable, str(program)], check=True, timeout=wait, env=env, capture_output=True)
-    return [json.loads(text) for text in log.read_text().splitlines()]
+    return records_of(program(body), tmp_path, timeout=wait, **{"AIOXIDE_BLOCK_MS": "0", **environment})
 
 
 def number_of(body: str, mark: str) -> int:
-    lines = ("import aioxide as asyncio\n" + textwrap.dedent(body)).splitlines()
+    lines = program(body).splitlines()
     [number] = [number for number, text in enumerate(lines, 1) if text.endswith("# " + mark)]
     return number
 
@@ -234,16 +228,9 @@ def test_swallowed_and_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("dev", ["0", "1"])
-def test_who_goes_on_is_warned_of_in_development_only(tmp_path, dev):
+def test_who_goes_on_is_warned_of_in_development_only(dev):
     """It may be emptying its queue, as workers do that are told to end."""
-    program = tmp_path / "program.py"
-    source = textwrap.dedent(SWALLOWS_AND_GOES_ON)
-    program.write_text("import aioxide as asyncio\n" + source + "\nasyncio.run(main())\n")
-    env = {**os.environ, "AIOXIDE_DEV": dev}
-    env.pop("AIOXIDE_DIAG_LOG", None)
-    done = subprocess.run(
-        [sys.executable, str(program)], check=True, timeout=30, env=env, capture_output=True, text=True
-    )
+    done = interpreter("-c", program(SWALLOWS_AND_GOES_ON), env={"AIOXIDE_DEV": dev}, check=True)
     assert ("Cancellation swallowed: worker goes on" in done.stderr) == (dev == "1"), done.stderr
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 from tests import diag_deadlocks
 from tests.diag_deadlocks import CASES
 from tests.diag_healthy import HEALTHY, SERVICE
-from tests.support import STDLIB
+from tests.support import STDLIB, records_in
 
 pytestmark = pytest.mark.skipif(STDLIB, reason="asyncio has no diag")
 
@@ -24,10 +23,6 @@ pytestmark = pytest.mark.skipif(STDLIB, reason="asyncio has no diag")
 def environment(log: Path, **more: str) -> dict[str, str]:
     log.touch()
     return {**os.environ, "AIOXIDE_DIAG_LOG": f"jsonl:{log}", "AIOXIDE_BLOCK_MS": "10000", **more}
-
-
-def read(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def names(record: dict[str, Any]) -> set[str]:
@@ -50,7 +45,7 @@ def said(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
         running.append(subprocess.Popen(command, env=environment(log), stderr=subprocess.DEVNULL))
     for process in running:
         process.wait(60)
-    return {name: read(directory / name) for name in CASES}
+    return {name: records_in(directory / name) for name in CASES}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -79,7 +74,7 @@ def deadlocks(program: str, tmp_path: Path, seconds: float, **more: str) -> list
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    return read(log)
+    return records_in(log)
 
 
 def test_within_a_second_and_a_half(tmp_path):
@@ -115,7 +110,7 @@ def said_when_healthy(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
     for _, process in running.values():
         process.kill()
         process.wait()
-    return {name: read(log) for name, (log, _) in running.items()}
+    return {name: records_in(log) for name, (log, _) in running.items()}
 
 
 @pytest.mark.parametrize("name", [*HEALTHY, "a service"])

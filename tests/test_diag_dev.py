@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import STDLIB
+from tests.support import STDLIB, records_of
 
 pytestmark = pytest.mark.skipif(STDLIB, reason="asyncio has no diag")
 
@@ -209,13 +208,8 @@ if not SLEEP_IS_AUDITED:
 
 def run(program: str, tmp_path: Path, *arguments: str, **environment: str) -> list[dict[str, Any]]:
     """The records of a program."""
-    path, log = tmp_path / "program.py", tmp_path / "records"
-    path.write_text(HEAD + textwrap.dedent(program) + "\nasyncio.run(main())\n")
-    log.write_text("")
-    env = {**os.environ, "AIOXIDE_DIAG_LOG": f"jsonl:{log}", **environment}
-    command = [sys.executable, *arguments, str(path)]
-    subprocess.run(command, env=env, timeout=50, check=True, capture_output=True)
-    return [json.loads(line) for line in log.read_text().splitlines()]
+    text = HEAD + textwrap.dedent(program) + "\nasyncio.run(main())\n"
+    return records_of(text, tmp_path, *arguments, **environment)
 
 
 def line(program: str) -> int:

@@ -620,7 +620,5 @@ def test_a_signal_is_caught_although_all_is_off():
         aioxide.run(main())
         print(diag.unregister(signal.SIGUSR1))
     """
-    env = {**os.environ, "AIOXIDE_DIAG": "0", "AIOXIDE_DIAG_LOG": "stderr"}
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    done = subprocess.run(command, env=env, timeout=60, capture_output=True, text=True)
+    done = python(program, env={"AIOXIDE_DIAG": "0", "AIOXIDE_DIAG_LOG": "stderr"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
