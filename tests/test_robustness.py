@@ -1659,7 +1659,7 @@ def test_fork_leaves_the_parents_descriptors_alone(aio):
 
 
 @pytest.mark.parametrize(
-    "left", ["loop", "running_task", "future", "handler", "thread", "module_cycle", "exit_in_task"]
+    "left", ["loop", "running_task", "future", "handler", "thread", "busy_threads", "module_cycle", "exit_in_task"]
 )
 def test_interpreter_exit(aio, left):
     """What is alive when the interpreter ends."""
@@ -1685,6 +1685,20 @@ def test_interpreter_exit(aio, left):
             loop = aio.new_event_loop()
             thread = threading.Thread(target=loop.run_forever, daemon=True); thread.start()
             while not loop.is_running(): time.sleep(0.001)
+        """,
+        # Daemons that ask for the GIL when there is none any more, with frames of ours on their stack.
+        "busy_threads": """
+            import threading, time
+            async def child():
+                await aio.sleep(0)
+                time.sleep(0.0001)
+            async def main():
+                while True:
+                    async with aio.TaskGroup() as group:
+                        for _ in range(5): group.create_task(child())
+            for _ in range(3):
+                threading.Thread(target=lambda: aio.new_event_loop().run_until_complete(main()), daemon=True).start()
+            time.sleep(0.05)
         """,
         "module_cycle": """
             class Last:

@@ -132,6 +132,7 @@ fn set_up(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 }
 
 fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+    threads::stand_still_at_exit();
     crate::debug::track_origins(core, true)?;
     let sys = Obj::import("sys")?;
     core.old_asyncgen_hooks

@@ -57,6 +57,93 @@ pub(crate) fn breathe() -> R<()> {
     BREATH.call0().map(drop)
 }
 
+/// Makes this thread stand still, instead of being unwound, when it asks for the GIL of an interpreter that ends. To be
+/// called before the thread runs a loop.
+///
+/// Up to 3.13 such a thread (a daemon) is ended by `pthread_exit()`, wherever it is: glibc then unwinds all of its frames.
+/// Frames of C let that happen. Frames of Rust must not: their destructors would touch Python without the GIL, and
+/// where the compiler was promised that nothing unwinds, the process aborts. Since 3.14 CPython lets the thread hang,
+/// for the same reason; here a cleanup handler does so for the older ones. The handlers of glibc run when the frame that
+/// holds their record is left; ours is in no frame of the stack, so it runs before the first frame is.
+pub(crate) fn stand_still_at_exit() {
+    #[cfg(all(not(Py_3_14), target_env = "gnu"))]
+    unwinding::install();
+}
+
+#[cfg(all(not(Py_3_14), target_env = "gnu"))]
+mod unwinding {
+    use std::ffi::{c_int, c_void};
+    use std::ptr::null_mut;
+
+    /// `struct _pthread_cleanup_buffer`
+    #[repr(C)]
+    struct Record {
+        routine: unsafe extern "C" fn(*mut c_void),
+        argument: *mut c_void,
+        cancel_type: c_int,
+        previous: *mut Record,
+    }
+
+    unsafe extern "C" {
+        fn _pthread_cleanup_push(
+            record: *mut Record,
+            routine: unsafe extern "C" fn(*mut c_void),
+            argument: *mut c_void,
+        );
+        fn _pthread_cleanup_pop(record: *mut Record, execute: c_int);
+        #[cfg_attr(not(Py_3_13), link_name = "_Py_IsFinalizing")]
+        fn Py_IsFinalizing() -> c_int;
+    }
+
+    /// A record that the thread knows.
+    struct Installed(*mut Record);
+
+    thread_local! {
+        static INSTALLED: Installed = Installed::new();
+    }
+
+    pub(super) fn install() {
+        INSTALLED.with(|_| {});
+    }
+
+    impl Installed {
+        fn new() -> Self {
+            // on the heap: what is in the thread's own storage may count as a part of its stack
+            let record = Box::into_raw(Box::new(Record {
+                routine: stand_still,
+                argument: null_mut(),
+                cancel_type: 0,
+                previous: null_mut(),
+            }));
+            // SAFETY: the record lives until it is taken back.
+            unsafe { _pthread_cleanup_push(record, stand_still, null_mut()) };
+            Installed(record)
+        }
+    }
+
+    impl Drop for Installed {
+        fn drop(&mut self) {
+            // SAFETY: the thread ends: whatever was pushed later has been left. Nobody else has the record.
+            unsafe {
+                _pthread_cleanup_pop(self.0, 0);
+                drop(Box::from_raw(self.0));
+            }
+        }
+    }
+
+    /// Runs in a thread that is about to be unwound, by `pthread_exit()` or `pthread_cancel()`.
+    unsafe extern "C" fn stand_still(_: *mut c_void) {
+        // SAFETY: reads one word, with or without the GIL. Not everybody's `pthread_exit()` is the interpreter's.
+        if unsafe { Py_IsFinalizing() } == 0 {
+            return;
+        }
+        loop {
+            // SAFETY: no preconditions.
+            unsafe { libc::pause() };
+        }
+    }
+}
+
 /// How often this process has been forked off: a new number in every child.
 pub(crate) fn fork_epoch() -> u32 {
     EPOCH.load(std::sync::atomic::Ordering::Relaxed)
