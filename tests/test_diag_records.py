@@ -304,3 +304,38 @@ def test_a_child_of_a_fork_has_loops_of_its_own():
         aioxide.run(main())
     """)
     assert done.stdout == "child 1\nparent 1\n", done.stderr
+
+
+def test_a_child_has_loops_of_its_own_though_its_process_id_is_its_parents():
+    """In a namespace of its own each is the process 1."""
+    if subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no namespaces of process ids here")
+    done = program("""
+        import ctypes, os, sys, threading
+        import aioxide
+        from aioxide._core import diag as core
+
+        def fork():
+            assert not ctypes.CDLL(None).unshare(0x20000000)  # CLONE_NEWPID
+            return os.fork()
+
+        def ends(child):
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+        async def main():
+            print(os.getpid(), len(core._loops()), flush=True)
+            if child := fork():
+                ends(child)
+            async def within():
+                print(os.getpid(), len(core._loops()), flush=True)
+            # (for Python 3.11 the parent's loop, which it knows by the process id, still runs on this thread)
+            thread = threading.Thread(target=aioxide.run, args=(within(),))
+            thread.start()
+            thread.join()
+            os._exit(0)
+
+        if child := fork():
+            ends(child)
+        aioxide.run(main())
+    """)
+    assert done.stdout == "1 1\n1 1\n", done.stderr

@@ -73,6 +73,7 @@ pub use sys::cpu;
 pub use sys::epoll::Epoll;
 pub use sys::events::Events;
 pub use sys::file;
+pub use sys::forks;
 pub use sys::lines;
 pub use sys::local;
 pub use sys::memory;

@@ -9,15 +9,17 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::thread;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{read, retry_on_intr};
 
-/// What the handler writes to, and in which process.
+use super::forks::epoch;
+
+/// What the handler writes to, and in which process: its [`epoch`].
 static PLACE: AtomicI32 = AtomicI32::new(-1);
-static PROCESS: AtomicI32 = AtomicI32::new(0);
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Where caught signals are waited for. One for a process; it is never dropped.
 #[derive(Debug)]
@@ -38,12 +40,12 @@ impl std::fmt::Debug for Before {
 
 extern "C" fn handler(_: libc::c_int) {
     let one = 1_u64.to_ne_bytes();
-    // SAFETY: errno, getpid and write may be used in a handler; the descriptor is open as long as the process is the one
+    // SAFETY: errno, an atomic and write may be used in a handler; the descriptor is open as long as the process is the one
     // that made it, and the number of another is not written to.
     unsafe {
         let errno = libc::__errno_location();
         let kept = *errno;
-        if libc::getpid() == PROCESS.load(Ordering::Relaxed) {
+        if epoch() == PROCESS.load(Ordering::Relaxed) {
             libc::write(PLACE.load(Ordering::Relaxed), one.as_ptr().cast(), one.len());
         }
         *errno = kept;
@@ -58,8 +60,7 @@ impl Caught {
     pub fn new() -> io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
         PLACE.store(fd.as_raw_fd(), Ordering::Relaxed);
-        // SAFETY: no preconditions.
-        PROCESS.store(unsafe { libc::getpid() }, Ordering::Relaxed);
+        PROCESS.store(epoch(), Ordering::Relaxed);
         Ok(Self(fd))
     }
 

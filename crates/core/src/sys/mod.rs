@@ -34,6 +34,7 @@ pub mod epoll;
 pub mod events;
 mod fd;
 pub mod file;
+pub mod forks;
 pub mod lines;
 pub mod local;
 pub mod memory;

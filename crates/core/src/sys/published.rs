@@ -11,6 +11,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::forks::epoch;
+
 /// A value that is replaced as a whole, seldom: settings.
 #[derive(Debug)]
 pub struct Published<T: 'static>(AtomicPtr<T>);
@@ -42,9 +44,9 @@ impl<T: Send + Sync> Default for Published<T> {
     }
 }
 
-/// A value of which every process has its own: a forked child begins with a new one.
+/// A value of which every process has its own: a forked child begins with a new one. (With the [`epoch`] that it is of.)
 #[derive(Debug)]
-pub struct PerProcess<T: 'static>(AtomicPtr<(libc::pid_t, T)>);
+pub struct PerProcess<T: 'static>(AtomicPtr<(u32, T)>);
 
 impl<T: Default + Send + Sync> PerProcess<T> {
     /// Made when it is first asked for.
@@ -56,12 +58,11 @@ impl<T: Default + Send + Sync> PerProcess<T> {
     /// This process's.
     #[must_use]
     pub fn get(&self) -> &'static T {
-        // SAFETY: it has no preconditions.
-        let here = unsafe { libc::getpid() };
+        let here = epoch();
         let known = self.0.load(Ordering::Acquire);
         // SAFETY: null, or what has been leaked below, here or in the process that this one was forked from.
         match unsafe { known.as_ref() } {
-            Some((process, value)) if *process == here => return value,
+            Some((then, value)) if *then == here => return value,
             _ => {}
         }
         let new = Box::into_raw(Box::new((here, T::default())));

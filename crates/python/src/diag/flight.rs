@@ -12,7 +12,7 @@ use super::{Job, at_next_boundary, running};
 use crate::event_loop::core::{Entry, LoopCore};
 use crate::event_loop::handles;
 use crate::ffi::object::{Static, is_exact_str};
-use crate::ffi::{Class, Obj, Own, R};
+use crate::ffi::{Class, Obj, Own, R, threads};
 use crate::futures::future::State;
 use crate::hook::Hook;
 use crate::imports::{self, names};
@@ -69,7 +69,8 @@ pub(crate) fn recordings() -> Vec<Entered> {
 pub(crate) struct Flight {
     recorder: Recorder,
     bytes: usize,
-    process: u32,
+    /// In which process of a family it was made.
+    epoch: u32,
     /// How many entries of the ready queue have been noted, from its front.
     seen: Cell<usize>,
     names: RefCell<Names>,
@@ -91,7 +92,7 @@ impl Flight {
         Flight {
             recorder,
             bytes,
-            process: std::process::id(),
+            epoch: threads::fork_epoch(),
             seen: Cell::new(0),
             names: RefCell::default(),
             sleep,
@@ -279,7 +280,7 @@ fn address(task: &Task) -> u64 {
 fn is_stale(core: &LoopCore) -> bool {
     let wanted = wanted();
     core.flight().map_or(wanted != 0, |flight| {
-        flight.bytes != wanted || flight.process != std::process::id()
+        flight.bytes != wanted || flight.epoch != threads::fork_epoch()
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::errors::R;
 use super::object::{Obj, Static, check};
+use aioxide_core::forks;
 use pyo3::ffi as c;
 
 /// `threading.get_ident()`
@@ -146,15 +147,13 @@ mod unwinding {
 
 /// How often this process has been forked off: a new number in every child.
 pub(crate) fn fork_epoch() -> u32 {
-    EPOCH.load(std::sync::atomic::Ordering::Relaxed)
+    forks::epoch()
 }
-
-static EPOCH: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
 
 /// Starts counting forks. Called once.
 pub(crate) fn watch_forks() {
     unsafe extern "C" fn child() {
-        EPOCH.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        forks::note();
         crate::diag::attach::after_fork();
     }
     // SAFETY: registers a function that only adds to an atomic.
