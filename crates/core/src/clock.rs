@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::sys::time;
 
 /// The resolution of [`Monotonic`] in seconds: `time.get_clock_info("monotonic").resolution`.
 ///
@@ -32,29 +32,29 @@ pub struct Monotonic;
 impl Clock for Monotonic {
     #[inline]
     fn now(&self) -> f64 {
-        let now = clock_gettime(ClockId::Monotonic);
+        // (there is such a clock on every Linux)
+        let (seconds, nanoseconds) = time::read(time::MONOTONIC).unwrap_or_default();
         // CPython goes through an integer count of nanoseconds too. Adding the seconds and the nanoseconds as
         // floats would round differently in the last bit, and `loop.time()` would then step back behind
         // `time.monotonic()`.
-        let nanoseconds = now.tv_sec * 1_000_000_000 + now.tv_nsec;
-        nanoseconds as f64 / 1e9
+        (seconds * 1_000_000_000 + nanoseconds) as f64 / 1e9
     }
 }
 
 /// The time since 1970 in UTC, for the head of a report. Nothing is scheduled by it.
 #[must_use]
 pub fn wall_time() -> Duration {
-    let now = clock_gettime(ClockId::Realtime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
+    let (seconds, nanoseconds) = time::read(time::REALTIME).unwrap_or_default();
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(nanoseconds).unwrap_or(0))
 }
 
 /// The time of [`Monotonic`] at the kernel's last tick: a few milliseconds ago at most. It costs a fifth.
 #[must_use]
 #[inline]
 pub fn coarse_now() -> f64 {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+    let (seconds, nanoseconds) = time::read(time::MONOTONIC_COARSE).unwrap_or_default();
+    seconds as f64 + nanoseconds as f64 / 1e9
 }
 
 /// A clock that moves only when told, for tests.

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::time;
+
 /// The clock of the calling thread's CPU time; 0 if there is none.
 #[must_use]
 pub fn clock_of_this_thread() -> i32 {
@@ -18,18 +20,13 @@ pub fn clock_of_this_thread() -> i32 {
 /// How much CPU time the thread of a clock has used since it was started. `None`: it has ended.
 #[must_use]
 pub fn time(clock: i32) -> Option<Duration> {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the place is ours; any number may be asked for.
-    let result = unsafe { libc::clock_gettime(clock, &raw mut now) };
-    if clock == 0 || result != 0 {
+    if clock == 0 {
         return None;
     }
+    let (seconds, nanoseconds) = time::read(clock)?;
     Some(Duration::new(
-        now.tv_sec.try_into().ok()?,
-        now.tv_nsec.try_into().ok()?,
+        seconds.try_into().ok()?,
+        nanoseconds.try_into().ok()?,
     ))
 }
 

@@ -47,6 +47,7 @@ mod sender;
 pub mod socket;
 pub mod threads;
 pub mod ticks;
+pub(crate) mod time;
 pub mod wakeup;
 
 use std::io;

@@ -97,7 +97,7 @@ impl Room {
         }
     }
 
-    /// `recvfrom(2)`
+    /// `recvfrom(2)`, not by libc's function, which is a point of cancellation: that costs in a process with threads.
     #[inline]
     #[allow(unsafe_code, reason = "no safe wrapper leaves the address as it is")]
     pub(super) fn receive(&mut self, fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
@@ -105,12 +105,13 @@ impl Room {
         // SAFETY: the buffer is writable for its length, the words for `len` bytes, and aligned for any address;
         // both outlive the call. A number that is not open answers EBADF.
         let taken = unsafe {
-            libc::recvfrom(
+            libc::syscall(
+                libc::SYS_recvfrom,
                 fd,
-                buffer.as_mut_ptr().cast(),
+                buffer.as_mut_ptr(),
                 buffer.len(),
                 libc::MSG_DONTWAIT,
-                self.words.as_mut_ptr().cast(),
+                self.words.as_mut_ptr(),
                 &raw mut self.len,
             )
         };
