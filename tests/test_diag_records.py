@@ -285,6 +285,180 @@ def test_a_program_starts_where_there_is_no_place_for_files(directory):
     assert (done.stdout, done.stderr) == ("None\n", "")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AIOXIDE_BLOCK_MS", "-1"), ("AIOXIDE_FLIGHT", "x"), ("AIOXIDE_DIAG_LOG", "jsonl:/nowhere/log")],
+)
+def test_nor_is_it_where_warnings_are_errors(name, value):
+    done = program(EMITS, PYTHONWARNINGS="error", **{name: value})
+    assert done.stdout.startswith("1\nTrue 100.0 limited "), done.stderr
+    assert done.stderr.startswith("Exception ignored in"), done.stderr
+    assert f"RuntimeWarning: {name}=" in done.stderr
+
+
+def test_records_whose_file_cannot_be_written_go_to_the_log(tmp_path):
+    path = tmp_path / "none" / "log"
+    done = program(EMITS, AIOXIDE_DIAG_LOG=f"jsonl:{path}")
+    assert done.stdout == f"1\nTrue 100.0 limited jsonl:{path}\n"
+    warning, message = [line for line in done.stderr.splitlines() if not line.startswith(" ")]
+    assert f'RuntimeWarning: AIOXIDE_DIAG_LOG="jsonl:{path}": No such file or directory' in warning
+    assert message == "the message"
+
+
+def test_nothing_is_looked_for_when_all_is_off():
+    done = program(EMITS, AIOXIDE_DIAG="0", AIOXIDE_DIAG_LOG="jsonl:/nowhere/log")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("path", "error"), [("none/log", FileNotFoundError), (".", IsADirectoryError)])
+def test_a_file_that_cannot_be_written_is_refused(settings, tmp_path, path, error):
+    before = diag.settings()
+    with pytest.raises(error) as raised:
+        diag.configure(log=f"jsonl:{tmp_path / path}")
+    assert raised.value.filename == str(tmp_path / path)
+    assert diag.settings() == before
+
+
+def test_a_file_that_cannot_be_written_any_more_is_told_of_once(settings, tmp_path, caplog):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    diag.configure(log=f"jsonl:{folder / 'log'}")
+    assert not (folder / "log").exists()
+    folder.rmdir()
+    lost = diag.settings()["lost"]
+
+    async def main():
+        core._emit("one", "", "a message")
+        core._emit("two", "", None)
+        await aioxide.sleep(0)
+        folder.mkdir()
+        core._emit("three", "", "another")
+
+    with caplog.at_level(logging.WARNING, "aioxide.diag"):
+        aioxide.run(main())
+    told, one, two = caplog.records
+    assert told.getMessage() == (
+        f"Records of aioxide.diag cannot be written to {folder / 'log'}: No such file or directory (os error 2). "
+        "While that is so, this log gets them."
+    )
+    assert (told.aioxide["ev"], told.aioxide["path"]) == ("unwritable", str(folder / "log"))
+    assert (one.getMessage(), one.aioxide["ev"]) == ("a message", "one")
+    assert json.loads(two.getMessage()) == two.aioxide
+    assert two.aioxide["ev"] == "two"
+    assert json.loads((folder / "log").read_text())["ev"] == "three"
+    assert diag.settings()["lost"] == lost
+
+
+def test_what_is_found_after_the_loop_has_ended_is_told():
+    done = program(
+        """
+        import gc
+        import aioxide
+        from aioxide import diag
+
+        async def fails():
+            raise ValueError
+
+        async def main():
+            tasks = [
+                aioxide.create_task(fails(), name="after the loop"),
+                aioxide.create_task(fails(), name="at the end"),
+            ]
+            await aioxide.sleep(0)
+            return tasks
+
+        seen = []
+        diag.configure(on_event=lambda record: seen.append(record["task"]))
+        first, second = aioxide.run(main())
+        del first
+        print(seen)
+        """,
+        AIOXIDE_DEV="1",
+    )
+    assert done.stdout == "['after the loop']\n"
+    told = re.findall(r"^The exception of (.*) \(ValueError\) was never retrieved", done.stderr, re.MULTILINE)
+    assert told == ["after the loop", "at the end"], done.stderr
+
+
+def test_what_no_loop_was_there_to_tell_is_told_at_the_end():
+    done = program(
+        """
+        import aioxide
+        from aioxide._core import diag as core
+        core._emit("test", "text", "the message")
+        print("end", flush=True)
+        """
+    )
+    assert (done.stdout, done.stderr) == ("end\n", "the message\n")
+
+
+FILLS = """
+    import os, sys
+    import aioxide
+    from aioxide import diag
+    from aioxide._core import diag as core
+
+    async def main():
+        count = int(sys.stdin.readline())
+        for number in range(count):
+            core._emit(str(number), "text" * 200, None)
+            await aioxide.sleep(0)
+        print(diag.settings()["lost"], flush=True)  # nothing has waited for a reader
+        if how == "fork":  # Python warns of it if there is a thread
+            if not (child := os.fork()):
+                os._exit(0)
+            os.waitpid(child, 0)
+            print("forked", flush=True)
+        sys.stdin.readline()
+        core._emit("last", "", None)
+        if how == "kill":
+            os._exit(0)
+
+    how = sys.argv[1]
+    aioxide.run(main())
+"""
+
+
+def fills(how, count, read):
+    """What a program has said, whose standard error was not read for a while."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "always", "-c", textwrap.dedent(FILLS), how],
+        env={**os.environ, "AIOXIDE_DIAG_LOG": "stderr"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        process.stdin.write(f"{count}\n")
+        process.stdin.flush()
+        lost = int(process.stdout.readline())
+        if how == "fork":
+            assert process.stdout.readline() == "forked\n"
+        early = [process.stderr.readline() for _ in range(read)]
+        _, late = process.communicate("go on\n", timeout=60)
+    assert process.returncode == 0
+    return lost, [json.loads(line) for line in [*early, *late.splitlines()]]
+
+
+@pytest.mark.parametrize(
+    ("how", "count", "read"), [("end", 3, 0), ("kill", 3, 0), ("end", 500, 0), ("kill", 500, 500), ("fork", 500, 0)]
+)
+def test_a_pipe_that_nobody_reads_stops_nothing_and_nothing_is_lost(how, count, read):
+    lost, records = fills(how, count, read)
+    assert lost == 0
+    assert [record["ev"] for record in records] == [*map(str, range(count)), "last"]
+
+
+def test_what_a_pipe_that_nobody_reads_has_no_room_for_is_counted():
+    lost, records = fills("end", 2000, 0)
+    assert 0 < lost < 1000
+    told = [record for record in records if record["ev"] == "lost"]
+    written = [record["ev"] for record in records if record["ev"] not in ("lost", "last")]
+    assert written == [str(number) for number in range(len(written))]
+    assert len(records) - len(told) + sum(record["count"] for record in told) == 2001
+
+
 def test_a_child_of_a_fork_has_loops_of_its_own():
     done = program("""
         import os, sys

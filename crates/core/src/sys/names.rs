@@ -129,7 +129,7 @@ pub fn message(code: i32) -> String {
 }
 
 /// No signal is delivered to the calling thread any more: signals are for the threads that Python knows.
-pub(crate) fn block_signals() {
+pub fn block_signals() {
     // SAFETY: fills a set, and gives it to the calling thread.
     unsafe {
         let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();

@@ -104,6 +104,7 @@ pub(super) fn init(diag: &Obj) -> R<()> {
     // What the interpreter's threads do while it ends is no concern of anybody's: they never come back from waiting.
     let stop = |_: &Args| {
         watch::stop();
+        records::finish()?;
         Ok(Obj::none())
     };
     export(diag, &[("aioxide._core.diag", "_stop()", stop, Plain)])?;

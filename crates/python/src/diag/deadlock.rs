@@ -585,7 +585,12 @@ fn no_other_thread(core: &LoopCore) -> R<bool> {
 }
 
 /// Threads of ours that end no wait unless somebody has asked them to.
-const OUR_THREADS: [&str; 3] = ["aioxide-dns", "aioxide-watch", "aioxide-attach"];
+const OUR_THREADS: [&str; 4] = [
+    "aioxide-dns",
+    "aioxide-watch",
+    "aioxide-attach",
+    "aioxide-records",
+];
 
 /// Has the program no handler for a signal, in Python, that could do something? (Those of Ctrl-C that Python and
 /// `asyncio.run` have put there end the program.)

@@ -187,7 +187,7 @@ fn tell_unawaited(coroutine: &Obj) -> R<()> {
         );
         let record = Record::new("never_awaited").text("coroutine", &name);
         let record = record.text_or_null("created", some(&created));
-        records::emit(record.text_or_null("dropped", some(&dropped)).message(message));
+        records::emit_by_python(record.text_or_null("dropped", some(&dropped)).message(message));
     }
     Ok(())
 }
@@ -271,7 +271,7 @@ pub(crate) fn never_retrieved(future: &Own<Future>, exception: &Obj) {
                 .text(kind, &name)
                 .text("exception", &error);
             let record = record.text_or_null("raised", some(&raised));
-            records::emit(record.text_or_null("created", some(&created)).message(message));
+            records::emit_by_python(record.text_or_null("created", some(&created)).message(message));
         }
         Ok(())
     };
@@ -318,7 +318,7 @@ pub(crate) fn destroyed_pending(task: &Own<Task>) {
             );
             let record = Record::new("destroyed_pending").text("task", &name);
             let record = record.text_or_null("at", some(&here));
-            records::emit(record.text_or_null("created", some(&created)).message(message));
+            records::emit_by_python(record.text_or_null("created", some(&created)).message(message));
         }
         Ok(())
     };

@@ -5,7 +5,7 @@
 //!
 //! Must never wait for a thread that might wait for the GIL: ours never take it.
 
-use super::{Job, at_next_boundary, attach, running};
+use super::{Job, at_next_boundary, attach, outlets, running};
 use crate::ffi::{Obj, R};
 use crate::hook::Hook;
 use aioxide_core::watch;
@@ -28,9 +28,11 @@ fn register() -> R<()> {
     let before = hook("before_fork", |_, _| {
         watch::pause();
         attach::pause();
+        outlets::pause();
         Ok(())
     })?;
     let after = hook("after_fork_in_parent", |_, _| {
+        outlets::fork_is_over();
         for running in running() {
             at_next_boundary(&running, Job::GoOn);
         }
@@ -47,4 +49,5 @@ fn register() -> R<()> {
 pub(super) fn go_on() {
     watch::go_on();
     attach::go_on();
+    outlets::go_on();
 }

@@ -15,6 +15,7 @@
 //! | `settings.rs` | the environment and `configure()` |
 //! | `blocks.rs` | callbacks that keep a loop from going on |
 //! | `records.rs` | one line for each finding, and where it goes |
+//! | `outlets.rs` | lines that a pipe does not take just now |
 //! | `attach/` | what another process is told that asks |
 //! | `metrics.rs` | the figures of the loops, with names, and for Prometheus |
 //! | `flight.rs`, `trace.rs` | the flight recorder: what a loop writes down, and the files that are made of it |
@@ -35,6 +36,7 @@ pub(crate) mod flight;
 mod forks;
 pub(crate) mod holders;
 pub(crate) mod metrics;
+mod outlets;
 mod probe;
 pub(crate) mod records;
 pub(crate) mod settings;
@@ -186,6 +188,9 @@ pub(crate) fn on_run(core: &LoopCore) -> bool {
     vitals.figures.begins(core.now(), cpu::clock_of_this_thread());
     vitals.pulse.runs();
     flight::on_run(core, vitals.number());
+    if records::are_waiting() {
+        vitals.want(Job::Deliver);
+    }
     attach::on_run();
     let mut all = lock();
     if !all.iter().any(|running| Arc::ptr_eq(&running.vitals, vitals)) {
@@ -208,10 +213,14 @@ pub(crate) fn on_stop(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     vitals.figures.stops(core.now());
     vitals.thread.store(0, Ordering::Relaxed);
     vitals.current.store(0, Ordering::Relaxed);
-    if vitals.pulse.is_asked() {
-        at_boundary(loop_, core)?;
-    }
-    Ok(())
+    let result = if vitals.pulse.is_asked() {
+        at_boundary(loop_, core)
+    } else {
+        Ok(())
+    };
+    // (what was found at this very end, with no loop to be asked)
+    records::deliver();
+    result
 }
 
 /// Makes `_core.diag`. Called once.

@@ -1,19 +1,23 @@
 //! Records: what has been found, one JSON object each, `{"v":1,"ev":…,"t":…,"pid":…}` and then what the finder adds.
 //!
 //! Owns their form and the ways that they take. A file and the descriptor 2 are written at once, by the thread that has
-//! found something; logging and the program's own callable are Python, and wait for the loop's thread
-//! ([`deliver`]).
+//! found something (`outlets.rs`); logging and the program's own callable are Python, and wait for the loop's thread
+//! ([`deliver`]). When no loop runs any more they are told by whoever has found something and may run Python
+//! ([`emit_by_python`]), or when the interpreter ends ([`finish`]).
 //!
-//! Must never: block a finder on Python, or raise in the middle of a program because a report went wrong.
+//! Must never: block a finder on Python or on a reader, raise in the middle of a program because a report went wrong, or
+//! lose a record because its file cannot be written: then the log gets it.
 
-use super::{Job, MODULE, at_next_boundary, running, settings};
+use super::{Job, MODULE, at_next_boundary, dev, outlets, running, settings};
 use crate::ffi::object::Static;
-use crate::ffi::{Obj, R};
-use aioxide_core::{PerProcess, lines, wall_time};
+use crate::ffi::{Obj, R, threads};
+use aioxide_core::lines::Place;
+use aioxide_core::{PerProcess, wall_time};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many records wait for Python, at most.
 const MOST_WAITING: usize = 1000;
@@ -111,6 +115,11 @@ impl Record {
         self.json
     }
 
+    /// The whole as a line of a file.
+    pub(super) fn line(self) -> String {
+        self.close() + "\n"
+    }
+
     fn with(mut self, key: &str, value: impl FnOnce(&mut String)) -> Record {
         if self.json.len() > 1 {
             self.json.push(',');
@@ -199,18 +208,28 @@ fn timestamp() -> String {
 /// A record on its way to Python.
 struct Waiting {
     line: String,
+    /// What the logger is told, if it is.
     message: Option<String>,
 }
 
 static WAITING: PerProcess<Mutex<VecDeque<Waiting>>> = PerProcess::new();
-/// Records that nobody will hear of: too many were waiting, or a file could not be written.
+/// Records that nobody will hear of: too many were waiting, or the descriptor 2 could not be written.
 static LOST: AtomicU64 = AtomicU64::new(0);
 /// The function that hands a record to Python: [`register`].
 static HAND_OVER: Static = Static::new();
+/// The interpreter ends: no loop is going to hand anything over.
+static ENDING: AtomicBool = AtomicBool::new(false);
+/// The file of which has been said that it cannot be written.
+static UNWRITABLE: PerProcess<Mutex<Option<PathBuf>>> = PerProcess::new();
 
 /// How many records have been lost.
 pub(super) fn lost() -> u64 {
-    LOST.load(Ordering::Relaxed)
+    LOST.load(Ordering::Relaxed) + outlets::lost()
+}
+
+/// It has been said already that records cannot be written there.
+pub(super) fn is_known_to_be_unwritable(path: &Path) {
+    *UNWRITABLE.lock() = Some(path.to_owned());
 }
 
 /// Tells it to whoever is to hear. Any thread, with the GIL or without.
@@ -219,29 +238,57 @@ pub(crate) fn emit(record: Record) {
         return;
     };
     let message = record.message.clone();
-    let mut line = record.close();
-    let to_python = settings.to_callable || (settings.to_logging && message.is_some());
-    if settings.to_stderr || settings.to_file.is_some() {
-        line.push('\n');
-        let written = settings
-            .to_file
-            .as_ref()
-            .map_or(Ok(()), |path| lines::append(path, line.as_bytes()))
-            .and(if settings.to_stderr {
-                lines::to_stderr(line.as_bytes())
-            } else {
-                Ok(())
-            });
-        if written.is_err() {
-            LOST.fetch_add(1, Ordering::Relaxed);
-        }
+    let line = record.line();
+    let mut for_log = message.clone().filter(|_| settings.to_logging);
+    if let Some(path) = &settings.to_file
+        && let Err(error) = outlets::write(&Place::File(path.clone()), &line)
+    {
+        tell_unwritable(path, &error);
+        // (of what has no words the log gets the record itself)
+        for_log = Some(message.unwrap_or_else(|| line.trim_end().to_owned()));
     }
-    if !to_python {
+    if settings.to_stderr && outlets::write(&Place::Stderr, &line).is_err() {
+        LOST.fetch_add(1, Ordering::Relaxed);
+    }
+    if settings.to_callable || for_log.is_some() {
+        hand_over_later(Waiting {
+            line,
+            message: for_log,
+        });
+    }
+}
+
+/// The same, by a thread that has the GIL and may run any Python code: when no loop runs it is handed over at once.
+pub(crate) fn emit_by_python(record: Record) {
+    emit(record);
+    if ENDING.load(Ordering::Relaxed) || running().is_empty() {
+        deliver();
+    }
+}
+
+/// Once for a file.
+fn tell_unwritable(path: &Path, error: &std::io::Error) {
+    if UNWRITABLE.lock().replace(path.to_owned()).as_deref() == Some(path) {
         return;
     }
+    let (path, error) = (path.display().to_string(), error.to_string());
+    let message = format!(
+        "Records of aioxide.diag cannot be written to {}: {error}. While that is so, this log gets them.",
+        printable(&path)
+    );
+    hand_over_later(Waiting {
+        line: Record::new("unwritable")
+            .text("path", &path)
+            .text("error", &error)
+            .line(),
+        message: Some(message),
+    });
+}
+
+fn hand_over_later(record: Waiting) {
     let mut waiting = WAITING.lock();
     if waiting.len() < MOST_WAITING {
-        waiting.push_back(Waiting { line, message });
+        waiting.push_back(record);
     } else {
         LOST.fetch_add(1, Ordering::Relaxed);
     }
@@ -251,55 +298,82 @@ pub(crate) fn emit(record: Record) {
     }
 }
 
+/// Does anything wait for Python?
+pub(super) fn are_waiting() -> bool {
+    !WAITING.lock().is_empty()
+}
+
 /// Hands over to Python what waits for it. With the GIL.
 pub(crate) fn deliver() {
     loop {
         let next = WAITING.lock().pop_front();
         let Some(record) = next else { return };
-        if let Err(raised) = hand_over(&record.line, record.message.as_deref()) {
+        if let Err(raised) = hand_over(&record) {
             raised.unraisable(MODULE.get());
         }
     }
 }
 
-fn hand_over(line: &str, message: Option<&str>) -> R<()> {
-    let Some(settings) = settings::get() else {
-        return Ok(());
-    };
-    let message = match message.filter(|_| settings.to_logging) {
+fn hand_over(record: &Waiting) -> R<()> {
+    let message = match &record.message {
         Some(message) => Obj::str(message)?,
         None => Obj::none(),
     };
     HAND_OVER
         .get()
         .call(&[
-            &Obj::str(line)?,
+            &Obj::str(&record.line)?,
             &message,
             &MODULE.get().getattr_str("_on_event")?,
         ])
         .map(drop)
 }
 
+/// The interpreter ends: what waits goes out. What is found from now on, by finalizers, does so at once.
+pub(super) fn finish() -> R<()> {
+    ENDING.store(true, Ordering::Relaxed);
+    if dev::enabled() || are_waiting() {
+        // while there is still something to import
+        PREPARE.get().call0()?;
+    }
+    deliver();
+    // (the program's own objects are about to go: its callable would keep some of them from it)
+    MODULE.get().setattr_str("_on_event", &Obj::none())?;
+    threads::without_gil(outlets::finish);
+    Ok(())
+}
+
+/// The function that imports what [`HAND_OVER`] needs.
+static PREPARE: Static = Static::new();
+
 /// The Python side: the logger is asked for when it is needed, so that a program may configure logging at any time.
 const SOURCE: &str = "
+json = logging = None
+
+def prepare():
+    global json, logging
+    import json, logging
+
 def hand_over(line, message, on_event):
-    import json
+    if json is None:
+        prepare()
     record = json.loads(line)
     if message is not None:
-        import logging
         logging.getLogger('aioxide.diag').warning('%s', message, extra={'aioxide': record})
     if on_event is not None:
         on_event(record)
 ";
 
-/// Makes the function. Called once.
+/// Makes the functions. Called once.
 pub(super) fn register(_: &Obj) -> R<()> {
     let namespace = Obj::dict()?;
     Obj::import("builtins")?
         .getattr_str("exec")?
         .call(&[&Obj::str(SOURCE)?, &namespace])?;
-    if let Some(function) = namespace.dict_get(&Obj::str("hand_over")?)? {
-        HAND_OVER.fill(function);
+    for (name, place) in [("hand_over", &HAND_OVER), ("prepare", &PREPARE)] {
+        if let Some(function) = namespace.dict_get(&Obj::str(name)?)? {
+            place.fill(function);
+        }
     }
     Ok(())
 }

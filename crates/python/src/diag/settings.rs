@@ -14,11 +14,11 @@
 //! | | `on_event` | called with each record, as a dict, by the loop's thread |
 
 use super::{MODULE, blocks, flight, records, trace};
-use crate::ffi::errors::{type_error, value_error};
+use crate::ffi::errors::{os_error_at, type_error, value_error};
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::{Args, Obj, R, stack};
 use crate::module::export;
-use aioxide_core::Published;
+use aioxide_core::{Published, lines};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -111,6 +111,13 @@ pub(super) fn init(diag: &Obj) -> R<()> {
     if let Some(value) = variable("AIOXIDE_DIAG_LOG")? {
         if !direct(&mut settings, &value)? {
             complain("AIOXIDE_DIAG_LOG", &value)?;
+        } else if let Some(path) = settings.to_file.as_ref().filter(|_| enabled())
+            && let Err(error) = lines::check(path)
+        {
+            records::is_known_to_be_unwritable(path);
+            warn(&format!(
+                "AIOXIDE_DIAG_LOG={value:?}: {error}. While that is so, the log gets what is found"
+            ))?;
         }
     }
     if enabled() {
@@ -175,13 +182,22 @@ fn ring_bytes(size: f64) -> Option<usize> {
 }
 
 fn complain(name: &str, value: &str) -> R<()> {
-    let text = format!("{name}={value:?} is none of the values that aioxide knows; it is ignored");
-    Obj::import("warnings")?
-        .call_method_str(
-            "warn",
-            &[&Obj::str(&text)?, crate::ffi::errors::exc::runtime_warning()],
-        )
-        .map(drop)
+    warn(&format!(
+        "{name}={value:?} is none of the values that aioxide knows; it is ignored"
+    ))
+}
+
+/// Warns. With `-W error` too no import fails for what somebody has mistyped in the environment: as Python does with the
+/// warnings of finalizers, it goes to `sys.unraisablehook` then.
+fn warn(text: &str) -> R<()> {
+    let warned = Obj::import("warnings")?.call_method_str(
+        "warn",
+        &[&Obj::str(text)?, crate::ffi::errors::exc::runtime_warning()],
+    );
+    if let Err(raised) = warned {
+        raised.unraisable(MODULE.get());
+    }
+    Ok(())
 }
 
 fn is_duration(milliseconds: f64) -> bool {
@@ -239,6 +255,9 @@ fn configure(args: &Args) -> R<Obj> {
             return Err(value_error(
                 "log must be 'logging', 'stderr' or 'jsonl:PATH', or several of them with commas",
             ));
+        }
+        if let Some(path) = &new.to_file {
+            lines::check(path).map_err(|error| os_error_at(&error, path))?;
         }
     }
     if let Some(callable) = args.get(3).filter(|given| !is_ellipsis(given)) {

@@ -212,6 +212,16 @@ pub(crate) fn os_error(error: &std::io::Error) -> Raised {
     Raised(())
 }
 
+/// The same, with the file that it is about.
+#[cold]
+pub(crate) fn os_error_at(error: &std::io::Error, path: &std::path::Path) -> Raised {
+    let exception = os_error(error).take();
+    match Obj::str(&path.display().to_string()).and_then(|path| exception.setattr_str("filename", &path)) {
+        Ok(()) => raise(&exception),
+        Err(raised) => raised,
+    }
+}
+
 /// The builtin exception classes.
 pub(crate) mod exc {
     use super::Obj;
