@@ -6,6 +6,7 @@ The programs that are asked run in processes of their own, with a runtime direct
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -51,9 +52,22 @@ class Target:
 
     def attach_thread(self) -> Path | None:
         for thread in Path(f"/proc/{self.pid}/task").iterdir():
-            if (thread / "comm").read_text().strip() == client.THREAD:
+            if (thread / "comm").read_text().startswith(client.THREAD):
                 return thread
         return None
+
+    def opened(self, pid: int | None = None) -> dict[str, str]:
+        """What descriptors lead to that need explaining: sockets, and pipes of one descriptor (which stdout is not)."""
+        folder = Path(f"/proc/{pid or self.pid}")
+        found = {}
+        for path in (folder / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                what = os.readlink(path)
+                flags = (folder / "fdinfo" / path.name).read_text().split("flags:")[1].split()[0]
+                if what.startswith(("pipe:", "/")) and client.SOCKET not in what and int(flags, 8) & 3 != os.O_RDWR:
+                    continue
+                found[path.name] = what
+        return found
 
 
 HEAD = """
@@ -117,12 +131,13 @@ SLEEPS = """
 """
 
 
-def until_it_listens(target) -> None:
-    """A thread of its own makes the directory, about when the loop begins to run."""
+def until_it_listens(target) -> Path:
+    """A thread of its own does, about when the loop begins to run."""
     end = time.monotonic() + 20
-    while not ((target.runtime / "aioxide").is_dir() and target.attach_thread()):
+    while (thread := target.attach_thread()) is None:
         assert time.monotonic() < end
         time.sleep(0.005)
+    return thread
 
 
 def test_a_task_is_where_it_is(start, capsys):
@@ -551,7 +566,7 @@ def test_a_process_that_has_turned_it_off(start, capsys):
     target = start(SLEEPS, env={"AIOXIDE_DIAG": "0"})
     assert ask(capsys, "ps", target.pid)[0] == 5
     assert target.attach_thread() is None
-    assert list(target.runtime.iterdir()) == []
+    assert not any("pipe:" in what for what in target.opened().values())
 
 
 def test_a_process_that_is_stopped(start, capsys, monkeypatch):
@@ -563,10 +578,9 @@ def test_a_process_that_is_stopped(start, capsys, monkeypatch):
     code, _, err = ask(capsys, "ps", target.pid)
     assert code == 6
     assert "has not answered" in err
-    # nothing is left of the request
-    assert list((target.runtime / "aioxide").iterdir()) == []
     os.kill(target.pid, signal.SIGCONT)
     assert ask(capsys, "ps", target.pid)[0] == 0
+    assert list(target.runtime.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -632,77 +646,133 @@ def test_another_user_is_refused(start):
         f"aioxide ps: process {target.pid} is the user 0's, and answers to that user and root only"
     )
     assert "sudo -u '#0'" in complaint
-    # nor by the socket itself, if the directory is no obstacle
+    # nor by the pipe or the socket themselves, if the kernel lets him at them
     with Connection(target.pid):
         pass
-    path = target.runtime / "aioxide" / f"{target.pid}.sock"
-    assert path.stat().st_mode & 0o777 == 0o600
-    for folder in (target.runtime, path.parent):
-        folder.chmod(0o711)
-    path.chmod(0o666)
+    [path] = [f"/proc/{target.pid}/fd/{fd}" for fd, what in target.opened().items() if client.SOCKET in what]
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    os.chmod(path, 0o666)
+    held = os.open(path, os.O_PATH)
     child = fork()
     if child == 0:
         with contextlib.suppress(BaseException):
             os.setgroups([])
             os.setuid(65534)
             there = socket.socket(socket.AF_UNIX)
-            there.connect(str(path))
+            there.connect(f"/proc/self/fd/{held}")
             try:
                 there.sendall(b"\0\0\0\x051 now")
                 os._exit(len(there.recv(100)))
             except ConnectionError:
                 os._exit(0)
         os._exit(98)
+    os.close(held)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+#: Becomes nobody; `dumpable`: others of that user may look into it, as if it had been started by him.
+NOBODY = """
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    ctypes.CDLL(None).prctl(4, int(sys.argv[1]))
+"""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_request_of_another_user_is_not_heard(start):
-    target = start(SLEEPS)
-    with Connection(target.pid):
-        pass
-    folder = target.runtime / "aioxide"
-    request = folder / f"{target.pid}.attach"
-    for path in folder.iterdir():
-        path.unlink()
-    target = start(SLEEPS)
-    until_it_listens(target)
-    folder = target.runtime / "aioxide"
-    request = folder / f"{target.pid}.attach"
-    # as if somebody had got into the directory
-    other = folder / "other"
-    other.touch()
-    os.chown(other, 65534, 65534)
-    os.link(other, request)
-    end = time.monotonic() + 20
-    while request.exists():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    time.sleep(0.1)
-    assert not (folder / f"{target.pid}.sock").exists()
+@pytest.mark.parametrize("dumpable", [True, False])
+def test_a_process_that_has_changed_its_user(start, capsys, dumpable):
+    target = start(NOBODY + SLEEPS, int(dumpable))
+    assert ask(capsys, "ps", target.pid)[0] == 0
+    code, complaint = as_nobody("ps", str(target.pid))
+    if dumpable:
+        assert (code, complaint) == (0, "")
+    else:
+        assert code == 4
+        assert "does not let its own user look into it" in complaint
 
 
-def test_a_directory_that_is_open_to_others_is_not_trusted(start, capsys):
-    target = start(SLEEPS)
-    until_it_listens(target)
-    (target.runtime / "aioxide").chmod(0o755)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_that_may_not_look_into_others_asks_as_their_user(start, capsys):
+    """As in a container, which has no CAP_SYS_PTRACE."""
+    target = start(NOBODY + SLEEPS, 1)
+    child = fork()
+    if child == 0:
+        code = 99
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            # struct __user_cap_header_struct and two of __user_cap_data_struct: effective, permitted, inheritable
+            header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+            data = (ctypes.c_uint32 * 6)()
+            assert libc.capget(header, data) == 0
+            for index in (0, 1):
+                data[index] &= ~(1 << 19)
+            assert libc.capset(header, data) == 0
+            with pytest.raises(PermissionError):
+                os.readlink(f"/proc/{target.pid}/fd/0")
+            code = command.main("ps", [str(target.pid)])
+            assert (os.geteuid(), os.getegid()) == (0, 0)
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_lies_in_the_place_of_the_door_is_left_alone(start, capsys, monkeypatch):
+    """The program has closed all descriptors, and has a pipe of its own there."""
+    monkeypatch.setattr(client, "PATIENCE", 0.3)
+    target = start("""
+        async def main():
+            while not any(name.startswith("aioxide@") for name in names()):
+                await aioxide.sleep(0.001)
+            [number] = [int(name[8:]) for name in names() if name.startswith("aioxide@")]
+            reader, writer = os.pipe()
+            os.set_blocking(reader, False)
+            os.dup2(reader, number)
+            ready()
+            await aioxide.sleep(1)
+            try:
+                ready(os.read(reader, 10))
+            except BlockingIOError:
+                ready("unharmed")
+            await aioxide.sleep(1000)
+        def names():
+            return [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+        aioxide.run(main())
+    """)
     code, _, err = ask(capsys, "ps", target.pid)
-    assert code == 4
-    assert "chmod 700" in err
+    assert code == 6
+    assert "has closed all its descriptors" in err
+    assert target.line() == "ready unharmed"
 
 
-def test_a_directory_that_is_none_is_not_used(tmp_path, start):
-    """A link that somebody has put there leads nowhere; the process takes its other directory."""
-    runtime = Path(tempfile.mkdtemp(prefix="aioxide-"))
-    try:
-        (tmp_path / "elsewhere").mkdir(mode=0o700)
-        (runtime / "aioxide").symlink_to(tmp_path / "elsewhere")
-        target = start(SLEEPS, env={"XDG_RUNTIME_DIR": str(runtime)})
-        assert tasks(target.pid)
-        assert list((tmp_path / "elsewhere").iterdir()) == []
-    finally:
-        (runtime / "aioxide").unlink()
-        runtime.rmdir()
+@pytest.mark.parametrize("runtime", ["gone", "no/such", "relative", "/" + "x" * 200, ""])
+def test_it_needs_no_directory_of_the_users(start, tmp_path, runtime):
+    (tmp_path / "relative").mkdir()
+    target = start(SLEEPS, env={"XDG_RUNTIME_DIR": str(tmp_path / "gone") if runtime == "gone" else runtime})
+    assert tasks(target.pid)
+    assert list((tmp_path / "relative").iterdir()) == []
+
+
+#: Goes on with numbers of processes, a network, and files of its own.
+CONTAINER = """
+    import subprocess
+    if os.getpid() != 1:
+        unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        os.execvp(unshare[0], [*unshare, sys.executable, __file__])
+    for folder in ("/dev/shm", "/var/tmp"):
+        subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make these namespaces")
+def test_a_container_is_asked_from_outside(start, capsys):
+    target = start(CONTAINER + SLEEPS, wait=False, env={"XDG_RUNTIME_DIR": ""})
+    if target.line() != "ready":
+        pytest.skip("no namespaces here")
+    [inside] = Path(f"/proc/{target.pid}/task/{target.pid}/children").read_text().split()
+    code, out, err = ask(capsys, "ps", inside)
+    assert (code, err) == (0, "")
+    assert out.startswith("process 1: ")
 
 
 def test_what_is_no_question_is_no_harm(start):
@@ -814,9 +884,8 @@ def test_a_child_of_a_fork_answers_for_itself(start, capsys):
         (folder / "go").touch()
         child = int(target.line().split()[1])
         assert ask(capsys, "ps", child)[0] == 5
-        opened = {os.readlink(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")}
-        assert not any("inotify" in what for what in opened)
-        assert not any(what.startswith("socket:") for what in opened)
+        opened = target.opened(child).values()
+        assert not any(what.startswith(("socket:", "pipe:")) or client.SOCKET in what for what in opened)
         (folder / "run").touch()
         assert target.line() == "ready"
         found = set(tasks(child))
@@ -897,51 +966,35 @@ def test_a_process_list(start, capsys):
 
 
 def test_nobody_asks_so_nothing_happens(start):
-    """The thread is there, asleep, and has nothing but its watch: no socket, no wake-up."""
+    """The thread is there, asleep, and has nothing but its pipe: no socket, no file, no wake-up."""
     target = start(SLEEPS)
-    thread = target.attach_thread()
-    assert thread is not None
+    thread = until_it_listens(target)
 
     def switches() -> int:
         status = (thread / "status").read_text().splitlines()
         return sum(int(line.split()[1]) for line in status if "ctxt_switches" in line)
 
     end = time.monotonic() + 20
-    while (before := switches()) == 0 or list((target.runtime / "aioxide").iterdir()) != []:
+    while (before := switches()) == 0 or (thread / "wchan").read_text() in ("", "0"):
         assert time.monotonic() < end
         time.sleep(0.01)
     time.sleep(1.0)
     assert switches() == before
-    assert not any(
-        "socket:" in os.readlink(f"/proc/{target.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{target.pid}/fd")
-    )
+    mine = sorted(what.partition(":")[0] for what in target.opened().values() if not what.startswith("/"))
+    # (of inotify's a user has 128 only: with one in each process the 129th could not be asked)
+    assert mine == ["anon_inode", "anon_inode", "pipe"]
+    assert not any("inotify" in what for what in target.opened().values())
+    assert list(target.runtime.iterdir()) == []
 
 
-def test_the_socket_of_the_dead_is_cleaned_up(start):
+def test_nothing_is_left_of_the_dead(start):
     dead = start(SLEEPS)
     with Connection(dead.pid):
-        pass
-    left = dead.runtime / "aioxide" / f"{dead.pid}.sock"
-    assert left.exists()
+        assert any(client.SOCKET in what for what in dead.opened().values())
+        assert list(dead.runtime.iterdir()) == []
     dead.process.kill()
     dead.process.wait()
-    living = start(SLEEPS, env={"XDG_RUNTIME_DIR": str(dead.runtime)})
-    assert tasks(living.pid)
-    assert not left.exists()
-
-
-def test_a_directory_that_is_removed_comes_again(start):
-    target = start(SLEEPS)
-    folder = target.runtime / "aioxide"
-    end = time.monotonic() + 20
-    while not folder.exists():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    folder.rmdir()
-    while not folder.exists():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    assert tasks(target.pid)
+    assert list(dead.runtime.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="before, asyncio keeps its tasks where only Python finds them")

@@ -1,4 +1,4 @@
-//! Who asks for the socket gets one, and answers; limits hold; what is left over goes.
+//! Who rings gets a socket, and answers; limits hold; no file is left.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use aioxide_core::attach::{self, Answer};
@@ -20,16 +20,51 @@ impl Answer for Echo {
     }
 }
 
-fn exists_soon(path: &Path) -> bool {
+/// What `look` finds, sooner or later.
+fn soon<T>(mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..2000 {
-        if path.exists() {
-            return true;
+        if let Some(found) = look() {
+            return found;
         }
         let (one, _other) = UnixStream::pair().unwrap();
         one.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
         let _ = (&one).read(&mut [0]);
     }
-    false
+    panic!("it never comes")
+}
+
+fn entries(folder: impl AsRef<Path>) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// The pipe, by the name of the thread.
+fn door() -> Option<PathBuf> {
+    entries("/proc/self/task").iter().find_map(|thread| {
+        let name = fs::read_to_string(thread.join("comm")).ok()?;
+        let number: u32 = name.trim().strip_prefix(attach::THREAD)?.parse().ok()?;
+        Some(PathBuf::from(format!("/proc/self/fd/{number}")))
+    })
+}
+
+/// The socket, by the name that its file has had in `directory`.
+fn socket_of(directory: &Path) -> Option<PathBuf> {
+    entries("/proc/self/fd").into_iter().find(|fd| {
+        fs::read_link(fd).is_ok_and(|was| {
+            let was = was.to_string_lossy().into_owned();
+            let place = directory.join(attach::HIDDEN);
+            was.starts_with(&*place.to_string_lossy()) && was.ends_with(" (deleted)")
+        })
+    })
+}
+
+fn ring(door: &Path) {
+    fs::OpenOptions::new()
+        .write(true)
+        .open(door)
+        .unwrap()
+        .write_all(b"?")
+        .unwrap();
 }
 
 fn ask(stream: &mut UnixStream, request: &str) -> Option<Vec<u8>> {
@@ -48,32 +83,21 @@ fn ask(stream: &mut UnixStream, request: &str) -> Option<Vec<u8>> {
 fn who_asks_is_answered_within_the_limits() {
     let runtime = std::env::temp_dir().join(format!("aioxide-test-{}", std::process::id()));
     fs::create_dir(&runtime).unwrap();
+    let before = entries("/proc/self/fd").len();
     let thread = attach::start(Some(runtime.clone()), Echo).unwrap().unwrap();
-    let directory = runtime.join(attach::NAME);
-    assert!(exists_soon(&directory));
-    assert_eq!(
-        fs::metadata(&directory).unwrap().permissions().mode() & 0o777,
-        0o700
-    );
-    let file = |ending: &str| -> PathBuf { directory.join(format!("{}.{ending}", std::process::id())) };
-    // the directory goes (a cleaner of /tmp), and comes again
-    fs::remove_dir_all(&directory).unwrap();
-    assert!(exists_soon(&directory));
+    let door = soon(door);
+    assert_eq!(entries("/proc/self/fd").len(), before + 1, "nothing but the pipe");
+    assert_eq!(fs::metadata(&door).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // no process has such a number
-    let left_over = directory.join("2147483646.attach");
-    fs::write(&left_over, "").unwrap();
-    fs::write(directory.join("readme.txt"), "").unwrap();
-    assert!(!file("sock").exists());
+    ring(&door);
+    let socket = soon(|| socket_of(&runtime));
+    assert_eq!(entries(&runtime), [] as [PathBuf; 0]);
+    assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o777, 0o600);
+    // the directory may go, and nobody notices
+    fs::remove_dir(&runtime).unwrap();
 
-    fs::write(file("attach"), "").unwrap();
-    assert!(exists_soon(&file("sock")));
-    assert!(!file("attach").exists());
-    assert!(!left_over.exists());
-    assert!(directory.join("readme.txt").exists());
-    assert_eq!(fs::metadata(file("sock")).unwrap().mode() & 0o777, 0o600);
-
-    let mut stream = UnixStream::connect(file("sock")).unwrap();
+    let connect = || soon(|| UnixStream::connect(&socket).ok());
+    let mut stream = connect();
     assert_eq!(ask(&mut stream, "hello").unwrap(), b"hello");
     assert_eq!(ask(&mut stream, "long 3000000").unwrap().len(), 3_000_000);
     let longest = "y".repeat(attach::LONGEST_REQUEST);
@@ -81,15 +105,13 @@ fn who_asks_is_answered_within_the_limits() {
 
     // a request that is too long, and one that is no text
     for bad in [&[0, 1, 0, 1, b'x'][..], &[0, 0, 0, 1, 0xff]] {
-        let mut other = UnixStream::connect(file("sock")).unwrap();
+        let mut other = connect();
         other.write_all(bad).unwrap();
         assert_eq!(other.read(&mut [0; 8]).unwrap_or(0), 0);
     }
 
     // four at a time
-    let mut others: Vec<UnixStream> = (0..attach::MOST_CLIENTS)
-        .map(|_| UnixStream::connect(file("sock")).unwrap())
-        .collect();
+    let mut others: Vec<UnixStream> = (0..attach::MOST_CLIENTS).map(|_| connect()).collect();
     let answered = others.iter_mut().filter_map(|other| ask(other, "me")).count();
     assert_eq!(answered, attach::MOST_CLIENTS - 1);
     drop(others);
@@ -97,12 +119,12 @@ fn who_asks_is_answered_within_the_limits() {
     // the thread may end and go on, and nobody notices
     let thread = thread.stop().unwrap().go_on().unwrap();
     assert_eq!(ask(&mut stream, "still there").unwrap(), b"still there");
+    assert_eq!(self::door(), Some(door));
     drop(thread);
 
     // a hundred in a second: of 150 some have to wait
     let before = ask_time(&mut stream, 150);
     assert!(before >= Duration::from_millis(300), "{before:?}");
-    fs::remove_dir_all(&runtime).unwrap();
 }
 
 #[expect(clippy::disallowed_methods, reason = "the time that a test takes")]

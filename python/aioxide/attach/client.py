@@ -1,18 +1,21 @@
 """Finding a process, and asking it.
 
-Until somebody asks, a process has a thread that sleeps until a file ``PID.attach`` appears in a directory of its
-user's; then it listens on ``PID.sock`` there. On the wire a message is four bytes of length and so many bytes of
-UTF-8: requests are words, the first of them the version; answers are JSON.
+Until somebody asks, a process has a thread, ``aioxide@N``, that sleeps until somebody writes to its descriptor N: a
+pipe without a name, of which it is both ends. Then it listens on a socket for a minute, whose file has no name any
+more: ``/proc/PID/fd`` shows what it was. Both are opened there, which the kernel allows to those who may look into the
+process, wherever it lives: a container has its own files and its own network, but whoever is outside sees it in his
+``/proc``. On the wire a message is four bytes of length and so many bytes of UTF-8: requests are words, the first of
+them the version; answers are JSON.
 
 Rules
-1. The directory must be the process's user's, and closed to others; it is opened without following a link and held.
+1. Nothing is written to but a pipe with the signs of ours (:meth:`Connection._ring`): the name of a thread is what
+   somebody else has chosen, and who asks may be root.
 2. Who answers must be the very process that was asked, by the kernel's word (``SO_PEERCRED``).
 """
 
 from __future__ import annotations
 
 import _socket
-import errno
 import json
 import os
 import stat
@@ -24,15 +27,18 @@ from . import INCONSISTENT, NO_LOOP, NO_PROCESS, NOT_PERMITTED, Failure
 # (importing typing takes longer than all the rest)
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Any, Self
 
 VERSION = 1
-#: The name of the thread that answers.
-THREAD = "aioxide-attach"
-#: How long it may take to open its socket, and to answer.
+#: What the name of the thread that answers begins with; the number of its pipe follows.
+THREAD = "aioxide@"
+#: What the file of the socket was called, in some directory.
+SOCKET = "/.aioxide-"
+#: How long it may take to open its socket, and to answer; and after how long one rings again.
 PATIENCE = 3.0
+AGAIN = 0.5
 ANSWER_PATIENCE = 10.0
 #: How long a loop may take from its first run until there is somebody to ask.
 YOUTH = 1.0
@@ -58,24 +64,25 @@ class Process:
         if fields.get("State", "").startswith(("Z", "X")):
             raise Failure(NO_PROCESS, f"process {pid} has ended, and its parent has not noticed yet")
         self.user = int(fields["Uid"].split()[1])
-        #: its number where it lives: a container counts on its own
-        self.inner = int(fields.get("NSpid", str(pid)).split()[-1])
+        self.group = int(fields["Gid"].split()[1])
 
-    def has_thread(self) -> bool:
-        """Is there somebody to ask? Also for those who may not."""
+    def door(self) -> str | None:
+        """The number of the pipe at which to ring, if there is somebody to ask. Also for those who may not."""
         try:
             threads = os.listdir(f"{self.proc}/task")
         except OSError:
-            return False
+            return None
         for thread in threads:
             try:
-                if read(f"{self.proc}/task/{thread}/comm").rstrip("\n") == THREAD:
-                    return True
+                name = read(f"{self.proc}/task/{thread}/comm").rstrip("\n")
             except OSError:  # it has just ended
                 continue
-        return False
+            number = name.removeprefix(THREAD)
+            if number != name and number.isdecimal():
+                return number
+        return None
 
-    def comes_to_have_thread(self) -> bool:
+    def comes_to_have_door(self) -> bool:
         """Its loop may have begun a moment ago: if aioxide has been imported there, it is worth waiting."""
         try:
             if "/aioxide/_core." not in read(f"{self.proc}/maps"):
@@ -85,7 +92,7 @@ class Process:
         end = time.monotonic() + YOUTH
         while time.monotonic() < end:
             time.sleep(0.02)
-            if self.has_thread():
+            if self.door() is not None:
                 return True
         return False
 
@@ -102,29 +109,6 @@ class Process:
         except OSError:
             return ""
 
-    def _root(self) -> str:
-        """What its / is from here; empty if it is ours."""
-        try:
-            theirs, ours = os.stat(f"{self.proc}/root"), os.stat("/")
-        except OSError:
-            return ""
-        same = (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
-        return "" if same else f"{self.proc}/root"
-
-    def folders(self) -> Iterator[str]:
-        """Where it may listen."""
-        root = self._root()
-        runtime = None
-        try:
-            for entry in read(f"{self.proc}/environ").split("\0"):
-                if entry.startswith("XDG_RUNTIME_DIR="):
-                    runtime = entry.partition("=")[2]
-        except OSError:
-            runtime = os.environ.get("XDG_RUNTIME_DIR")
-        if runtime and runtime.startswith("/"):
-            yield f"{root}{runtime}/aioxide"
-        yield f"{root}/tmp/aioxide-{self.user}"
-
 
 def processes() -> list[Process]:
     """All that have somebody to ask, whoever may."""
@@ -135,7 +119,7 @@ def processes() -> list[Process]:
                 process = Process(int(name))
             except (Failure, OSError, KeyError):
                 continue
-            if process.has_thread():
+            if process.door() is not None:
                 found.append(process)
     return sorted(found, key=lambda process: process.pid)
 
@@ -145,116 +129,136 @@ class Connection:
 
     def __init__(self, pid: int) -> None:
         self.process = process = Process(pid)
-        if not process.has_thread() and not process.comes_to_have_thread():
+        if process.door() is None and not process.comes_to_have_door():
             raise Failure(
                 NO_LOOP,
                 f"process {pid} has no event loop of aioxide's that could be asked (none has run yet, or it has "
-                "AIOXIDE_DIAG=0, or its directory could not be made).\n"
+                "AIOXIDE_DIAG=0).\n"
                 f"If it runs asyncio's own loop on Python 3.14 or later: python3.14 -m asyncio ps {pid}",
             )
         if os.geteuid() not in (0, process.user):
             raise self._not_permitted()
-        self.socket = self._connect()
+        try:
+            self.socket = self._connect()
+        except PermissionError:
+            self.socket = self._connect_as_its_user()
 
     def _not_permitted(self) -> Failure:
         user, pid = self.process.user, self.process.pid
+        if os.geteuid() == user:
+            return Failure(
+                NOT_PERMITTED,
+                f"process {pid} does not let its own user look into it (it has changed its user, or has more rights, "
+                "or has asked for that).\nTry: sudo aioxide …",
+            )
         return Failure(
             NOT_PERMITTED,
             f"process {pid} is the user {user}'s, and answers to that user and root only.\n"
             f"Try: sudo -u '#{user}' aioxide …, or sudo aioxide …",
         )
 
-    def _connect(self) -> _socket.socket:
-        # by their paths: a process that begins makes its folder in a moment
-        folders: dict[str, int] = {}
-        requests: list[tuple[int, str]] = []
-        name = f"{self.process.inner}.attach"
-        end = time.monotonic() + PATIENCE
-        pause = 0.0005
+    def _connect_as_its_user(self) -> _socket.socket:
+        """In a container root may be anybody, and yet not look into everybody's processes."""
+        user, group = self.process.user, self.process.group
+        if os.geteuid() != 0 or user == 0:
+            raise self._not_permitted()
+        before = os.getegid()
         try:
-            while True:
-                denied = False
-                for path in self.process.folders():
-                    try:
-                        folder = folders.get(path) or self._open(path)
-                    except PermissionError:
-                        denied = True
-                        continue
-                    except OSError:
-                        continue
-                    folders[path] = folder
-                    connected = self._try(folder)
-                    if connected is not None:
-                        return connected
-                    if (folder, name) not in requests:
-                        try:
-                            self._request(folder, name)
-                        except OSError as error:
-                            denied = denied or error.errno in (errno.EACCES, errno.EPERM)
-                        else:
-                            requests.append((folder, name))
-                if denied and not requests:
-                    raise self._not_permitted()
-                if time.monotonic() > end:
-                    raise self._no_answer()
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.02)
+            os.setegid(group)
+            os.seteuid(user)
+            return self._connect()
+        except PermissionError:
+            raise self._not_permitted() from None
         finally:
-            for folder, name in requests:
-                try:
-                    os.unlink(name, dir_fd=folder)
-                except OSError:  # it has been heard
-                    pass
-            for folder in folders.values():
-                os.close(folder)
+            os.seteuid(0)
+            os.setegid(before)
 
-    def _open(self, path: str) -> int:
-        """A folder, if it is to be trusted."""
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        found = os.fstat(folder)
-        if found.st_uid != self.process.user or stat.S_IMODE(found.st_mode) & 0o077:
-            os.close(folder)
-            raise Failure(
-                NOT_PERMITTED,
-                f"{path} is not the user {self.process.user}'s alone, so what listens there is not to be "
-                f"trusted.\nTry: chmod 700 {path}",
+    def _connect(self) -> _socket.socket:
+        """Rings until there is a socket."""
+        end = time.monotonic() + PATIENCE
+        pause, ring = 0.0005, 0.0
+        while True:
+            for path in self._sockets():
+                connected = self._try(path)
+                if connected is not None:
+                    return connected
+            now = time.monotonic()
+            if now > end:
+                raise self._no_answer()
+            if now >= ring:
+                ring = now + AGAIN
+                self._ring()
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.02)
+
+    def _sockets(self) -> Iterator[str]:
+        """Where it may listen."""
+        folder = f"{self.process.proc}/fd"
+        for number in self._gone(os.listdir, folder) or ():
+            path = f"{folder}/{number}"
+            name = self._gone(os.readlink, path) or ""
+            if SOCKET in name and name.endswith(" (deleted)"):
+                yield path
+
+    def _ring(self) -> None:
+        """Rule 1: its pipe is its user's alone, has no name, and is open for both ways, which no program's is. Else
+        (the program may have closed it, and have something of its own there) it is left alone."""
+        number = self.process.door()
+        path = f"{self.process.proc}/fd/{number}"
+        pipe = self._gone(os.open, path, os.O_PATH | os.O_CLOEXEC)
+        if pipe is None:
+            return
+        try:
+            held = f"/proc/self/fd/{pipe}"
+            found = os.fstat(pipe)
+            private = stat.S_ISFIFO(found.st_mode) and not found.st_mode & 0o077
+            # (of root, if it has changed its user since)
+            private = private and found.st_uid in (self.process.user, os.geteuid())
+            flags = self._gone(read, f"{self.process.proc}/fdinfo/{number}") or ""
+            both = any(
+                line.startswith("flags:") and int(line.split()[1], 8) & os.O_ACCMODE == os.O_RDWR
+                for line in flags.splitlines()
             )
-        return folder
+            if private and both and os.readlink(held) == f"pipe:[{found.st_ino}]":
+                door = os.open(held, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    os.write(door, b"?")
+                except BlockingIOError:  # others have rung, and have not been heard either
+                    pass
+                finally:
+                    os.close(door)
+        finally:
+            os.close(pipe)
+
+    @staticmethod
+    def _gone(call: Callable[..., Any], *arguments: Any) -> Any:
+        """What a call says; ``None`` if what it is about has gone, the process or a descriptor of it."""
+        try:
+            return call(*arguments)
+        except (FileNotFoundError, ProcessLookupError):
+            return None
 
     def _no_answer(self) -> Failure:
         Process(self.process.pid)  # it may have ended meanwhile
         return Failure(
             INCONSISTENT,
-            f"process {self.process.pid} has not answered in {PATIENCE:.0f} s: it is stopped, or its directory has "
-            "been removed just now, or the machine is overloaded",
+            f"process {self.process.pid} has not answered in {PATIENCE:.0f} s: it is stopped, or has closed all its "
+            "descriptors, or can open no more of them, or may write to no directory, or the machine is overloaded",
         )
 
-    @staticmethod
-    def _request(folder: int, name: str) -> None:
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            file = os.open(name, flags, 0o600, dir_fd=folder)
-        except FileExistsError:  # somebody's who was not heard: only a new one is
-            try:
-                os.unlink(name, dir_fd=folder)
-            except FileNotFoundError:
-                pass
-            file = os.open(name, flags, 0o600, dir_fd=folder)
-        os.close(file)
-
-    def _try(self, folder: int) -> _socket.socket | None:
-        """Connects, if it listens already."""
+    def _try(self, path: str) -> _socket.socket | None:
+        """Connects, if it is the process that listens there."""
         connected = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC, 0)
         try:
             connected.settimeout(ANSWER_PATIENCE)
-            connected.connect(f"/proc/self/fd/{folder}/{self.process.inner}.sock")
+            connected.connect(path)
             credentials = connected.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
             pid, user = (int.from_bytes(credentials[at : at + 4], sys.byteorder) for at in (0, 4))
             if pid == self.process.pid and user == self.process.user:
                 return connected
         except PermissionError:
             connected.close()
-            raise self._not_permitted() from None
+            raise
         except OSError:
             pass
         connected.close()

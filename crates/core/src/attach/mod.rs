@@ -1,24 +1,26 @@
 //! How another process of the same user asks this one what it is doing: `python -m aioxide ps PID`.
 //!
-//! Until somebody asks there is a directory, and a thread that sleeps in the kernel until a file appears in it: no
-//! socket, no wake-up. Who asks creates `PID.attach` there; the thread then listens on `PID.sock`, answers, and
-//! closes it when nobody has asked anything for [`IDLE`].
+//! Until somebody asks there is a pipe without a name, and a thread that sleeps in the kernel until somebody writes to it:
+//! no file, no socket, no wake-up. Who asks finds the pipe's number in the name of the thread ([`THREAD`]), opens
+//! `/proc/PID/fd/N` and writes a byte. Then the thread listens on a socket whose file has no name any more either (`/proc`
+//! shows what it was: [`HIDDEN`]), answers, and closes it when nobody has asked anything for [`IDLE`].
 //!
-//! Owns the directory, the socket, the thread and the limits. What the answers say is the caller's: [`Answer`].
+//! Owns the pipe, the socket, the thread and the limits. What the answers say is the caller's: [`Answer`].
 //!
 //! Rules
-//! 1. Nobody but the user of this process and root gets an answer: the directory is 0700 and no symbolic link, the
-//!    request file is theirs, the socket is 0600, and the kernel says who has connected.
+//! 1. Nobody but the user of this process and root gets an answer: the kernel lets nobody else look into `/proc/PID/fd`, pipe
+//!    and socket are 0600, and the kernel says who has connected.
 //! 2. The thread runs nothing that it is sent; it writes nothing but its socket and its answers.
 //! 3. A process with more rights than whoever started it (`AT_SECURE`) has none of this.
 //! 4. A child of a `fork` has no thread. It closes what it has inherited ([`after_fork`]) and may [`start`] its own.
 //! 5. A program may close all descriptors (`os.closerange`), ours too, and their numbers are then its own. The thread ends
-//!    when it finds that out, and touches none of them any more.
+//!    when it finds that out, and touches none of them any more. (Who rings first looks whether that is a pipe of which one
+//!    descriptor is both ends, which programs do not have.)
 //! 6. Whatever goes wrong here is no error of the program: then nobody can ask, and that is all.
+//! 7. Nothing is left behind by a process that is killed, and nothing needs to be cleaned up: there are no names.
 
 mod clients;
 mod limit;
-mod place;
 mod server;
 
 use std::io;
@@ -27,10 +29,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::sys::local::{Bell, Inherited, until_gone};
+use crate::sys::local::{Door, Inherited, until_gone};
 use server::Server;
 
-pub use place::{FALLBACK, NAME};
+pub use crate::sys::local::HIDDEN;
+
+/// Where the socket may have its name for a moment, after the user's own directory: the first one that lets us. (The
+/// first is in memory, and there also where all else is read-only.)
+pub const DIRECTORIES: [&str; 3] = ["/dev/shm", "/tmp", "/var/tmp"];
 
 /// How long the socket stays when nobody asks.
 pub const IDLE: Duration = Duration::from_secs(60);
@@ -40,8 +46,9 @@ pub const MOST_CLIENTS: usize = 4;
 pub const LONGEST_REQUEST: usize = 64 * 1024;
 /// How many requests are answered in a second, all clients together; the others wait.
 pub const REQUESTS_PER_SECOND: u32 = 100;
-/// The name of the thread: how a tool sees that there is somebody to ask (15 bytes are the most).
-pub const THREAD: &str = "aioxide-attach";
+/// What the name of the thread begins with, by which a tool sees that there is somebody to ask; then comes the number of the
+/// pipe (15 bytes are the most).
+pub const THREAD: &str = "aioxide@";
 
 /// What the caller knows.
 pub trait Answer: Send + 'static {
@@ -49,13 +56,13 @@ pub trait Answer: Send + 'static {
     fn answer(&self, request: &str, answer: &mut Vec<u8>);
 }
 
-/// Everything that the thread has open: the bell, the watch, the socket, the connections.
+/// Everything that the thread has open: the door, the socket and its handle, the connections.
 static OPEN: Inherited<{ MOST_CLIENTS + 3 }> = Inherited::new();
 
 /// The thread.
 #[derive(Debug)]
 pub struct Running<A> {
-    bell: Arc<Bell>,
+    door: Arc<Door>,
     /// `None` in the end: rule 5.
     thread: JoinHandle<Option<Box<Server<A>>>>,
 }
@@ -82,10 +89,10 @@ impl<A: Answer> Running<A> {
     /// (`os.fork()` warns of processes with threads: before it there is to be none that the program has not started.)
     #[must_use]
     pub fn stop(self) -> Option<Stopped<A>> {
-        if !self.bell.ring() {
-            // rule 5: it may not hear of its end for long, and is left to itself; so is the number of the bell
+        if !self.door.end() {
+            // rule 5: it may not hear of its end for long, and is left to itself; so is the number of the door
             OPEN.note(std::iter::empty());
-            std::mem::forget(self.bell);
+            std::mem::forget(self.door);
             return None;
         }
         let server = self.thread.join().ok()??;
@@ -103,9 +110,9 @@ impl<A: Answer> Stopped<A> {
     /// There can be no more threads.
     pub fn go_on(self) -> io::Result<Running<A>> {
         let Self(mut server) = self;
-        let bell = server.bell();
+        let door = server.door();
         let thread = std::thread::Builder::new()
-            .name(THREAD.into())
+            .name(format!("{THREAD}{}", door.number()))
             .stack_size(256 * 1024)
             .spawn(move || {
                 if server.run() {
@@ -115,7 +122,7 @@ impl<A: Answer> Stopped<A> {
                 std::mem::forget(server);
                 None
             })?;
-        Ok(Running { bell, thread })
+        Ok(Running { door, thread })
     }
 }
 

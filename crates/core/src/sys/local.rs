@@ -1,34 +1,35 @@
-//! Unix sockets between processes of one user, and the directory in which they find each other.
+//! Unix sockets between processes of one user, and how they find each other: by /proc, without a file.
 //!
-//! Owns the system calls of [`crate::attach`]: a directory that is nobody else's, a watch on what appears in it, a
-//! listening socket, who is at the other end of a connection, and the waiting for any of them.
-//! Must never follow a symbolic link, nor touch a loop's sockets.
-#![allow(unsafe_code, reason = "rustix does not tell whether the process is set-uid")]
+//! Owns the system calls of [`crate::attach`]: the pipe at which others ring, a listening socket, who is at the other end
+//! of a connection, and the waiting for any of them.
+//! Must never follow a symbolic link, leave a file, nor touch a loop's sockets.
+#![allow(
+    unsafe_code,
+    reason = "rustix does not tell whether the process is set-uid, nor of a peer without a number"
+)]
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::{self, FileType, Mode, inotify};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::pipe::{self, PipeFlags};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 8;
+/// What the name of a [hidden](Listener::hidden_in) socket's file begins with, which is there no more: /proc shows it.
+pub const HIDDEN: &str = ".aioxide-";
 
 /// The effective user.
 #[must_use]
 pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
-}
-
-/// This process.
-#[must_use]
-pub fn process() -> i32 {
-    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// Has the process more rights than whoever started it (set-uid, file capabilities)?
@@ -38,130 +39,49 @@ pub fn is_privileged() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// Is there no process with this number?
-#[must_use]
-pub fn is_dead(process: i32) -> bool {
-    rustix::process::Pid::from_raw(process)
-        .is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH))
-}
-
-/// Makes the directory if it is missing: 0700.
-///
-/// # Errors
-/// What the kernel answers; EPERM if it is no directory, another user's, or open to others.
-pub fn own_directory(path: &Path) -> io::Result<()> {
-    match fs::mkdir(path, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let found = fs::lstat(path)?;
-    let is_ours = FileType::from_raw_mode(found.st_mode) == FileType::Directory
-        && found.st_uid == user()
-        && found.st_mode & 0o077 == 0;
-    if is_ours { Ok(()) } else { Err(Errno::PERM.into()) }
-}
-
-/// Whose file it is; a symbolic link is a file of its own.
-///
-/// # Errors
-/// What the kernel answers.
-pub fn owner(path: &Path) -> io::Result<u32> {
-    Ok(fs::lstat(path)?.st_uid)
-}
-
-/// Removes a file, if it is there.
-pub fn remove(path: &Path) {
-    // (whoever else has removed it has done our work)
-    let _ = fs::unlink(path);
-}
-
-/// A watch on a directory.
-#[derive(Debug)]
-pub struct Notices(OwnedFd);
-
-/// What a [watch](Notices) has seen.
-#[derive(Debug, Default)]
-pub struct News {
-    /// The names of files that have appeared.
-    pub names: Vec<Vec<u8>>,
-    /// The directory has gone, and with it the watch.
-    pub gone: bool,
-}
-
-impl Notices {
-    /// Begins to watch what appears in a directory.
-    ///
-    /// # Errors
-    /// What the kernel answers: EMFILE or ENOSPC if the user has too many of them.
-    pub fn of(directory: &Path) -> io::Result<Self> {
-        let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        inotify::add_watch(
-            &fd,
-            directory,
-            inotify::WatchFlags::CREATE
-                | inotify::WatchFlags::DELETE_SELF
-                | inotify::WatchFlags::MOVE_SELF
-                | inotify::WatchFlags::ONLYDIR
-                | inotify::WatchFlags::DONT_FOLLOW,
-        )?;
-        Ok(Self(fd))
-    }
-
-    /// What has happened since the last time.
-    #[must_use]
-    pub fn take(&self) -> News {
-        let mut news = News::default();
-        let mut room = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(&self.0, &mut room);
-        while let Ok(event) = reader.next() {
-            let kind = event.events();
-            let left = inotify::ReadFlags::DELETE_SELF
-                | inotify::ReadFlags::MOVE_SELF
-                | inotify::ReadFlags::IGNORED
-                | inotify::ReadFlags::UNMOUNT;
-            news.gone |= kind.intersects(left);
-            if kind.contains(inotify::ReadFlags::CREATE)
-                && let Some(name) = event.file_name()
-            {
-                news.names.push(name.to_bytes().to_vec());
-            }
-        }
-        news
-    }
-}
-
-impl AsFd for Notices {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// A bell: whoever waits for it hears that it was rung.
+/// A door with a bell: a pipe without a name, of which one descriptor is both ends. Nothing else is open until somebody
+/// rings: this process to say that it is over ([`Door::end`]), or another one that opens `/proc/PID/fd/N` and writes to it.
+/// That the kernel allows to whoever may look into the process, which is its user and root, in any container.
 ///
 /// The program may close its number behind our back (`os.closerange`) and have something of its own there: nobody is to
-/// write to that, or read from it. So the bell knows itself again.
+/// write to that, or read from it. So the door knows itself again.
 #[derive(Debug)]
-pub struct Bell {
+pub struct Door {
     fd: OwnedFd,
     /// Device and number: [`identity`].
     identity: (u64, u64),
+    over: AtomicBool,
 }
 
-/// What a descriptor leads to, as far as the kernel tells: other than files, sockets and pipes.
+/// What a descriptor leads to.
 fn identity(fd: BorrowedFd<'_>) -> Option<(u64, u64)> {
     let found = fs::fstat(fd).ok()?;
     Some((found.st_dev, found.st_ino))
 }
 
-impl Bell {
-    /// One that nobody has rung.
+impl Door {
+    /// One at which nobody has rung.
     ///
     /// # Errors
-    /// EMFILE
+    /// EMFILE; ENOENT without /proc.
     pub fn new() -> io::Result<Self> {
-        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let (reader, _writer) = pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // The kernel counts the pages that a user's pipes may have, and gives less to later ones when there are many.
+        let _ = pipe::fcntl_setpipe_size(&reader, 1);
+        let both = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = fs::open(of_own(&reader), both, Mode::empty())?;
         let identity = identity(fd.as_fd()).ok_or(Errno::BADF)?;
-        Ok(Self { fd, identity })
+        Ok(Self {
+            fd,
+            identity,
+            over: AtomicBool::new(false),
+        })
+    }
+
+    /// Its number, by which others find it.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.fd.as_raw_fd()
     }
 
     /// Is its number still its own? If not, so are those of all that was open beside it.
@@ -170,23 +90,40 @@ impl Bell {
         identity(self.fd.as_fd()) == Some(self.identity)
     }
 
-    /// Rings it. `false`: nobody can hear it any more.
+    /// Tells the thread that waits here to end. `false`: nobody can hear it any more.
     #[must_use]
-    pub fn ring(&self) -> bool {
-        self.is_ours() && retry_on_intr(|| rustix::io::write(&self.fd, &1_u64.to_ne_bytes())).is_ok()
+    pub fn end(&self) -> bool {
+        self.over.store(true, Ordering::Release);
+        self.is_ours()
+            && match retry_on_intr(|| rustix::io::write(&self.fd, b".")) {
+                // (full of what has not been heard yet)
+                Ok(_) | Err(Errno::AGAIN) => true,
+                Err(_) => false,
+            }
     }
 
-    /// Has it been rung since the last time?
+    /// Has the thread been told to end since the last time?
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over.swap(false, Ordering::AcqRel)
+    }
+
+    /// Has somebody rung since the last time?
     #[must_use]
     pub fn take(&self) -> bool {
-        retry_on_intr(|| rustix::io::read(&self.fd, &mut [0_u8; 8])).is_ok()
+        retry_on_intr(|| rustix::io::read(&self.fd, &mut [0_u8; 4096])).is_ok()
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for Door {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// The path of a descriptor of this process.
+fn of_own(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 fn unconnected() -> io::Result<OwnedFd> {
@@ -198,51 +135,95 @@ fn unconnected() -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Is somebody listening there?
-#[must_use]
-pub fn is_served(path: &Path) -> bool {
-    let connect = || -> io::Result<()> {
-        let address = SocketAddrUnix::new(path)?;
-        Ok(rustix::net::connect(&unconnected()?, &address)?)
-    };
-    // (EAGAIN: somebody, who is busy)
-    match connect() {
-        Ok(()) => true,
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+/// A socket that listens, and has no name in any directory: others of this user connect by `/proc/PID/fd/N`, where N is
+/// the number of the handle.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    /// The file whose name has been removed. (A descriptor of the socket itself leads nowhere.)
+    handle: OwnedFd,
+}
+
+impl Listener {
+    /// Makes one in this directory, with a name there for a moment. It is for its owner alone: 0600.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn hidden_in(directory: &Path) -> io::Result<Self> {
+        let socket = unconnected()?;
+        // nobody knows it before, so that nobody can have taken it
+        let name = RandomState::new().build_hasher().finish();
+        let path = directory.join(format!("{HIDDEN}{name:016x}"));
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?)?;
+        let handle = fs::open(
+            &path,
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        fs::unlink(&path)?;
+        let handle = handle?;
+        // (whatever the program's umask has made of it; until it listens nobody can connect)
+        fs::chmod(of_own(&handle), Mode::RUSR | Mode::WUSR)?;
+        let found = fs::fstat(&handle)?;
+        let is_ours = FileType::from_raw_mode(found.st_mode) == FileType::Socket
+            && found.st_uid == user()
+            && found.st_mode & 0o177 == 0;
+        if !is_ours {
+            return Err(Errno::PERM.into());
+        }
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(Self { socket, handle })
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if there is none.
+    pub fn accept(&self) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(retry_on_intr(|| rustix::net::accept_with(&self.socket, flags))?)
+    }
+
+    /// Its second descriptor.
+    #[must_use]
+    pub fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
     }
 }
 
-/// A socket that listens there, for its owner alone: 0600. The file must not exist.
-///
-/// # Errors
-/// What the kernel answers: EADDRINUSE if there is a file of that name.
-pub fn listen(path: &Path) -> io::Result<OwnedFd> {
-    let socket = unconnected()?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    // nobody else can reach it meanwhile: the directory is closed to them
-    if let Err(error) = fs::chmod(path, Mode::RUSR | Mode::WUSR) {
-        remove(path);
-        return Err(error.into());
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
 }
 
-/// The next connection.
-///
-/// # Errors
-/// [`io::ErrorKind::WouldBlock`] if there is none.
-pub fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(retry_on_intr(|| rustix::net::accept_with(listener, flags))?)
-}
-
-/// The user at the other end, as the kernel has seen it connect.
+/// The user at the other end, as the kernel has seen it connect. (rustix takes it for an error if the process at the other
+/// end has no number here, which is so if it is outside of this container.)
 ///
 /// # Errors
 /// What the kernel answers.
 pub fn peer(connection: &OwnedFd) -> io::Result<u32> {
-    Ok(sockopt::socket_peercred(connection)?.uid.as_raw())
+    let mut found = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes so many bytes of a `ucred` at most.
+    let answer = unsafe {
+        libc::getsockopt(
+            connection.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut found).cast(),
+            &raw mut length,
+        )
+    };
+    if answer == 0 {
+        Ok(found.uid)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// `recv(2)`: `Ok(0)` is the end.
@@ -343,14 +324,14 @@ impl<const N: usize> Inherited<N> {
     pub fn note<'a>(&self, open: impl Iterator<Item = BorrowedFd<'a>>) {
         let mut numbers = open.map(|fd| fd.as_raw_fd());
         for place in &self.0 {
-            place.store(numbers.next().unwrap_or(-1), std::sync::atomic::Ordering::Release);
+            place.store(numbers.next().unwrap_or(-1), Ordering::Release);
         }
     }
 
     /// In the child: closes them. Safe to call in a signal handler, as after a `fork` it must be.
     pub fn close(&self) {
         for place in &self.0 {
-            super::fd::close(place.swap(-1, std::sync::atomic::Ordering::AcqRel));
+            super::fd::close(place.swap(-1, Ordering::AcqRel));
         }
     }
 }

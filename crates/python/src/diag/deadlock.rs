@@ -28,6 +28,7 @@ use crate::hook::Hook;
 use crate::imports;
 use crate::tasks::Task;
 use crate::timeouts::Timeout;
+use aioxide_core::attach;
 use aioxide_core::sys::threads;
 use aioxide_core::watch::{self, CALM};
 use std::cell::Cell;
@@ -585,12 +586,7 @@ fn no_other_thread(core: &LoopCore) -> R<bool> {
 }
 
 /// Threads of ours that end no wait unless somebody has asked them to.
-const OUR_THREADS: [&str; 4] = [
-    "aioxide-dns",
-    "aioxide-watch",
-    "aioxide-attach",
-    "aioxide-records",
-];
+const OUR_THREADS: [&str; 4] = ["aioxide-dns", "aioxide-watch", attach::THREAD, "aioxide-records"];
 
 /// Has the program no handler for a signal, in Python, that could do something? (Those of Ctrl-C that Python and
 /// `asyncio.run` have put there end the program.)

@@ -53,9 +53,10 @@ pub(super) fn init() -> R<()> {
     if KNOWN.get().is_some() {
         return Ok(());
     }
-    let version = Obj::import("platform")?
-        .call_method_str("python_version", &[])?
-        .to_string()?;
+    // (`platform` says the same, and takes longer to import than a loop to run; and a program that has changed its user or
+    // its root may not find it any more)
+    let version = Obj::import("sys")?.getattr_str("version")?.to_string()?;
+    let version = version.split(' ').next().unwrap_or_default().to_owned();
     let theirs = Obj::import("_asyncio")?.getattr_str("Task")?;
     let _ = KNOWN.set(Known {
         classes: vec![
