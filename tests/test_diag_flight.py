@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -427,6 +428,25 @@ aio.run(main())
 HOLDS_THE_GIL = "re.match('(a*)*b', 'a' * 40)"
 
 
+def wait_until_settled(pid):
+    """Until its first thread is asleep, or has been busy for a fiftieth of a second without a pause."""
+
+    def look():
+        thread = Path(f"/proc/{pid}/task/{pid}")
+        used, *_ = (thread / "schedstat").read_text().split()
+        asleep = (thread / "stat").read_text().rpartition(")")[2].split()[0] == "S"
+        return asleep, int(used)  # in nanoseconds
+
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        _, before = look()
+        time.sleep(0.1)
+        asleep, used = look()
+        if used - before > 20_000_000 or (asleep and used == before):
+            return
+    raise AssertionError("it does a little now and then")
+
+
 @pytest.mark.parametrize("block", [HOLDS_THE_GIL, "await aio.sleep(60)"], ids=["holds the GIL", "asleep"])
 def test_a_signal_is_answered_whatever_the_loop_does(tmp_path, block):
     program = "import aioxide as aio\n" + SIGNALLED.format(block=block)
@@ -436,7 +456,7 @@ def test_a_signal_is_answered_whatever_the_loop_does(tmp_path, block):
     )
     try:
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.1)
+        wait_until_settled(process.pid)
         process.send_signal(signal.SIGUSR1)
         (path,) = files(tmp_path, "signal")
         assert process.poll() is None
