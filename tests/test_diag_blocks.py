@@ -206,6 +206,28 @@ def test_callbacks_and_timers(records):
     assert len(records.phase("end")) == 2
 
 
+def test_a_length_is_exact_or_called_a_least(records, caplog):
+    """A loop knows when it woke up, and not when a later callback of the same turn began."""
+    diag.configure(log=f"logging,jsonl:{records.path}")
+
+    async def main():
+        loop = aioxide.get_running_loop()
+        loop.call_later(0.1, sleeps)
+        await aioxide.sleep(BLOCK + 0.3)
+        loop.call_soon(time.sleep, 0.1)
+        loop.call_soon(loops)
+        await aioxide.sleep(0.01)
+
+    aioxide.run(main())
+    first, second = records.phase("end")
+    assert (first["culprit"], first["exact"]) == (culprit(sleeps), True)
+    assert first["ms"] >= BLOCK * 1000 * 0.99
+    assert (second["culprit"], second["exact"]) == (culprit(loops), False)
+    messages = [record.getMessage() for record in caplog.records if record.name == "aioxide.diag"]
+    assert messages[0].startswith(f"event loop blocked for {first['ms']:.0f} ms by sleeps ")
+    assert messages[1].startswith(f"event loop blocked for at least {second['ms']:.0f} ms by loops ")
+
+
 def test_the_first_step_of_the_main_coroutine(records):
     async def main():
         sleeps()
@@ -409,7 +431,7 @@ def test_the_log_and_the_callable(records, caplog):
     assert record.levelno == logging.WARNING
     assert record.aioxide == seen[-1][0]
     place = re.escape(f"sleeps ({__file__}:{line_of(sleeps)})")
-    assert re.fullmatch(rf"event loop blocked for \d+ ms by {place}, task 'a task'", record.getMessage())
+    assert re.fullmatch(rf"event loop blocked for (at least )?\d+ ms by {place}, task 'a task'", record.getMessage())
 
 
 def test_a_block_that_lasts_is_told_of_again(records):
@@ -612,7 +634,7 @@ def test_a_block_that_nobody_has_configured_is_a_warning_on_stderr():
         aioxide.run(main())
     """) as process:
         _, err = process.communicate(timeout=60)
-    assert re.fullmatch(r"event loop blocked for \d+ ms by main \(<string>:5\), task 'Task-1'\n", err)
+    assert re.fullmatch(r"event loop blocked for (at least )?\d+ ms by main \(<string>:5\), task 'Task-1'\n", err)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio's guest loops")

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from tests.support import STDLIB, records_of
+from tests.support import STDLIB, interpreter, records_of
 
 pytestmark = pytest.mark.skipif(STDLIB, reason="asyncio has no diag")
 
 #: no audit event tells of it before
 SLEEP_IS_AUDITED = sys.version_info >= (3, 13)
 
-HEAD = "import aioxide as asyncio, gc, os, socket, sqlite3, subprocess, sys, time\n"
+HEAD = "import aioxide as asyncio, contextlib, gc, os, socket, sqlite3, subprocess, sys, time\n"
 
 #: name: the record's event, the key whose line is the one marked ``# here``, the program, more of the record
 MISTAKES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
@@ -98,6 +98,49 @@ MISTAKES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
             gc.collect()
         """,
         {},
+    ),
+    "task destroyed, and where it waited": (
+        "destroyed_pending",
+        "at",
+        """
+        async def waits():
+            await asyncio.Event().wait()  # here
+
+        async def outer():
+            await waits()
+
+        async def main():
+            asyncio.create_task(outer())
+            await asyncio.sleep(0.01)
+            gc.collect()
+        """,
+        {},
+    ),
+    "timeout swallowed by the last statement of its block": (
+        "cancel_swallowed",
+        "at",
+        """
+        async def main():
+            async with asyncio.timeout(0.01):
+                try:
+                    await asyncio.sleep(20)  # here
+                except asyncio.CancelledError:
+                    pass
+        """,
+        {"how": "left the block of the timeout as if in time", "reason": "timeout", "deliveries": 1},
+    ),
+    "timeout swallowed after cleaning up": (
+        "cancel_swallowed",
+        "at",
+        """
+        async def main():
+            async with asyncio.timeout(0.01):
+                try:
+                    await asyncio.sleep(20)  # here
+                except asyncio.CancelledError:
+                    await asyncio.sleep(0)
+        """,
+        {"how": "left the block of the timeout as if in time"},
     ),
     "task forgotten": (
         "forgotten_task",
@@ -240,6 +283,35 @@ def test_ways_in(how, name, tmp_path):
     assert [record["ev"] for record in records] == [event]
 
 
+def test_the_command_line_comes_before_the_environment(tmp_path):
+    """And holds for the processes that the program starts."""
+    program = MISTAKES["coroutine not awaited"][2]
+    inner = tmp_path / "inner.py"
+    inner.write_text(HEAD + textwrap.dedent(program) + "\nasyncio.run(main())\n")
+    program += f"    subprocess.run([sys.executable, {str(inner)!r}], check=True)\n"
+    how = ("-m", "aioxide", "run", "--dev")
+    records = run(program, tmp_path, *how, AIOXIDE_DIAG="0", AIOXIDE_BLOCK_MS="0")
+    assert sorted(record["ev"] for record in records) == ["blocking_call", "never_awaited", "never_awaited"]
+    assert run(program, tmp_path, AIOXIDE_DIAG="0", AIOXIDE_DEV="1") == []
+
+
+def test_a_program_that_is_not_let_develop_hears_of_it():
+    done = interpreter("-c", "from aioxide import diag; diag.develop()", env={"AIOXIDE_DIAG": "0"})
+    assert "RuntimeWarning: AIOXIDE_DIAG=0 is set: there is no development mode" in done.stderr
+    assert done.returncode == 0
+    done = interpreter("-c", "from aioxide import diag; diag.develop(); print(diag.settings()['block_ms'])")
+    assert (done.stdout, done.stderr) == ("50.0\n", "")
+
+
+@pytest.mark.parametrize(("kind", "mistake"), [("task", "exception of a task"), ("future", "exception of a future")])
+def test_what_was_made_is_called_what_it_is(kind, mistake, tmp_path):
+    _, _, program, _ = MISTAKES[f"{mistake} not retrieved"]
+    path = tmp_path / "program.py"
+    path.write_text(HEAD + textwrap.dedent(program) + "\nasyncio.run(main())\n")
+    done = interpreter(str(path), env={"AIOXIDE_DEV": "1"}, check=True)
+    assert f"\n  The {kind} was made at {path}:" in done.stderr
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_nothing_in_production(name, tmp_path):
     assert run(MISTAKES[name][2], tmp_path, AIOXIDE_BLOCK_MS="0") == []
@@ -275,6 +347,23 @@ NO_MISTAKES = """
         import wsgiref.headers
         time.sleep(0)
         await task
+        kept = None
+        try:
+            async with asyncio.timeout(0.01):
+                try:
+                    await asyncio.sleep(20)
+                except asyncio.CancelledError as exception:
+                    kept = exception  # to be raised later
+        except TimeoutError:
+            raise SystemExit("it was swallowed")
+        kept = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                try:
+                    await asyncio.sleep(20)
+                except asyncio.CancelledError:
+                    await asyncio.sleep(0)
+                    raise
         await asyncio.sleep(1.5)
 """
 

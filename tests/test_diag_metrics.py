@@ -349,12 +349,12 @@ def test_without_diagnostics_there_are_no_figures():
 
     async def main():
         await aioxide.sleep(0.01)
-        print(diag.metrics().loops)
+        print(diag.metrics().loops, diag.prometheus())
 
     aioxide.run(main())
     """
     done = python(program, env={"AIOXIDE_DIAG": "0"})
-    assert (done.stdout, done.stderr) == ("()\n", "")
+    assert (done.stdout, done.stderr) == ("() # no figures: AIOXIDE_DIAG=0 is set\n\n", "")
 
 
 BLOCKS = """

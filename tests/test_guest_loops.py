@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import aioxide
+from tests.support import STDLIB, succeeds
 
 LOOPS = [asyncio.SelectorEventLoop, aioxide.EventLoop]
 hooks = pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio has the hooks since 3.13")
@@ -116,3 +117,34 @@ def test_origin_tracking(base: type) -> None:
     loop._set_coroutine_origin_tracking(False)
     assert sys.get_coroutine_origin_tracking_depth() == depth
     loop.close()
+
+
+@hooks
+@pytest.mark.skipif(STDLIB, reason="aioxide's own")
+def test_a_host_that_lets_go_of_its_guest_too_soon() -> None:
+    """What our locks know of the running loop is a loop that is there, though nobody has said that it runs no more."""
+    printed = succeeds("""
+        import asyncio, gc, sys, threading, weakref
+
+        def host():
+            loop = aio.EventLoop()
+            loop._run_forever_setup()
+            asyncio._set_running_loop(None)
+            sys.set_asyncgen_hooks(None, None)
+            there = weakref.ref(loop)
+            del loop
+            gc.collect()
+            try:
+                aio.Lock().acquire().send(None)  # (asks for the task that runs)
+            except StopIteration:
+                print(there() is not None)
+            aio.run(asyncio.sleep(0))
+            gc.collect()
+            print(there() is None)
+
+        # (in the main thread it would have left the descriptor for signals behind, too)
+        thread = threading.Thread(target=host)
+        thread.start()
+        thread.join()
+    """)
+    assert printed == "True\nTrue\n"

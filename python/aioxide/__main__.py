@@ -108,9 +108,12 @@ def main(arguments: list[str]) -> None:
 
 
 def develop_too() -> None:
-    """Development mode, for this process and those that it starts."""
+    """Development mode, for this process and those that it starts, whatever the environment says."""
     from aioxide.diag import develop
 
+    if os.environ.get("AIOXIDE_DIAG") == "0":
+        os.environ["AIOXIDE_DIAG"] = "1"
+        diag._turn_on()
     os.environ["AIOXIDE_DEV"] = "1"
     develop()
 

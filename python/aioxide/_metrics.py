@@ -146,7 +146,8 @@ class Metrics:
 def metrics(*, tasks: bool = False) -> Metrics:
     """The figures of all loops that have run and are not closed. Any thread; the loops are not disturbed.
 
-    With `tasks`, each task's too, which takes some microseconds for each.
+    With `tasks`, each task's too, which takes some microseconds for each. With AIOXIDE_DIAG=0 there are no loops in it:
+    nobody has measured anything.
     """
     pid, time, loops = _diag._metrics(tasks)
     bounds = _diag._bounds
@@ -164,8 +165,11 @@ def prometheus() -> str:
     """The figures of all loops in Prometheus' text format, version 0.0.4. Any thread.
 
     It is for an HTTP handler of the program's own, with the content type ``text/plain; version=0.0.4``. Tasks are
-    counted, not listed: their names would be series without end.
+    counted, not listed: their names would be series without end. With AIOXIDE_DIAG=0 there are no figures, and a
+    comment in the text says so.
     """
+    if not _diag.settings()["enabled"]:
+        return "# no figures: AIOXIDE_DIAG=0 is set\n"
     return _diag._prometheus()
 
 

@@ -9,6 +9,7 @@ On by default: a callback that keeps its loop for more than 100 ms is logged, wi
 
 import json
 import os
+import warnings
 from asyncio import AbstractEventLoop, CancelledError, Task
 from typing import Any, NamedTuple
 
@@ -55,8 +56,9 @@ def waits(loop: AbstractEventLoop | None = None) -> list[dict[str, Any]]:
 def develop() -> None:
     """Turns on development mode, as AIOXIDE_DEV=1 does: for programs that decide it themselves, before their loop runs.
 
-    It cannot be turned off again.
+    It cannot be turned off again. With AIOXIDE_DIAG=0 it is not turned on: that is a RuntimeWarning.
     """
-    _diag._develop()
-    if not os.environ.get("AIOXIDE_BLOCK_MS"):
+    if not _diag._develop():
+        warnings.warn("AIOXIDE_DIAG=0 is set: there is no development mode", RuntimeWarning, stacklevel=2)
+    elif not os.environ.get("AIOXIDE_BLOCK_MS"):
         configure(block_ms=50)

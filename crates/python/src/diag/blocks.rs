@@ -32,6 +32,8 @@ const MOST_CULPRITS: usize = 1000;
 const MOST_FRAMES: usize = 64;
 /// A block is told of again when it has lasted ten times as long.
 const AGAIN: f64 = 10.0;
+/// The length of a block is called exact if no more than this part of it may be missing.
+const EXACT: f64 = 0.01;
 
 /// A block that has been reported, and lasts.
 struct Ongoing {
@@ -40,6 +42,8 @@ struct Ongoing {
     held: bool,
     id: u64,
     since: f64,
+    /// How much sooner it may have begun, in seconds: since the loop last noted the time.
+    missing: f64,
     /// At which age it is told of again.
     again: f64,
     samples: u32,
@@ -188,6 +192,7 @@ impl Watched for Vitals {
             held: block.held,
             id: blocks.last_id,
             since: block.since,
+            missing: block.since - self.pulse.woke().0,
             again: block.age * AGAIN,
             samples: 1,
             found,
@@ -213,6 +218,11 @@ impl Watched for Vitals {
 impl Ongoing {
     fn is(&self, vitals: &Vitals, block: &Block) -> bool {
         (self.loop_, self.entry, self.held) == (vitals.number(), block.entry, block.held)
+    }
+
+    /// Is an age right, or is it at least that?
+    fn is_exact(&self, age: f64) -> bool {
+        self.missing <= age * EXACT
     }
 }
 
@@ -285,7 +295,8 @@ fn tell(ongoing: &Ongoing, age: f64) {
         .text("phase", "live")
         .integer("loop", ongoing.loop_.into())
         .integer("id", ongoing.id as i64)
-        .milliseconds("ms", age * 1000.0);
+        .milliseconds("ms", age * 1000.0)
+        .boolean("exact", ongoing.is_exact(age));
     let stack = found.stack.iter().take(MOST_FRAMES).map(Frame::text);
     records::emit(
         found
@@ -311,7 +322,8 @@ impl Found {
     }
 
     /// What the log says.
-    fn message(&self, milliseconds: f64, suppressed: u64) -> String {
+    fn message(&self, milliseconds: f64, is_exact: bool, suppressed: u64) -> String {
+        let least = if is_exact { "" } else { "at least " };
         let place = self.culprit.as_ref().map_or_else(
             || "a callback without Python code".to_owned(),
             |frame| {
@@ -325,10 +337,10 @@ impl Found {
         );
         let mut text = if self.gil == "waiting" {
             format!(
-                "event loop kept waiting for the GIL for {milliseconds:.0} ms by {place} in another thread"
+                "event loop kept waiting for the GIL for {least}{milliseconds:.0} ms by {place} in another thread"
             )
         } else {
-            format!("event loop blocked for {milliseconds:.0} ms by {place}")
+            format!("event loop blocked for {least}{milliseconds:.0} ms by {place}")
         };
         if let Some(task) = &self.task {
             text += &format!(", task '{}'", printable(task));
@@ -356,14 +368,16 @@ pub(super) fn ended(core: &LoopCore) {
     let mut blocks = lock();
     while let Some(at) = blocks.ongoing.iter().position(|ongoing| ongoing.loop_ == number) {
         let ongoing = blocks.ongoing.swap_remove(at);
-        let milliseconds = (now - ongoing.since) * 1000.0;
+        let age = now - ongoing.since;
+        let (milliseconds, is_exact) = (age * 1000.0, ongoing.is_exact(age));
         let record = Record::new("block")
             .text("phase", "end")
             .integer("loop", ongoing.loop_.into())
             .integer("id", ongoing.id as i64)
             .milliseconds("ms", milliseconds)
+            .boolean("exact", is_exact)
             .integer("samples", ongoing.samples.into());
-        let message = ongoing.found.message(milliseconds, ongoing.suppressed);
+        let message = ongoing.found.message(milliseconds, is_exact, ongoing.suppressed);
         records::emit(ongoing.found.name(record).message(message));
     }
 }

@@ -8,7 +8,8 @@
 //!    variable. If none has, and it goes on for [`SWALLOWED_AFTER`], or ends with a result, it is swallowed; unless
 //!    somebody has called `uncancel()`.
 //! 3. A task that has caught its CancelledError and ends with a result without awaiting anything but clean-up is not
-//!    reported but in development: the cancellation has had its effect, though nobody can tell.
+//!    reported but in development: the cancellation has had its effect, though nobody can tell. Nor is the block of a
+//!    `timeout()` that ends so: who has caught the CancelledError there may know very well that the time is over.
 //! 4. One record for each cancellation at most.
 
 use super::records::{self, Record};
@@ -174,6 +175,35 @@ impl Cancellation {
             requests: self.requests.get(),
             deliveries: self.deliveries.get(),
         }
+    }
+
+    /// Has it come in, and does nobody have its CancelledError any more, to raise it later?
+    fn is_gone(&self) -> bool {
+        if self.deliveries.get() < self.requests.get() {
+            return false;
+        }
+        let Some(exception) = self.delivered() else {
+            return true;
+        };
+        // (one reference is ours, and one that of the step of the task which has thrown it in)
+        if self.fate.get() == Fate::Handled || exception.refcount() > 2 {
+            return false;
+        }
+        let thrown = places_of(&exception).map_err(Raised::ignore).unwrap_or_default();
+        self.thrown.replace(thrown);
+        true
+    }
+
+    /// The CancelledError that the task has got last, if it is still there.
+    fn delivered(&self) -> Option<Obj> {
+        let here = self.facts();
+        let thrown = THROWN_CLASS.exact(&THROWN)?.0.snapshot();
+        let found = thrown.into_iter().rev().find(|(_, facts)| {
+            (facts.by, facts.site, facts.requests, facts.deliveries)
+                == (here.by, here.site, here.requests, here.deliveries)
+                && facts.at.to_bits() == here.at.to_bits()
+        });
+        found?.0.referent()
     }
 }
 
@@ -401,18 +431,27 @@ fn is_no_swallowing(exception: &Obj) -> bool {
 /// The block of a `timeout()` that has expired has ended as if it had not.
 #[cold]
 pub(crate) fn swallowed_by_block(task: &Obj) {
-    if let Some(task) = Task::class().instance(task)
-        && let Some(cancellation) = task.cancellation()
-        && cancellation.fate.get() == Fate::Forgotten
-        && settings::enabled()
-    {
-        report_swallowed(
-            task,
-            cancellation,
-            "left the block of the timeout as if in time",
-            None,
-        );
+    let Some(task) = Task::class().instance(task) else {
+        return;
+    };
+    let Some(cancellation) = task.cancellation() else {
+        return;
+    };
+    let swallowed = match cancellation.fate.get() {
+        Fate::Forgotten => true,
+        // rule 3
+        Fate::Open | Fate::Handled => dev::enabled() && cancellation.is_gone(),
+        Fate::TakenBack | Fate::Reported => false,
+    };
+    if !swallowed || !settings::enabled() {
+        return;
     }
+    report_swallowed(
+        task,
+        cancellation,
+        "left the block of the timeout as if in time",
+        None,
+    );
 }
 
 fn report_swallowed(task: &Own<Task>, cancellation: &Cancellation, how: &str, now: Option<&Place>) {

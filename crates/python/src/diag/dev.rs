@@ -25,7 +25,7 @@ use crate::ffi::errors::{R, Raised};
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::object::{Static, exact_number, is_int};
 use crate::ffi::stack::{self, Frame, Site};
-use crate::ffi::{Args, Class, Coroutine, Obj, Own, audit, exceptions, running, threads};
+use crate::ffi::{Args, Class, Coroutine, Obj, Own, audit, exceptions, running, send, threads, unseen};
 use crate::futures::Future;
 use crate::tasks::Task;
 use std::cell::{Cell, RefCell};
@@ -59,10 +59,10 @@ fn enable() -> R<()> {
     audit::listen(heard)
 }
 
-/// `_core._develop()`: `aioxide run --dev`, before the program begins.
+/// `_core._develop()`: before the program begins. Whether it is under development now.
 fn develop(_: &Args) -> R<Obj> {
     enable()?;
-    Ok(Obj::none())
+    Ok(Obj::bool(enabled()))
 }
 
 /// Exports this area's functions, and looks whether the program is under development.
@@ -245,6 +245,15 @@ pub(crate) fn note_future(future: &Future) {
     future.extra().made.set(running::site());
 }
 
+/// A task is in the list of all tasks. Its coroutine comes behind it for the garbage collector: if both are garbage, the
+/// task is asked first, while the coroutine still knows where it waits.
+#[cold]
+pub(crate) fn note_begun(task: &Task) {
+    if let Some(coroutine) = task.coro.get() {
+        unseen::put_last(&coroutine);
+    }
+}
+
 fn created(future: &Future) -> String {
     line_of(
         future
@@ -265,7 +274,7 @@ pub(crate) fn never_retrieved(future: &Own<Future>, exception: &Obj) {
             let message = format!(
                 "The exception of {name} ({error}) was never retrieved.{}{}",
                 at("It was raised", &raised),
-                at("The task was made", &created)
+                at(&format!("The {kind} was made"), &created)
             );
             let record = Record::new("never_retrieved")
                 .text(kind, &name)
@@ -309,7 +318,11 @@ pub(crate) fn destroyed_pending(task: &Own<Task>) {
         let name = waits::name_of(task.obj())?;
         let created = created(&task.future);
         let places = Chain::of(task)?.places()?;
-        let here = own_line(&places);
+        let here = if places.is_empty() {
+            first_line(task)?
+        } else {
+            own_line(&places)
+        };
         if is_news("destroyed_pending", &format!("{created} {here}")) {
             let message = format!(
                 "{name} was destroyed while it waited: nobody referred to it or to what it waited for.{}{}",
@@ -323,6 +336,20 @@ pub(crate) fn destroyed_pending(task: &Own<Task>) {
         Ok(())
     };
     told().unwrap_or_else(Raised::ignore);
+}
+
+/// Where the function begins whose coroutine does not know any more where it waited: it has been closed.
+fn first_line(task: &Own<Task>) -> R<String> {
+    let Some(coroutine) = task.coro.get().filter(send::is_coroutine) else {
+        return Ok(String::new());
+    };
+    let code = coroutine.getattr_str("cr_code")?;
+    Ok(format!(
+        "{}:{}:{}",
+        code.getattr_str("co_filename")?.to_string()?,
+        code.getattr_str("co_firstlineno")?.to_i64()?,
+        code.getattr_str("co_qualname")?.to_string()?
+    ))
 }
 
 fn own_line(places: &[Place]) -> String {

@@ -5,7 +5,7 @@
 //!
 //! | variable | setting | meaning |
 //! |---|---|---|
-//! | `AIOXIDE_DIAG=0` | | nothing is watched, no thread is started; cannot be turned on later |
+//! | `AIOXIDE_DIAG=0` | | nothing is watched, no thread is started; `aioxide run --dev` alone turns it on all the same |
 //! | `AIOXIDE_BLOCK_MS` | `block_ms` | from when on a callback counts as a block; 0: never |
 //! | `AIOXIDE_BLOCK_REPEAT=all` | `block_repeat` | each block is reported, not one in ten seconds for each culprit |
 //! | `AIOXIDE_DIAG_LOG` | `log` | `logging`, `stderr`, `jsonl:PATH`, or several with commas |
@@ -136,8 +136,18 @@ pub(super) fn init(diag: &Obj) -> R<()> {
                 Plain,
             ),
             ("aioxide.diag", "settings()", settings_as_dict, Plain),
+            ("aioxide._core.diag", "_turn_on()", turn_on, Plain),
         ],
     )
+}
+
+/// `_turn_on()`: whatever the environment says; before the first loop runs.
+fn turn_on(_: &Args) -> R<Obj> {
+    ENABLED.store(true, Ordering::Relaxed);
+    if let Some(settings) = CURRENT.get() {
+        blocks::configure(settings.block);
+    }
+    Ok(Obj::none())
 }
 
 /// The flight recorder. Not in development alone: it would cost what that may, and more.

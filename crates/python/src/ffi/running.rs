@@ -80,17 +80,25 @@ pub(crate) fn site() -> Site {
 }
 
 /// The loop of ours that runs on this thread. Before 3.14 it is what knows the current task.
+///
+/// It is held until we are told that none runs, as the interpreter holds the running loop. Its own word is not enough: a
+/// guest's host may tell the interpreter alone (`asyncio._set_running_loop(None)`), let go of the loop, and go on. Such a
+/// loop lives until another one runs here.
 mod current {
     use super::super::object::Obj;
     use super::super::stack::Site;
     use crate::event_loop::core::{self, LoopCore};
     #[cfg(not(Py_3_14))]
     use crate::{ffi::Own, tasks::Task};
+    use pyo3::ffi as c;
     use std::cell::Cell;
-    use std::ptr::{from_ref, null};
+    use std::ptr::{from_ref, null, null_mut};
 
     thread_local! {
+        /// Of [`HELD`].
         static LOOP: Cell<*const LoopCore> = const { Cell::new(null()) };
+        /// Owned, or null.
+        static HELD: Cell<*mut c::PyObject> = const { Cell::new(null_mut()) };
         /// Who runs it.
         static ENTERED_AT: Cell<Site> = const { Cell::new(Site::NOWHERE) };
     }
@@ -98,8 +106,12 @@ mod current {
     /// The running loop is this one, or none.
     pub(super) fn set_loop(running: Option<&Obj>) {
         let core = running.and_then(core::of);
+        let held = running.filter(|_| core.is_some()).cloned();
         LOOP.set(core.map_or(null(), |core| from_ref::<LoopCore>(core)));
         ENTERED_AT.set(core.map_or(Site::NOWHERE, |_| Site::here()));
+        let before = HELD.replace(held.map_or(null_mut(), Obj::into_ptr));
+        // SAFETY: what `HELD` owned. It is the last thing here: whatever it runs finds all as it is to be.
+        unsafe { c::Py_XDECREF(before) }
     }
 
     #[inline]
@@ -119,7 +131,7 @@ mod current {
         if core.is_null() {
             return None;
         }
-        // SAFETY: whoever runs the loop holds it until it says that none runs.
+        // SAFETY: part of the loop in `HELD`, which only `set_loop` lets go of, and then has put another one here.
         let core = unsafe { &*core };
         core.current.look(f)
     }

@@ -11,6 +11,7 @@
 //! Rule: what is here is alive and not tracked. It leaves when it is shown, and before it dies.
 
 use super::class::{is_tracked, untrack};
+use super::object::Obj;
 use pyo3::ffi as c;
 use std::cell::Cell;
 use std::ptr::null_mut;
@@ -88,6 +89,19 @@ pub(super) unsafe fn leave(ptr: *mut c::PyObject) {
             untrack(ptr);
         } else {
             forget(ptr);
+        }
+    }
+}
+
+/// Puts a coroutine of the interpreter's behind all other young objects: the collector finalizes garbage in that order.
+#[cold]
+pub(crate) fn put_last(coroutine: &Obj) {
+    let ptr = coroutine.as_ptr();
+    // SAFETY: alive; coroutines have GC support, and are complete as soon as anybody has them.
+    unsafe {
+        if c::PyCoro_CheckExact(ptr) != 0 && c::PyObject_GC_IsTracked(ptr) != 0 {
+            c::PyObject_GC_UnTrack(ptr.cast());
+            c::PyObject_GC_Track(ptr.cast());
         }
     }
 }

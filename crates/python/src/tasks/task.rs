@@ -264,6 +264,9 @@ impl Own<Task> {
     #[inline(always)]
     pub(crate) fn enter_list(&self) {
         LIST.link(self);
+        if dev::enabled() {
+            dev::note_begun(self);
+        }
     }
 
     #[cold]
