@@ -362,15 +362,32 @@ import time, sys
 from aioxide import diag
 diag.configure(block_ms=50, on_event=lambda record: None, log="jsonl:/dev/null")
 
+begun = []  # when steps began: what keeps the loop from going on lies between two of these
+
+def figures():
+    (loop,) = diag.metrics(tasks=True).loops
+    return loop, {task.name: task.busy for task in loop.by_task}
+
 async def short():
     for _ in range(300):
+        begun.append(time.monotonic())
         time.sleep(0.001)
         await aio.sleep(0)
 
 async def long():
+    me = aio.current_task().get_name()
     for _ in range(3):
-        time.sleep(0.2)
+        begun.append(time.monotonic())
+        loop, busy = figures()
+        blocks, wanted = loop.blocks, busy.get(me, 0) + 0.1
+        # until the watcher has noticed it, however late it is on a machine with other things to do
+        while time.monotonic() < begun[-1] + 0.2 or loop.blocks == blocks or busy.get(me, 0) < wanted:
+            if time.monotonic() > begun[-1] + 20:
+                raise SystemExit("nobody has noticed")
+            time.sleep(0.01)
+            loop, busy = figures()
         await aio.sleep(0)
+    begun.append(time.monotonic())
     await aio.sleep(60)
 
 async def main():
@@ -378,15 +395,15 @@ async def main():
     unnamed = aio.create_task(long())
     await tasks[0]
     await aio.sleep(0.05)
-    (loop,) = diag.metrics(tasks=True).loops
-    busy = {task.name: task.busy for task in loop.by_task}
-    print(loop.blocks, loop.blocked, loop.lag.count, loop.lag.max, loop.lag.mean, busy, file=sys.stderr)
-    print(loop.blocks)
-    # (from when a look has first seen it, so each a little less)
-    print(0.8 < loop.blocked < 1.2 + 5)
-    print(0.5 < busy["long"] < 0.7 + 5, 0.5 < busy[unnamed.get_name()] < 0.7 + 5, "short" in busy)
-    # three times 0.2 s, and behind whatever has looked at it stood the other's 0.2 s
-    print(loop.lag.count > 50, loop.lag.max > 0.2, loop.lag.mean > 0.02)
+    loop, busy = figures()
+    gaps = [gap for gap in (after - before for before, after in zip(begun, begun[1:])) if gap >= 0.05]
+    print(loop.blocks, loop.blocked, loop.lag.count, loop.lag.max, busy, gaps, file=sys.stderr)
+    print(6 <= loop.blocks <= len(gaps), 6 * 0.05 <= loop.blocked <= sum(gaps) + 0.1)
+    # (a look counts for the time since the one before)
+    mine = (busy["long"], busy[unnamed.get_name()])
+    print(all(0.3 <= each <= sum(gaps) for each in mine), sum(mine) <= sum(gaps) + 0.2, "short" in busy)
+    # whatever was looked at while one of them kept the loop had to wait for what was left of that
+    print(loop.lag.count >= 6, loop.lag.max > 0.1)
     for task in (tasks[1], unnamed):
         task.cancel()
 
@@ -395,8 +412,8 @@ aio.run(main())
 
 
 def test_the_watcher_counts_blocks_and_samples_tasks_and_lag():
-    done = python(BLOCKS)
-    assert done.stdout.splitlines() == ["6", "True", "True True False", "True True True"], done.stderr
+    done = python(BLOCKS, timeout=150)
+    assert done.stdout.splitlines() == ["True True", "True True False", "True True"], done.stderr
 
 
 # -- who reads it -------------------------------------------------------------------------------------------------------
