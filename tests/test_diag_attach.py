@@ -58,16 +58,25 @@ class Target:
 
     def opened(self, pid: int | None = None) -> dict[str, str]:
         """What descriptors lead to that need explaining: sockets, and pipes of one descriptor (which stdout is not)."""
-        folder = Path(f"/proc/{pid or self.pid}")
-        found = {}
-        for path in (folder / "fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                what = os.readlink(path)
-                flags = (folder / "fdinfo" / path.name).read_text().split("flags:")[1].split()[0]
-                if what.startswith(("pipe:", "/")) and client.SOCKET not in what and int(flags, 8) & 3 != os.O_RDWR:
-                    continue
-                found[path.name] = what
-        return found
+        return opened_in(Path(f"/proc/{pid or self.pid}"))
+
+    def opened_apart(self) -> dict[str, str]:
+        """The same of the thread that answers, which has a table of its own if it can."""
+        thread = self.attach_thread()
+        assert thread is not None
+        return opened_in(thread)
+
+
+def opened_in(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in (folder / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            what = os.readlink(path)
+            flags = (folder / "fdinfo" / path.name).read_text().split("flags:")[1].split()[0]
+            if what.startswith(("pipe:", "/")) and client.SOCKET not in what and int(flags, 8) & 3 != os.O_RDWR:
+                continue
+            found[path.name] = what
+    return found
 
 
 HEAD = """
@@ -649,7 +658,8 @@ def test_another_user_is_refused(start):
     # nor by the pipe or the socket themselves, if the kernel lets him at them
     with Connection(target.pid):
         pass
-    [path] = [f"/proc/{target.pid}/fd/{fd}" for fd, what in target.opened().items() if client.SOCKET in what]
+    folder = f"{target.attach_thread()}/fd"
+    [path] = [f"{folder}/{fd}" for fd, what in target.opened_apart().items() if client.SOCKET in what]
     assert os.stat(path).st_mode & 0o777 == 0o600
     os.chmod(path, 0o666)
     held = os.open(path, os.O_PATH)
@@ -990,7 +1000,7 @@ def test_nobody_asks_so_nothing_happens(start):
 def test_nothing_is_left_of_the_dead(start):
     dead = start(SLEEPS)
     with Connection(dead.pid):
-        assert any(client.SOCKET in what for what in dead.opened().values())
+        assert any(client.SOCKET in what for what in dead.opened_apart().values())
         assert list(dead.runtime.iterdir()) == []
     dead.process.kill()
     dead.process.wait()

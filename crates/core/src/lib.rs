@@ -67,6 +67,7 @@ pub use reactor::{Interest, Poller, Reactor, Readiness, Token};
 pub use resolver::Resolver;
 pub use schedule::{Ready, Timers};
 pub use sys::Backend;
+pub use sys::apart;
 pub use sys::caught;
 pub use sys::child;
 pub use sys::cpu;

@@ -47,9 +47,15 @@ fn door() -> Option<PathBuf> {
     })
 }
 
-/// The socket, by the name that its file has had in `directory`.
+/// The socket, by the name that its file has had in `directory`, among what the thread has open.
 fn socket_of(directory: &Path) -> Option<PathBuf> {
-    entries("/proc/self/fd").into_iter().find(|fd| {
+    let threads = entries("/proc/self/task").into_iter();
+    let mut open = threads.flat_map(|thread| {
+        // (it may have ended meanwhile)
+        let entries = fs::read_dir(thread.join("fd")).into_iter().flatten();
+        entries.flatten().map(|entry| entry.path())
+    });
+    open.find(|fd| {
         fs::read_link(fd).is_ok_and(|was| {
             let was = was.to_string_lossy().into_owned();
             let place = directory.join(attach::HIDDEN);
@@ -116,8 +122,17 @@ fn who_asks_is_answered_within_the_limits() {
     assert_eq!(answered, attach::MOST_CLIENTS - 1);
     drop(others);
 
-    // the thread may end and go on, and nobody notices
+    // the thread may end and go on: whoever was connected is still, or finds that out and asks again
     let thread = thread.stop().unwrap().go_on().unwrap();
+    if ask(&mut stream, "still there").is_none() {
+        ring(&door);
+        let socket = || {
+            attach::DIRECTORIES
+                .iter()
+                .find_map(|path| socket_of(Path::new(path)))
+        };
+        stream = soon(|| UnixStream::connect(socket()?).ok());
+    }
     assert_eq!(ask(&mut stream, "still there").unwrap(), b"still there");
     assert_eq!(self::door(), Some(door));
     drop(thread);

@@ -2,10 +2,10 @@
 
 Until somebody asks, a process has a thread, ``aioxide@N``, that sleeps until somebody writes to its descriptor N: a
 pipe without a name, of which it is both ends. Then it listens on a socket for a minute, whose file has no name any
-more: ``/proc/PID/fd`` shows what it was. Both are opened there, which the kernel allows to those who may look into the
-process, wherever it lives: a container has its own files and its own network, but whoever is outside sees it in his
-``/proc``. On the wire a message is four bytes of length and so many bytes of UTF-8: requests are words, the first of
-them the version; answers are JSON.
+more: ``/proc/PID/task/THREAD/fd`` shows what it was. Both are opened there, which the kernel allows to those who may
+look into the process, wherever it lives: a container has its own files and its own network, but whoever is outside
+sees it in his ``/proc``. On the wire a message is four bytes of length and so many bytes of UTF-8: requests are words,
+the first of them the version; answers are JSON.
 
 Rules
 1. Nothing is written to but a pipe with the signs of ours (:meth:`Connection._ring`): the name of a thread is what
@@ -66,20 +66,22 @@ class Process:
         self.user = int(fields["Uid"].split()[1])
         self.group = int(fields["Gid"].split()[1])
 
-    def door(self) -> str | None:
-        """The number of the pipe at which to ring, if there is somebody to ask. Also for those who may not."""
+    def door(self) -> tuple[str, str] | None:
+        """The folder of the thread that answers, and the number of the pipe at which to ring, if there is somebody to
+        ask. Also for those who may not."""
         try:
             threads = os.listdir(f"{self.proc}/task")
         except OSError:
             return None
         for thread in threads:
             try:
-                name = read(f"{self.proc}/task/{thread}/comm").rstrip("\n")
+                folder = f"{self.proc}/task/{thread}"
+                name = read(f"{folder}/comm").rstrip("\n")
             except OSError:  # it has just ended
                 continue
             number = name.removeprefix(THREAD)
             if number != name and number.isdecimal():
-                return number
+                return folder, number
         return None
 
     def comes_to_have_door(self) -> bool:
@@ -192,8 +194,9 @@ class Connection:
             pause = min(pause * 1.5, 0.02)
 
     def _sockets(self) -> Iterator[str]:
-        """Where it may listen."""
-        folder = f"{self.process.proc}/fd"
+        """Where it may listen: among what its thread has open, which is not what the process has, if it can help it."""
+        thread, _ = self.process.door() or (None, None)
+        folder = f"{thread}/fd"
         for number in self._gone(os.listdir, folder) or ():
             path = f"{folder}/{number}"
             name = self._gone(os.readlink, path) or ""
@@ -203,7 +206,7 @@ class Connection:
     def _ring(self) -> None:
         """Rule 1: its pipe is its user's alone, has no name, and is open for both ways, which no program's is. Else
         (the program may have closed it, and have something of its own there) it is left alone."""
-        number = self.process.door()
+        _, number = self.process.door() or (None, None)
         path = f"{self.process.proc}/fd/{number}"
         pipe = self._gone(os.open, path, os.O_PATH | os.O_CLOEXEC)
         if pipe is None:
@@ -266,13 +269,14 @@ class Connection:
 
     def ask(self, request: str) -> dict[str, Any]:
         """One question."""
-        data = f"{VERSION} {request}".encode()
         try:
-            self.socket.sendall(len(data).to_bytes(4) + data)
-            length = int.from_bytes(self._receive(4))
-            if length > LONGEST:
-                raise Failure(INCONSISTENT, f"process {self.process.pid} answers {length} bytes, which is too much")
-            answer = json.loads(self._receive(length))
+            try:
+                answer = self._exchange(request)
+            except ConnectionError:
+                # it has forked: its threads end before, and what they had open is closed
+                self.socket.close()
+                self.socket = self._connect()
+                answer = self._exchange(request)
         except (OSError, ValueError):
             raise self._no_answer() from None
         if not isinstance(answer, dict) or answer.get("v") != VERSION:
@@ -285,13 +289,21 @@ class Connection:
             raise Failure(INCONSISTENT, f"process {self.process.pid}: {answer['error']}")
         return answer
 
+    def _exchange(self, request: str) -> Any:
+        data = f"{VERSION} {request}".encode()
+        self.socket.sendall(len(data).to_bytes(4) + data)
+        length = int.from_bytes(self._receive(4))
+        if length > LONGEST:
+            raise Failure(INCONSISTENT, f"process {self.process.pid} answers {length} bytes, which is too much")
+        return json.loads(self._receive(length))
+
     def _receive(self, length: int) -> bytearray:
         data = bytearray(length)
         view = memoryview(data)
         while view:
             taken = self.socket.recv_into(view)
             if not taken:
-                raise OSError
+                raise ConnectionResetError
             view = view[taken:]
         return data
 

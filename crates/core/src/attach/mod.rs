@@ -13,8 +13,10 @@
 //! 2. The thread runs nothing that it is sent; it writes nothing but its socket and its answers.
 //! 3. A process with more rights than whoever started it (`AT_SECURE`) has none of this.
 //! 4. A child of a `fork` has no thread. It closes what it has inherited ([`after_fork`]) and may [`start`] its own.
-//! 5. A program may close all descriptors (`os.closerange`), ours too, and their numbers are then its own. The thread ends
-//!    when it finds that out, and touches none of them any more. (Who rings first looks whether that is a pipe of which one
+//! 5. What the thread opens lies in a table of its own, where the kernel allows that (`sys/apart.rs`): it ends with the
+//!    thread, and who is connected asks again. Elsewhere, and as far as the pipe goes, a program may close all descriptors
+//!    (`os.closerange`), ours too, and their numbers are then its own. The thread ends when it finds that out, and touches
+//!    none of them any more. (Who rings first looks whether that is a pipe of which one
 //!    descriptor is both ends, which programs do not have.)
 //! 6. Whatever goes wrong here is no error of the program: then nobody can ask, and that is all.
 //! 7. Nothing is left behind by a process that is killed, and nothing needs to be cleaned up: there are no names.
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::sys::apart;
 use crate::sys::local::{Door, Inherited, until_gone};
 use server::Server;
 
@@ -56,7 +59,8 @@ pub trait Answer: Send + 'static {
     fn answer(&self, request: &str, answer: &mut Vec<u8>);
 }
 
-/// Everything that the thread has open: the door, the socket and its handle, the connections.
+/// Everything that the thread has open and a child inherits: the door; and where there is one table of descriptors for all
+/// (rule 5), the socket and its handle, the connections.
 static OPEN: Inherited<{ MOST_CLIENTS + 3 }> = Inherited::new();
 
 /// The thread.
@@ -84,7 +88,8 @@ pub fn start<A: Answer>(runtime: Option<PathBuf>, answer: A) -> io::Result<Optio
 }
 
 impl<A: Answer> Running<A> {
-    /// Ends the thread, when it has answered what it is at. What it has open stays so: nobody who is connected notices.
+    /// Ends the thread, when it has answered what it is at. Whoever is connected may find the connection closed,
+    /// and then has to ask again (rule 5).
     ///
     /// (`os.fork()` warns of processes with threads: before it there is to be none that the program has not started.)
     #[must_use]
@@ -111,6 +116,7 @@ impl<A: Answer> Stopped<A> {
     pub fn go_on(self) -> io::Result<Running<A>> {
         let Self(mut server) = self;
         let door = server.door();
+        apart::try_out();
         let thread = std::thread::Builder::new()
             .name(format!("{THREAD}{}", door.number()))
             .stack_size(256 * 1024)

@@ -10,6 +10,7 @@ use super::clients::{Client, Fate};
 use super::limit::Limit;
 use super::{Answer, DIRECTORIES, IDLE, MOST_CLIENTS, OPEN};
 use crate::clock::{Clock, Monotonic};
+use crate::sys::apart;
 use crate::sys::local::{self, Door, Listener, Wanted};
 use crate::sys::names;
 
@@ -58,32 +59,42 @@ impl<A: Answer> Server<A> {
         names::block_signals();
         self.thread = local::this_thread();
         note_open(&self.door, self.reception.as_ref());
+        // (what it has in the program's table, from before, stays there)
+        if self.reception.is_some() || !apart::leave() {
+            return self.serve(&Arc::clone(&self.door));
+        }
+        let told = self.door.bring().is_ok_and(|door| self.serve(&door));
+        self.reception = None;
+        told
+    }
+
+    fn serve(&mut self, door: &Door) -> bool {
         loop {
-            if !self.door.is_ours() {
+            if !door.is_ours() {
                 return false;
             }
-            let rung = self.door.take();
-            if self.door.is_over() {
+            let rung = door.take();
+            if door.is_over() {
                 return true;
             }
             if rung {
-                self.open();
+                self.open(door);
             }
             let Some(reception) = &mut self.reception else {
-                let _ = local::wait(&[(self.door.as_fd(), Wanted::Read)], None);
+                let _ = local::wait(&[(door.as_fd(), Wanted::Read)], None);
                 continue;
             };
-            if !reception.turn(&self.door, &mut self.limit, &self.answer) {
+            if !reception.turn(door, &mut self.limit, &self.answer) {
                 let closed = self.reception.take();
                 // (first nobody would close their numbers, then they are free for others)
-                note_open(&self.door, None);
+                note_open(door, None);
                 drop(closed);
             }
         }
     }
 
     /// Somebody has rung. Without a place for the socket, or a descriptor, he is not answered; he may ring again.
-    fn open(&mut self) {
+    fn open(&mut self, door: &Door) {
         let now = Monotonic.now();
         if let Some(reception) = &mut self.reception {
             reception.active = now;
@@ -101,12 +112,16 @@ impl<A: Answer> Server<A> {
             clients: Vec::new(),
             active: now,
         });
-        note_open(&self.door, self.reception.as_ref());
+        note_open(door, self.reception.as_ref());
     }
 }
 
 /// For a child of a `fork`. Before anything is closed: by the time that the child closes a number, it must still be ours.
+/// What is in a table of this thread's own no child inherits.
 fn note_open(door: &Door, reception: Option<&Reception>) {
+    if apart::is_apart() {
+        return;
+    }
     let more = reception.into_iter().flat_map(|reception| {
         let clients = reception.clients.iter().map(AsFd::as_fd);
         [reception.listener.as_fd(), reception.listener.handle()]

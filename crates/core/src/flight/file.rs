@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::{Builder, JoinHandle};
 
+use crate::sys::apart;
 use crate::sys::names::block_signals;
 
 /// How many files of one name there may be.
@@ -53,7 +54,9 @@ pub fn create_in(
 /// # Errors
 /// No thread can be started.
 pub fn in_background(write: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let is_apart = apart::is_apart();
     Builder::new().name("aioxide-flight".into()).spawn(move || {
+        apart::follow(is_apart);
         block_signals();
         write();
     })

@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, AtFlags, CWD, FileType, OFlags, accessat, fstat};
 use rustix::io::{Errno, retry_on_intr, write};
 use rustix::net::{SendFlags, send};
+
+use super::apart;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub fn write_now(place: &Place, bytes: &[u8]) -> io::Result<usize> {
             let file = nonblocking(OpenOptions::new().append(true).create(true).mode(0o600)).open(path)?;
             to_file(file, bytes)
         }
-        Place::Stderr => to_stderr(bytes),
+        Place::Stderr => apart::with(rustix::stdio::stderr(), |stderr| to_stderr(stderr, bytes)),
     }
 }
 
@@ -88,8 +91,7 @@ fn until_full(bytes: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>) -
     Ok(done)
 }
 
-fn to_stderr(bytes: &[u8]) -> io::Result<usize> {
-    let stderr = rustix::stdio::stderr();
+fn to_stderr(stderr: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     match FileType::from_raw_mode(fstat(stderr)?.st_mode) {
         FileType::Socket => until_full(bytes, |rest| {
             Ok(send(stderr, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)

@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub struct Door {
     fd: OwnedFd,
     /// Device and number: [`identity`].
     identity: (u64, u64),
-    over: AtomicBool,
+    over: Arc<AtomicBool>,
 }
 
 /// What a descriptor leads to.
@@ -74,7 +75,19 @@ impl Door {
         Ok(Self {
             fd,
             identity,
-            over: AtomicBool::new(false),
+            over: Arc::new(AtomicBool::new(false)),
+        })
+    }
+
+    /// The same door, for a thread that has [left](super::apart) the table of descriptors.
+    ///
+    /// # Errors
+    /// EBADF: the program has closed it.
+    pub fn bring(&self) -> io::Result<Self> {
+        Ok(Self {
+            fd: super::apart::bring(self.fd.as_fd())?,
+            identity: self.identity,
+            over: Arc::clone(&self.over),
         })
     }
 
@@ -121,9 +134,9 @@ impl AsFd for Door {
     }
 }
 
-/// The path of a descriptor of this process.
+/// The path of a descriptor of this thread.
 fn of_own(fd: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
+    format!("/proc/thread-self/fd/{}", fd.as_raw_fd())
 }
 
 fn unconnected() -> io::Result<OwnedFd> {

@@ -27,6 +27,7 @@
 //! 9. **Forking.** [`Backend::reopen`] leaves the backend without registrations and apart from the process
 //!    that it was forked from, in which nothing changes.
 
+pub mod apart;
 pub mod caught;
 pub mod child;
 pub mod cpu;

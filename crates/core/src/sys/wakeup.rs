@@ -4,11 +4,12 @@
 //! Must never hold what the wake-up is about: that is in the caller's queue.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{retry_on_intr, write};
 
+use super::apart;
 use super::fd::{self, Kept};
 use super::parked::Parked;
 
@@ -34,6 +35,17 @@ impl Waker {
         if self.claim() {
             self.signal();
         }
+    }
+
+    /// The same from a thread that may have [left](apart) the table of descriptors.
+    pub fn wake_from_apart(&self) {
+        // First the way to the descriptor: who has claimed must write. (Without a way, whoever comes next wakes the loop.)
+        let _ = apart::with(self.fd.as_fd(), |fd| {
+            if self.claim() {
+                ring(fd);
+            }
+            Ok(())
+        });
     }
 
     /// The first half of [`Waker::wake`]. `true`: the caller owes the other half, [`Waker::signal`], at once.
@@ -81,9 +93,13 @@ impl Waker {
     /// The second half: the system call.
     #[cold]
     pub fn signal(&self) {
-        // It fails only if the count is at its limit, for which 2⁶⁴ wake-ups are too few.
-        let _ = retry_on_intr(|| write(&self.fd, &1_u64.to_ne_bytes()));
+        ring(self.fd.as_fd());
     }
+}
+
+fn ring(fd: BorrowedFd<'_>) {
+    // It fails only if the count is at its limit, for which 2⁶⁴ wake-ups are too few.
+    let _ = retry_on_intr(|| write(fd, &1_u64.to_ne_bytes()));
 }
 
 fn open() -> io::Result<OwnedFd> {

@@ -24,6 +24,7 @@ use std::time::Duration;
 use super::pulse::{Pulse, State};
 use super::sight::{Block, Look, Sight};
 use crate::clock::{Clock, Monotonic};
+use crate::sys::apart;
 use crate::sys::local;
 use crate::sys::names::block_signals;
 use crate::sys::published::{PerProcess, Published};
@@ -167,6 +168,7 @@ fn start(shared: &'static Shared) {
     if shared.started.swap(true, Ordering::AcqRel) {
         return wake();
     }
+    apart::try_out();
     let started = thread::Builder::new()
         .name("aioxide-watch".into())
         .stack_size(STACK)
@@ -206,6 +208,7 @@ fn wake() {
 /// What the thread does. Answers where the kernel shows it.
 fn run(shared: &'static Shared) -> Option<PathBuf> {
     block_signals();
+    apart::leave();
     let clock = Monotonic;
     let mut seen: Vec<Seen> = Vec::new();
     let mut generation = u64::MAX;

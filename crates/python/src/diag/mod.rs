@@ -138,7 +138,7 @@ pub(crate) fn running() -> Vec<Running> {
 /// The loop's thread does `job` before its next entry; if it sleeps it is woken. Any thread, with or without the GIL.
 pub(crate) fn at_next_boundary(running: &Running, job: Job) {
     running.vitals.want(job);
-    running.waker.wake();
+    running.waker.wake_from_apart();
 }
 
 /// The loop's thread has come aside because somebody has asked.

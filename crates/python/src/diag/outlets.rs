@@ -12,7 +12,7 @@
 
 use super::records::Record;
 use aioxide_core::lines::{Place, write_now};
-use aioxide_core::{Clock, Monotonic, PerProcess, local, names};
+use aioxide_core::{Clock, Monotonic, PerProcess, apart, local, names};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -177,9 +177,13 @@ impl Outlets {
             return;
         }
         // (without a thread the next line brings these with it)
+        let is_apart = apart::is_apart();
         self.thread = thread::Builder::new()
             .name("aioxide-records".into())
-            .spawn(come_back)
+            .spawn(move || {
+                apart::follow(is_apart);
+                come_back()
+            })
             .ok();
         self.is_running = self.thread.is_some();
     }
