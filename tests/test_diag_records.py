@@ -230,12 +230,12 @@ def test_environment(tmp_path):
     path = tmp_path / "log"
     done = program(
         EMITS,
-        AIOXIDE_BLOCK_MS="25.5",
+        AIOXIDE_BLOCK_MS="2500.5",
         AIOXIDE_BLOCK_REPEAT="all",
         AIOXIDE_DIAG_LOG=f"stderr,jsonl:{path}",
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[1] == f"True 25.5 all stderr,jsonl:{path}"
+    assert done.stdout.split("\n")[1] == f"True 2500.5 all stderr,jsonl:{path}"
     assert json.loads(done.stderr)["ev"] == "test"
     assert path.read_text() == done.stderr
 
@@ -423,7 +423,8 @@ def fills(how, count, read):
     """What a program has said, whose standard error was not read for a while."""
     process = subprocess.Popen(
         [sys.executable, "-W", "always", "-c", textwrap.dedent(FILLS), how],
-        env={**os.environ, "AIOXIDE_DIAG_LOG": "stderr"},
+        # (it stands still to hear from here)
+        env={**os.environ, "AIOXIDE_DIAG_LOG": "stderr", "AIOXIDE_BLOCK_MS": "0"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
