@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from aioxide.attach import NO_LOOP, NO_PROCESS, Failure, ps
+from aioxide.attach.client import Connection
 from tests import diag_deadlocks
 from tests.diag_deadlocks import CASES
 from tests.diag_healthy import HEALTHY, SERVICE
@@ -48,6 +50,21 @@ def test_there_are_twenty():
     assert len(CASES) == 20
 
 
+#: What `aioxide ps --check` has seen of each program, meanwhile: the names of tasks in rings.
+SEEN: dict[str, list[set[str]] | None] = {}
+
+
+def rings_of(pid: int) -> list[set[str]] | None:
+    """None: it cannot be asked."""
+    try:
+        with Connection(pid) as connection:
+            names = {task["id"]: task["name"] for task in connection.tasks()["tasks"]}
+            return [{names[task] for task in ring} for ring in ps.rings(connection) or []]
+    except Failure as failure:
+        assert failure.code in (NO_LOOP, NO_PROCESS), failure
+        return None
+
+
 @pytest.fixture(scope="module")
 def said(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
     """What each of the programs has said: all run at once."""
@@ -59,6 +76,7 @@ def said(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
         running.append(subprocess.Popen(command, env=environment(log), stderr=subprocess.DEVNULL))
     wait_for(lambda: all((directory / name).read_text() for name in CASES), 60)
     time.sleep(2.5)  # nothing is told twice
+    SEEN.update({name: rings_of(process.pid) for name, process in zip(CASES, running, strict=True)})
     for process in running:
         stop(process)
     return {name: records_in(directory / name) for name in CASES}
@@ -78,6 +96,12 @@ def test_explained(name, said):
         file, number, _ = task["at"].rsplit(":", 2)
         assert (file, int(number)) == (diag_deadlocks.__file__, lines[task["t"]])
     assert set(record.get("behind", ())) == case.behind
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_whoever_asks_sees_the_same(name, said):
+    case = CASES[name]
+    assert SEEN[name] == ([set(case.waits)] if case.kind == "cycle" else [])
 
 
 def deadlocks(program: str, tmp_path: Path, *, least: float = 0, **more: str) -> list[dict[str, Any]]:
@@ -123,7 +147,9 @@ def said_when_healthy(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
             log,
             subprocess.Popen([sys.executable, str(path)], env=environment(log), stderr=subprocess.DEVNULL),
         )
-    time.sleep(6)
+    time.sleep(3)
+    SEEN.update({name: rings_of(process.pid) for name, (_, process) in running.items()})
+    time.sleep(3)
     for _, process in running.values():
         stop(process)
     return {name: records_in(log) for name, (log, _) in running.items()}
@@ -132,6 +158,7 @@ def said_when_healthy(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.parametrize("name", [*HEALTHY, "a service"])
 def test_nothing_is_said_of(name, said_when_healthy):
     assert said_when_healthy[name] == []
+    assert not SEEN[name]
 
 
 BUSY = """

@@ -13,7 +13,6 @@ import time
 from . import FOUND, NO_LOOP, OK, Failure
 from .client import Connection, processes
 from .command import Options, dumps
-from .graph import rings
 from .text import Places, count, duration, safe, table
 
 # (importing typing takes longer than all the rest)
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 #: A callback that has run so long blocks its loop.
 BLOCKED = 0.1
+#: On a busy loop a ring must be there twice, so long after each other.
+SECOND_LOOK = 0.3
 
 
 def run(options: Options) -> int:
@@ -67,17 +68,40 @@ def list_processes(options: Options) -> int:
 
 
 def settle(connection: Connection, answer: dict[str, Any]) -> None:
-    """Of a loop that runs is asked twice how long it has been at it: that may have begun just now, or long ago with
-    nobody looking."""
-    if any("busy" in loop for loop in answer["loops"]):
+    """How long a loop that runs has been at it is known to the thread there that watches. If there is none
+    (``AIOXIDE_BLOCK_MS=0``), it is asked twice: that may have begun just now, or long ago with nobody looking."""
+    if any("busy" in loop and not loop["watched"] for loop in answer["loops"]):
         time.sleep(BLOCKED * 1.2)
         answer["loops"] = connection.ask("now")["loops"]
+    answer["rings"] = rings(connection)
+
+
+def rings(connection: Connection) -> list[list[str]] | None:
+    """Tasks that wait for each other, and whose waits nothing else can end: each ring by the ids of its tasks. The
+    loops say so themselves, by the rule of the reports of deadlocks. None: one did not come to look, as it is
+    blocked."""
+    found: list[list[str]] = []
+    first = connection.ask("rings")["loops"]
+    loops = [loop["rings"] for loop in first]
+    if any(loop["rings"] and not loop["certain"] for loop in first):
+        # it is busy: who is in a ring now may be on the way out of it
+        time.sleep(SECOND_LOOK)
+        again = {loop["loop"]: loop for loop in connection.ask("rings")["loops"]}
+        for index, loop in enumerate(first):
+            second = again.get(loop["loop"], {}).get("rings")
+            if loops[index] and not loop["certain"]:
+                loops[index] = second and [ring for ring in loops[index] if sorted(ring) in map(sorted, second)]
+    if None in loops:
+        return None
+    for ring in loops:
+        found += ring
+    return found
 
 
 def check(answer: dict[str, Any]) -> int:
     """Is something wrong?"""
     blocked = any(loop.get("busy", 0) >= BLOCKED for loop in answer["loops"])
-    return FOUND if blocked or rings(answer["tasks"]) else OK
+    return FOUND if blocked or answer["rings"] else OK
 
 
 def stuck(connection: Connection, seconds: float) -> dict[str, Any]:
@@ -113,9 +137,8 @@ def heading(answer: dict[str, Any], places: Places) -> Iterator[str]:
         if loop.get("task") is not None and loop["state"] != "asleep":
             names = {task["id"]: task["name"] for task in answer["tasks"]}
             line += f", in {safe(names.get(loop['task'], '?'))}"
-        stack = loop.get("stack")
-        if stack:
-            line += f", at {places.frame(stack[0])}"
+        if loop.get("at"):
+            line += f", at {places.frame(loop['at'])}"
         yield line
     if answer["unreadable"]:
         yield f"stacks cannot be read there: {safe(answer['unreadable'])}"

@@ -107,8 +107,8 @@ def screen(answer: dict[str, Any], places: Places, size: tuple[int, int] | None)
         if loop["state"] != "asleep":
             if loop.get("task") is not None:
                 doing = safe(names.get(loop["task"], "?"))
-            if loop.get("stack"):
-                doing += f" at {places.frame(loop['stack'][0])}"
+            if loop.get("at"):
+                doing += f" at {places.frame(loop['at'])}"
             if loop.get("busy", 0) >= BLOCKED:
                 doing += f" for {duration(loop['busy'])}"
         rate = loop["callbacks_per_second"]

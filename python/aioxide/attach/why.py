@@ -1,7 +1,7 @@
 """``aioxide why PID TASK``: what a task waits for, what that waits for, to the root of it.
 
-The task is given by its name or by its id (as ``ps --json`` shows it). It ends with 1 if the root is that tasks wait
-for each other in a ring, for a lock whose holder has ended, or for a loop that is blocked.
+The task is given by its name or by its id (as ``ps --json`` shows it). It ends with 1 if the root is a deadlock, tasks
+that wait for each other in a ring of which nothing else can end a wait, or a loop that is blocked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from . import FOUND, OK, USAGE, Failure
 from .client import Connection
 from .command import Options, dumps
-from .graph import awaited
 from .ps import BLOCKED, settle
 from .text import Places, duration, safe
 
@@ -31,7 +30,7 @@ def run(options: Options) -> int:
         places = Places(connection.process.directory())
     tasks = {task["id"]: task for task in answer["tasks"]}
     task = choose(tasks, options.task)
-    explained = Explanation(tasks, answer["loops"], places)
+    explained = Explanation(tasks, answer["loops"], answer["rings"], places)
     explained.explain(task["id"])
     if "--json" in options:
         chain = [{**tasks[name], "depth": depth} for depth, name in explained.chain]
@@ -53,12 +52,24 @@ def choose(tasks: dict[str, dict[str, Any]], given: str) -> dict[str, Any]:
     raise Failure(USAGE, f"{len(named)} tasks are called {safe(given)}; their ids: {ids}{', …' if named[10:] else ''}")
 
 
+def awaited(task: dict[str, Any]) -> list[str]:
+    """Whose doing moves it: tasks that it waits for, or who holds what it waits for."""
+    return task.get("for") or task.get("held") or []
+
+
 class Explanation:
     """The chain of waits of a task, as lines."""
 
-    def __init__(self, tasks: dict[str, dict[str, Any]], loops: list[dict[str, Any]], places: Places) -> None:
+    def __init__(
+        self,
+        tasks: dict[str, dict[str, Any]],
+        loops: list[dict[str, Any]],
+        rings: list[list[str]] | None,
+        places: Places,
+    ) -> None:
         self.tasks = tasks
         self.loops = loops
+        self.rings = rings
         self.places = places
         self.lines: list[str] = []
         self.chain: list[tuple[int, str]] = []
@@ -77,14 +88,12 @@ class Explanation:
             name, above = todo.pop()
             indent = "  " * len(above)
             if name in above:
-                ring = [*above[above.index(name) :], name]
-                self.lines.append(f"{indent}a ring: {' → '.join(map(self.name, ring))}")
-                self.found = True
+                self.ring(indent, [*above[above.index(name) :], name])
                 continue
             task = self.tasks.get(name)
             if task is None:
-                self.lines.append(f"{indent}{self.name(name)}, without letting go")
-                self.found = True
+                # (that may be meant: a timer may do it, or anybody)
+                self.lines.append(f"{indent}{self.name(name)}, without letting go: somebody else has to")
                 continue
             if name in explained:
                 self.lines.append(f"{indent}{self.name(name)}: see above")
@@ -96,6 +105,18 @@ class Explanation:
             self.chain.append((len(above), name))
             self.lines.append(f"{indent}{self.name(name)} {self.sentence(task)}")
             todo += [(other, (*above, name)) for other in reversed(awaited(task))]
+
+    def ring(self, indent: str, ring: list[str]) -> None:
+        """The chain has come back to a task that stands above."""
+        names = " → ".join(map(self.name, ring))
+        if self.rings is None:
+            self.lines.append(f"{indent}a ring: {names} (whether anything else can end it is not known just now)")
+        elif any(set(ring) <= set(known) for known in self.rings):
+            self.lines.append(f"{indent}a ring: {names}")
+            self.found = True
+        else:
+            # a timeout; or who holds a lock by acquire() and not by `async with`, for which anybody may call release()
+            self.lines.append(f"{indent}a ring, but no deadlock: {names}; a timer or somebody else can end it")
 
     def sentence(self, task: dict[str, Any]) -> str:
         """What one task does."""
@@ -122,7 +143,7 @@ class Explanation:
         loop = next((loop for loop in self.loops if loop.get("task") == task["id"]), None)
         if loop is None:
             return ""
-        text = f" at {self.places.frame(loop['stack'][0])}" if loop.get("stack") else ""
+        text = f" at {self.places.frame(loop['at'])}" if loop.get("at") else ""
         if loop.get("busy", 0) >= BLOCKED:
             self.found = True
             text += f", for {duration(loop['busy'])} in one step: the loop is blocked"
@@ -135,7 +156,7 @@ class Explanation:
         self.found = True
         loop = blocking[0]
         who = f" by {self.name(loop['task'])}" if loop.get("task") else ""
-        text = f" at {self.places.frame(loop['stack'][0])}" if loop.get("stack") else ""
+        text = f" at {self.places.frame(loop['at'])}" if loop.get("at") else ""
         return f", but the loop is blocked for {duration(loop['busy'])}{who}{text}"
 
 

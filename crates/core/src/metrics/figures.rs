@@ -236,10 +236,12 @@ impl Figures {
         let now = nanoseconds(now);
         let [first, last, looks] = [0, 1, 2].map(|index| get(&self.pending[index]));
         put(&self.target, NONE);
-        let span = last.saturating_sub(first);
+        let span = u128::from(last.saturating_sub(first));
+        let steps = u128::from((looks.max(2)) - 1);
         // One for each look. (A day of looks is a million; nobody wants to wait for more.)
         for look in 0..looks.min(1 << 20) {
-            let at = first + span * look / (looks - 1).max(1);
+            // (no more than `last`, so it is a u64)
+            let at = first + (span * u128::from(look) / steps) as u64;
             self.lag.record(now.saturating_sub(at));
         }
     }
@@ -332,6 +334,19 @@ mod tests {
         figures.block_ends(1.25);
         figures.block_ends(1.5);
         assert_eq!(figures.blocks(), (1, milliseconds(250)));
+    }
+
+    #[test]
+    fn a_million_looks_at_a_callback_of_six_hours() {
+        let (figures, long) = (Figures::default(), 21_600.0);
+        for look in 0..=1_000_000 {
+            let _ = figures.looked(1.0 + long * f64::from(look) / 1e6);
+        }
+        assert_eq!(figures.aside(10, 1, || 9.0), Some(1));
+        assert_eq!(figures.aside(11, 0, || 1.0 + long), None);
+        let counts = figures.lag.counts();
+        let hours = counts.sum as f64 / counts.count() as f64 / 3600e9;
+        assert!((2.99..3.01).contains(&hours), "{hours}");
     }
 
     #[test]

@@ -14,5 +14,5 @@ mod sight;
 mod watchdog;
 
 pub use pulse::{Pulse, State};
-pub use sight::{Block, Look, Sight};
+pub use sight::{Block, Look, Seen, Sight};
 pub use watchdog::{CALM, Watched, go_on, is_watching, pause, set_threshold, stop, unwatch, watch};

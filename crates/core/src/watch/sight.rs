@@ -10,6 +10,8 @@
 //!    been stopped.
 //! 4. A block is told of when its age is the threshold, twice that, four times, and so on.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::pulse::{Pulse, State};
 
 /// How many looks there are in the time of the threshold.
@@ -45,6 +47,34 @@ pub enum Look {
     Blocked(Block, f64),
 }
 
+/// Since when the entry runs that a watcher has seen last, for other threads. One thread writes.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Its number and one more; 0: being written.
+    entry: AtomicU64,
+    /// As the bits of a float.
+    since: AtomicU64,
+}
+
+impl Seen {
+    /// The entry has been running since then.
+    pub fn note(&self, entry: u64, since: f64) {
+        let entry = entry.wrapping_add(1);
+        self.entry.store(0, Ordering::Relaxed);
+        self.since.store(since.to_bits(), Ordering::Release);
+        self.entry.store(entry, Ordering::Release);
+    }
+
+    /// Since when this entry runs, if it has been seen. Any thread.
+    #[must_use]
+    pub fn since(&self, entry: u64) -> Option<f64> {
+        let wanted = entry.wrapping_add(1);
+        let is_it = self.entry.load(Ordering::Acquire) == wanted;
+        let since = self.since.load(Ordering::Acquire);
+        (is_it && self.entry.load(Ordering::Relaxed) == wanted).then(|| f64::from_bits(since))
+    }
+}
+
 /// What is remembered of the looks before.
 #[derive(Debug, Default)]
 pub struct Sight {
@@ -62,6 +92,12 @@ pub struct Sight {
 }
 
 impl Sight {
+    /// The entry that was running at the last look (or in whose place the loop was held), and since when.
+    #[must_use]
+    pub fn running(&self) -> Option<(u64, f64)> {
+        self.running.map(|(entry, _)| (entry, self.since))
+    }
+
     /// Looks. `threshold` is in seconds, and more than 0.
     pub fn look(&mut self, pulse: &Pulse, now: f64, floor: f64, threshold: f64) -> Look {
         let period = (threshold / LOOKS).max(SHORTEST);
@@ -209,6 +245,7 @@ mod tests {
         let block = scene.blocked_after(0.05);
         assert!(is_near(block.since, first_look));
         assert_eq!(block.entry, 5);
+        assert_eq!(scene.sight.running(), Some((5, block.since)));
     }
 
     #[test]
@@ -266,6 +303,14 @@ mod tests {
         scene.pulse.goes_on(scene.now);
         assert!(matches!(scene.look_after(0.05), Look::Again(_)), "that is over");
         assert!(!scene.blocked_after(0.11).held);
+    }
+
+    #[test]
+    fn what_is_seen_of_another_entry_is_not_told() {
+        let seen = Seen::default();
+        assert_eq!(seen.since(0), None);
+        seen.note(7, 1.5);
+        assert_eq!((seen.since(7), seen.since(8)), (Some(1.5), None));
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub trait Watched: Send + Sync + 'static {
     /// It is blocked. Called by the thread that watches, while the loop is.
     fn blocked(&self, block: &Block);
 
+    /// This entry runs, and has since then, as far as is known: never too early. Called by the thread that watches, at each
+    /// look.
+    fn seen(&self, entry: u64, since: f64);
+
     /// It runs at this moment, and the look before was so many seconds ago: a sample of what it does. Called by the thread
     /// that watches.
     fn sampled(&self, now: f64, seconds: f64);
@@ -228,7 +232,11 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
             if threshold <= 0.0 {
                 break;
             }
-            let next = match sight.look(watched.pulse(), now, floor, threshold) {
+            let look = sight.look(watched.pulse(), now, floor, threshold);
+            if let Some((entry, since)) = sight.running() {
+                watched.seen(entry, since);
+            }
+            let next = match look {
                 Look::Quiet => continue,
                 Look::Again(next) => next,
                 Look::Blocked(block, next) => {

@@ -7,19 +7,18 @@
 //! 1. The loop is asked to come aside *before* its stack is read. So whatever ends the block comes by [`ended`], and if
 //!    the loop has come aside by the time the stack has been read, the stack may be that of something else: it is dropped.
 //! 2. Both sides hold the lock for as long as they are at it: the record of the end follows that of the block.
-//! 3. The culprit is the innermost function that is the program's own: not of the standard library, of an installed
-//!    package, or ours. Whatever it calls is doing its work for it.
+//! 3. The culprit is the program's own line (`own.rs`). Whatever it calls is doing its work for it.
 //! 4. Of one culprit a block is reported at most every [`REPEAT`] seconds; the next report says how many were not.
 
 use super::records::{Record, printable};
-use super::{Job, Vitals, at_next_boundary, metrics, records, settings, trace};
+use super::{Job, Vitals, at_next_boundary, metrics, own, records, settings, trace};
 use crate::event_loop::core::LoopCore;
 use crate::ffi::function::Kind::Plain;
-use crate::ffi::stack::{Frame, Holder, Reader};
+use crate::ffi::stack::{Frame, Holder, Reader, Stack};
 use crate::ffi::{Args, Obj, R};
 use crate::module::export;
 use aioxide_core::watch::{self, Block, Watched};
-use aioxide_core::{Clock, Monotonic, PerProcess, Published, Pulse};
+use aioxide_core::{Clock, Monotonic, PerProcess, Pulse};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -79,32 +78,12 @@ struct Blocks {
 
 static BLOCKS: PerProcess<Mutex<Blocks>> = PerProcess::new();
 
-/// Where files lie that are not the program's own: see [`is_own`].
-static FOREIGN: Published<Vec<String>> = Published::new();
-
 fn lock() -> MutexGuard<'static, Blocks> {
     BLOCKS.lock()
 }
 
-/// Finds out which files are not the program's own. Called once.
+/// Sees to the end of the watching. Called once.
 pub(super) fn init(diag: &Obj) -> R<()> {
-    let directory = |path: &Obj| -> R<String> {
-        let directory = Obj::import("os.path")?.call_method_str("dirname", &[path])?;
-        // (a path that is no text matches none)
-        let text = directory.to_string().unwrap_or_else(|raised| {
-            raised.ignore();
-            "\0".to_owned()
-        });
-        Ok(format!("{text}/"))
-    };
-    let mut foreign = vec![directory(&Obj::import("os")?.getattr_str("__file__")?)?];
-    let modules = Obj::import("sys")?.getattr_str("modules")?;
-    if let Some(package) = modules.dict_get(&Obj::str("aioxide")?)?
-        && let Some(path) = package.getattr_opt(&Obj::interned("__file__")?)?
-    {
-        foreign.push(directory(&path)?);
-    }
-    FOREIGN.set(foreign);
     // What the interpreter's threads do while it ends is no concern of anybody's: they never come back from waiting.
     let stop = |_: &Args| {
         watch::stop();
@@ -129,32 +108,8 @@ fn text(frame: &Option<Frame>) -> Option<String> {
     frame.as_ref().map(Frame::text)
 }
 
-/// Is it of an installed package?
-fn is_packaged(frame: &Frame) -> bool {
-    ["/site-packages/", "/dist-packages/"]
-        .iter()
-        .any(|part| frame.file.contains(part))
-}
-
-/// Is it of the standard library, or ours?
-fn is_foreign(frame: &Frame) -> bool {
-    frame.file.starts_with("<frozen ")
-        || &*frame.file == "<aioxide>"
-        || FOREIGN
-            .get()
-            .is_some_and(|foreign| foreign.iter().any(|path| frame.file.starts_with(path.as_str())))
-}
-
-/// Rule 3. A program that is itself an installed package is next best.
 fn culprit(stack: &[Frame]) -> Option<Frame> {
-    let own = |frame: &&Frame| !is_packaged(frame) && !is_foreign(frame);
-    let packaged = |frame: &&Frame| is_packaged(frame);
-    stack
-        .iter()
-        .find(own)
-        .or_else(|| stack.iter().find(packaged))
-        .or_else(|| stack.first())
-        .cloned()
+    own::line(stack).cloned()
 }
 
 impl Watched for Vitals {
@@ -201,6 +156,10 @@ impl Watched for Vitals {
         tell(&ongoing, block.age);
         blocks.ongoing.push(ongoing);
         trace::on_event("block");
+    }
+
+    fn seen(&self, entry: u64, since: f64) {
+        self.seen.note(entry, since);
     }
 
     fn sampled(&self, now: f64, seconds: f64) {
@@ -260,10 +219,7 @@ fn look(vitals: &Vitals, block: &Block) -> Option<Found> {
     let thread = vitals.thread();
     let holder = reader.gil_holder(thread);
     let task = reader.task_at(vitals.current());
-    let stack = match holder {
-        Holder::Thread(other) if block.held => reader.thread(other),
-        _ => reader.thread(thread),
-    };
+    let stack = stack_of(&mut reader, thread, block.held, &holder);
     let gil = match holder {
         Holder::Unknown => "unknown",
         _ if block.held => "waiting",
@@ -286,6 +242,14 @@ fn look(vitals: &Vitals, block: &Block) -> Option<Found> {
     };
     let still = vitals.asides.load(Ordering::Acquire) == before && vitals.pulse.entries() == block.entry;
     still.then_some(found)
+}
+
+/// The stack that keeps a loop from going on: its own thread's; or, if it waits for the GIL, that of whoever has it.
+pub(super) fn stack_of(reader: &mut Reader, thread: usize, held: bool, holder: &Holder) -> Stack {
+    match holder {
+        Holder::Thread(other) if held => reader.thread(*other),
+        _ => reader.thread(thread),
+    }
 }
 
 /// The record of a block that lasts.

@@ -12,8 +12,9 @@
 //!    `timeout()` that ends so: who has caught the CancelledError there may know very well that the time is over.
 //! 4. One record for each cancellation at most.
 
+use super::own;
 use super::records::{self, Record};
-use super::waits::{self, Chain, Place, is_library};
+use super::waits::{self, Chain, Place};
 use super::{dev, settings};
 use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::errors::{R, Raised, type_error};
@@ -374,12 +375,6 @@ fn places_of(exception: &Obj) -> R<Vec<Place>> {
     Ok(places)
 }
 
-/// The program's own line among them.
-fn own_line(places: &[Place]) -> Option<&Place> {
-    let own = places.iter().find(|place| !is_library(&place.file));
-    own.or(places.first())
-}
-
 /// A task that was cancelled, and never uncancelled, has ended: with a result, or with this exception.
 #[cold]
 pub(crate) fn ended(task: &Own<Task>, exception: Option<&Obj>) {
@@ -463,7 +458,7 @@ fn report_swallowed(task: &Own<Task>, cancellation: &Cancellation, how: &str, no
         cancellation.facts().source()
     );
     let mut record = cancellation.record("cancel_swallowed", &name);
-    if let Some(place) = own_line(&thrown) {
+    if let Some(place) = own::line(&*thrown) {
         message += &format!("\n  It got the CancelledError at {}", place.text());
         record = record.text("at", &place.text());
     }
@@ -492,7 +487,7 @@ fn report_slow(task: &Own<Task>, cancellation: &Cancellation, places: &[Place]) 
         cancellation.age()
     );
     let mut record = cancellation.record("cancel_slow", &name);
-    if let Some(place) = own_line(places) {
+    if let Some(place) = own::line(places) {
         message += &format!("\n  It waits at {}", place.text());
         record = record.text("at", &place.text());
     }
@@ -626,7 +621,7 @@ impl Watched {
         let looked = || -> R<bool> {
             let places = Chain::of(task)?.places()?;
             if fate == Fate::Forgotten && !is_handled(task)? {
-                let now = own_line(&places).cloned();
+                let now = own::line(&places).cloned();
                 report_swallowed(task, cancellation, "goes on", now.as_ref());
                 return Ok(false);
             }

@@ -22,17 +22,18 @@ use super::waits::{self, Edge, Wait};
 use super::{dev, settings, trace};
 use crate::event_loop::core::{LoopCore, Timer};
 use crate::event_loop::{handles, lookups};
-use crate::ffi::errors::R;
+use crate::ffi::errors::{R, Raised};
 use crate::ffi::{Class, Inner, Obj, Own, Visitor};
 use crate::hook::Hook;
 use crate::imports;
 use crate::tasks::Task;
 use crate::timeouts::Timeout;
-use aioxide_core::attach;
 use aioxide_core::sys::threads;
 use aioxide_core::watch::{self, CALM};
+use aioxide_core::{PerProcess, attach};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// After a first sight, on a busy loop: seconds.
@@ -41,6 +42,26 @@ const SECOND_LOOK: f64 = 0.3;
 const SHARE: f64 = 500.0;
 /// How many tasks are told of in one record.
 const TOLD: usize = 50;
+
+/// What a loop has seen when it was asked to look: rules 1 and 4, for others.
+#[derive(Clone)]
+pub(crate) struct Sighting {
+    /// Which loop.
+    pub(crate) number: u32,
+    /// How often it has been asked.
+    pub(crate) looks: u64,
+    /// It had nothing to do, so the rings are there for good. Else they must be there twice.
+    pub(crate) is_certain: bool,
+    /// The identities of their tasks.
+    pub(crate) rings: Vec<Vec<u64>>,
+}
+
+static SIGHTINGS: PerProcess<Mutex<Vec<Sighting>>> = PerProcess::new();
+
+/// What the loops have seen that were [asked](Diagnosis::asked). Any thread, without the GIL.
+pub(crate) fn sightings() -> Vec<Sighting> {
+    SIGHTINGS.lock().clone()
+}
 
 /// When a loop looks next, and what it has seen. All of it is the loop's thread's own.
 #[derive(Default)]
@@ -106,6 +127,35 @@ impl Diagnosis {
             self.seen.set(core.entries());
             self.look(loop_, core, true);
         }
+    }
+
+    /// Somebody has asked, who reads [`sightings`]: looks at once. It is told to nobody else.
+    #[cold]
+    pub(crate) fn asked(&self, loop_: &Obj, core: &Own<LoopCore>) {
+        let rings = || -> R<Vec<Vec<u64>>> {
+            let stuck = Stuck::among(&waits::tasks_of(loop_))?.without_timed(core)?;
+            Ok(stuck.rings().iter().map(Ring::identities).collect())
+        };
+        let rings = rings().map_err(Raised::ignore).unwrap_or_default();
+        let (number, is_certain) = (core.vitals.number(), core.is_idle());
+        let present = super::running();
+        let mut all = SIGHTINGS.lock();
+        let looks = all
+            .iter()
+            .find(|one| one.number == number)
+            .map_or(0, |one| one.looks);
+        all.retain(|one| {
+            one.number != number
+                && present
+                    .iter()
+                    .any(|running| running.vitals.number() == one.number)
+        });
+        all.push(Sighting {
+            number,
+            looks: looks + 1,
+            is_certain,
+            rings,
+        });
     }
 
     /// The loop is busy, or goes to sleep for a while; `now` is about now.

@@ -16,8 +16,9 @@
 //! 2. An audit hook cannot be removed. It is there only in development, and looks at nothing on other threads.
 //! 3. Nothing here changes what the program does. `warnings` is told of coroutines as before.
 
+use super::own::{self, is_library};
 use super::records::{self, Record};
-use super::waits::{self, Chain, Place, is_library};
+use super::waits::{self, Chain, Place};
 use super::{MODULE, settings};
 use crate::debug;
 use crate::event_loop::core::LoopCore;
@@ -353,11 +354,7 @@ fn first_line(task: &Own<Task>) -> R<String> {
 }
 
 fn own_line(places: &[Place]) -> String {
-    let own = places
-        .iter()
-        .find(|place| !is_library(&place.file))
-        .or(places.first());
-    own.map_or_else(String::new, Place::text)
+    own::line(places).map_or_else(String::new, Place::text)
 }
 
 /// References to a task that waits and that the program has forgotten: ours, and that of the future it waits for.

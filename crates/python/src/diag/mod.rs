@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `settings.rs` | the environment and `configure()` |
 //! | `blocks.rs` | callbacks that keep a loop from going on |
+//! | `own.rs` | which line of a stack is the program's |
 //! | `records.rs` | one line for each finding, and where it goes |
 //! | `outlets.rs` | lines that a pipe does not take just now |
 //! | `attach/` | what another process is told that asks |
@@ -37,6 +38,7 @@ mod forks;
 pub(crate) mod holders;
 pub(crate) mod metrics;
 mod outlets;
+mod own;
 mod probe;
 pub(crate) mod records;
 pub(crate) mod settings;
@@ -48,6 +50,7 @@ use crate::event_loop::core::LoopCore;
 use crate::ffi::object::Static;
 use crate::ffi::{Obj, Own, R, stack, threads};
 use aioxide_core::metrics::Figures;
+use aioxide_core::watch::Seen;
 use aioxide_core::{PerProcess, Pulse, Waker, cpu};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -69,6 +72,8 @@ pub(crate) struct Vitals {
     thread: AtomicUsize,
     /// Where the pointer to its current task is, while it runs.
     current: AtomicUsize,
+    /// What the thread that watches knows of the entry that runs.
+    pub(crate) seen: Seen,
 }
 
 impl Vitals {
@@ -108,6 +113,8 @@ pub(crate) enum Job {
     GoOn = 1 << 3,
     /// [`deadlock::Diagnosis::calm`]
     Calm = 1 << 4,
+    /// [`deadlock::Diagnosis::asked`]
+    Rings = 1 << 5,
 }
 
 /// A loop that runs.
@@ -155,6 +162,9 @@ pub(crate) fn at_boundary(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     }
     if jobs & Job::Calm as u32 != 0 {
         core.diagnosis.calm(loop_, core);
+    }
+    if jobs & Job::Rings as u32 != 0 {
+        core.diagnosis.asked(loop_, core);
     }
     if jobs & (Job::Deliver as u32 | Job::BlockEnded as u32) != 0 {
         records::deliver();
@@ -230,6 +240,7 @@ pub(crate) fn init(module: &Obj) -> R<()> {
     module.setattr_str("diag", &diag)?;
     MODULE.fill(diag.clone());
     settings::init(&diag)?;
+    own::init()?;
     blocks::init(&diag)?;
     records::register(&diag)?;
     metrics::register(&diag)?;

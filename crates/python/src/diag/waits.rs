@@ -9,6 +9,7 @@
 //! 3. It changes nothing.
 
 use super::holders::Held;
+use super::own::{self, InFile};
 use super::records::Record;
 use crate::ffi::errors::{R, Raised};
 use crate::ffi::function::Kind::Plain;
@@ -20,7 +21,6 @@ use crate::locks::{lock::Lock, semaphore::Semaphore};
 use crate::taskgroups::TaskGroup;
 use crate::tasks::gather::Gathering;
 use crate::tasks::{Task, shield, wait, wait_for};
-use std::sync::OnceLock;
 
 /// How many coroutines deep we look.
 const DEEPEST: usize = 200;
@@ -242,6 +242,12 @@ pub(crate) struct Place {
     pub(crate) function: String,
 }
 
+impl InFile for Place {
+    fn file(&self) -> &str {
+        &self.file
+    }
+}
+
 impl Place {
     /// Where a frame is.
     pub(crate) fn of_frame(frame: &Obj) -> R<Place> {
@@ -357,10 +363,9 @@ impl Wait {
         Ok(())
     }
 
-    /// The place that is the program's own, if any is: the innermost one outside of installed libraries.
+    /// The place that is the program's own.
     pub(crate) fn at(&self) -> Option<&Place> {
-        let own = self.places.iter().find(|place| !is_library(&place.file));
-        own.or(self.places.first())
+        own::line(&self.places)
     }
 }
 
@@ -392,21 +397,6 @@ fn bound_of(queue: &Obj) -> R<String> {
     } else {
         bound.to_str()?.to_string()?
     })
-}
-
-/// Is a file part of Python or of what is installed?
-pub(crate) fn is_library(file: &str) -> bool {
-    static LIBRARY: OnceLock<String> = OnceLock::new();
-    let library = LIBRARY.get_or_init(|| {
-        let file = Obj::import("os").and_then(|os| os.getattr_str("__file__")?.to_string());
-        let file = file.map_err(Raised::ignore).unwrap_or_default();
-        file.rsplit_once('/')
-            .map_or_else(|| file.clone(), |(directory, _)| format!("{directory}/"))
-    });
-    file.starts_with('<')
-        || file.contains("/site-packages/")
-        || file.contains("/dist-packages/")
-        || !library.is_empty() && file.starts_with(library.as_str())
 }
 
 /// The name of a task or future.

@@ -6,7 +6,8 @@
 //!
 //! Rules
 //! 1. No value of a variable or an argument is told: names of tasks and functions, files, lines, and who waits for whom.
-//! 2. Nothing is changed, and nothing of what is asked is ever run.
+//! 2. Nothing is changed, and nothing of what is asked is ever run. Only of rings the loops are asked, which look as they do
+//!    by themselves: a second rule for them would not agree with the reports for long.
 //! 3. An answer whose parts may not have been there all at once says so: `consistent` is false.
 //!
 //! | file | owns |
@@ -21,9 +22,9 @@ mod layout;
 mod snapshot;
 mod walk;
 
-use super::{Vitals, settings};
+use super::{Job, Vitals, at_next_boundary, blocks, deadlock, own, settings};
 use crate::ffi::{R, stack, threads};
-use aioxide_core::watch::State;
+use aioxide_core::watch::{self, State};
 use aioxide_core::{Clock, Monotonic, PerProcess, attach, cpu};
 use json::Json;
 use snapshot::Snapshot;
@@ -168,6 +169,7 @@ impl attach::Answer for Answers {
                     "tasks" => self.tasks(json, &request),
                     "threads" => all_threads(json),
                     "now" => self.now(json),
+                    "rings" => rings(json),
                     "sample" => sample(json, &request),
                     _ => json.text_at("error", "this process does not know what was asked"),
                 }
@@ -264,11 +266,19 @@ fn loops(json: &mut Json, snapshot: &Snapshot, sights: &RefCell<Sights>) {
                     Some(id) => json.text_at("task", id),
                     None => json.null_at("task"),
                 }
+                json.boolean_at("watched", watch::is_watching());
                 if is_awake {
                     json.float_at("busy", sights.borrow_mut().busy(vitals));
                     if let Some(reader) = &mut reader {
+                        let thread = vitals.thread();
+                        let holder = reader.gil_holder(thread);
+                        let held = pulse.state() == State::Held;
+                        let stack = blocks::stack_of(reader, thread, held, &holder);
+                        if let Some(line) = own::line(&stack.frames) {
+                            json.list_at("at", |json| snapshot::frame_items(json, line));
+                        }
                         json.list_at("stack", |json| {
-                            for frame in &reader.thread(vitals.thread()).frames {
+                            for frame in &stack.frames {
                                 snapshot::write_frame(json, frame);
                             }
                         });
@@ -279,7 +289,8 @@ fn loops(json: &mut Json, snapshot: &Snapshot, sights: &RefCell<Sights>) {
     });
 }
 
-/// Since when each loop has been seen to be at the same entry: its number, the entry, the time.
+/// Since when each loop has been seen to be at the same entry: its number, the entry, the time. (The thread that watches
+/// has looked more often, if there is one.)
 #[derive(Default)]
 struct Sights(Vec<(u32, u64, f64)>);
 
@@ -288,8 +299,9 @@ impl Sights {
     fn busy(&mut self, vitals: &Vitals) -> f64 {
         let (number, entries, now) = (vitals.number(), vitals.pulse.entries(), Monotonic.now());
         let (woke, woke_at) = vitals.pulse.woke();
-        // the first one since it has woken up began then
-        let since_woke = if entries <= woke_at + 1 { now - woke } else { 0.0 };
+        // the first one since it has woken up began then; and none began before
+        let since_woke = if entries <= woke_at + 1 { woke } else { now };
+        let since_seen = vitals.seen.since(entries).unwrap_or(now);
         let known = self.0.iter().position(|sight| sight.0 == number);
         let since = match known.and_then(|index| self.0.get_mut(index)) {
             Some(sight) if sight.1 == entries => sight.2,
@@ -302,8 +314,51 @@ impl Sights {
                 now
             }
         };
-        since_woke.max(now - since)
+        now - since.min(since_woke).min(since_seen).clamp(woke.min(now), now)
     }
+}
+
+/// How long one waits for a loop to look, in seconds: it may be in a callback.
+const LOOK: f64 = 0.25;
+
+/// `rings`: which tasks wait for each other so that nothing else can end it, by the rule of the reports. Of a loop that did
+/// not come to look, `rings` is null.
+fn rings(json: &mut Json) {
+    let running = super::running();
+    let before = deadlock::sightings();
+    let looked = |number: u32| {
+        let looks = |all: &[deadlock::Sighting]| {
+            let one = all.iter().find(|one| one.number == number);
+            one.map_or(0, |one| one.looks)
+        };
+        let now = deadlock::sightings();
+        let sighting = now.iter().find(|one| one.number == number);
+        sighting.filter(|one| one.looks > looks(&before)).cloned()
+    };
+    for running in &running {
+        at_next_boundary(running, Job::Rings);
+    }
+    let end = Monotonic.now() + LOOK;
+    let numbers: Vec<u32> = running.iter().map(|running| running.vitals.number()).collect();
+    while Monotonic.now() < end && numbers.iter().any(|number| looked(*number).is_none()) {
+        aioxide_core::local::pause(0.001);
+    }
+    json.list_at("loops", |json| {
+        for number in numbers {
+            json.object(|json| {
+                json.integer_at("loop", number.into());
+                let Some(sighting) = looked(number) else {
+                    return json.null_at("rings");
+                };
+                json.boolean_at("certain", sighting.is_certain);
+                json.list_at("rings", |json| {
+                    for ring in &sighting.rings {
+                        json.list(|json| ring.iter().for_each(|task| json.text(&snapshot::id_of(*task))));
+                    }
+                });
+            });
+        }
+    });
 }
 
 /// `threads`: what each thread of Python's is doing.

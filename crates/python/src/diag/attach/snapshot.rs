@@ -8,6 +8,7 @@ use super::json::Json;
 use super::layout::{Kind, Kinds, at};
 use super::walk::{self, Raw};
 use crate::diag::holders::{KNOWN, SCOPED, layout as layout_of_holders};
+use crate::diag::own;
 use crate::ffi::coroutine::layout as coroutine;
 use crate::ffi::peek::{self, CLASS, word_in};
 use crate::ffi::stack::{Frame, Reader};
@@ -49,8 +50,7 @@ impl Name {
         let id = match number {
             // a task of asyncio's, or one whose `__init__` has not run: there is nothing but its address
             0 => format!("x{:x}", raw.address),
-            number if is_numbered => number.to_string(),
-            number => format!("n{}", number & !NAMED),
+            number => id_of(number),
         };
         let name = given.unwrap_or_else(|| {
             if is_numbered {
@@ -60,6 +60,15 @@ impl Name {
             }
         });
         Name { id, name }
+    }
+}
+
+/// [`Name::id`] of the task of this identity.
+pub(super) fn id_of(identity: u64) -> String {
+    if identity & NAMED == 0 {
+        identity.to_string()
+    } else {
+        format!("n{}", identity & !NAMED)
     }
 }
 
@@ -252,8 +261,8 @@ impl Snapshot {
             if let Some(outermost) = task.frames.first() {
                 json.text_at("coro", &outermost.function);
             }
-            let own = task.frames.iter().rev().find(|frame| &*frame.file != OUR_FILE);
-            if let Some(frame) = own {
+            let frames = task.frames.iter().rev().filter(|frame| &*frame.file != OUR_FILE);
+            if let Some(frame) = own::line(frames) {
                 json.list_at("at", |json| frame_items(json, frame));
             }
             if !task.waits.is_empty() {
@@ -271,8 +280,7 @@ impl Snapshot {
                         {
                             Some(holder) => json.text(&holder.name.id),
                             // it has ended without letting go
-                            None if number & NAMED != 0 => json.text(&format!("n{}", number & !NAMED)),
-                            None => json.text(&number.to_string()),
+                            None => json.text(&id_of(*number)),
                         }
                     }
                 });
@@ -296,7 +304,7 @@ pub(super) fn write_frame(json: &mut Json, frame: &Frame) {
     json.list(|json| frame_items(json, frame));
 }
 
-fn frame_items(json: &mut Json, frame: &Frame) {
+pub(super) fn frame_items(json: &mut Json, frame: &Frame) {
     json.text(&frame.file);
     let is_ours = &*frame.file == OUR_FILE;
     json.integer(if is_ours { 0 } else { frame.line.into() });
