@@ -94,14 +94,20 @@ def start(tmp_path: Path) -> Iterator[Any]:
     """Starts programs, and ends them."""
     running: list[Target] = []
 
-    def starts(source: str, *arguments: object, wait: bool = True, env: dict[str, str] | None = None) -> Target:
+    def starts(
+        source: str, *arguments: object, wait: bool = True, env: dict[str, str] | None = None, stdin: int | None = None
+    ) -> Target:
         # (a Unix socket's path is short; that of pytest's folder is not always)
         runtime = Path(tempfile.mkdtemp(prefix="aioxide-"))
         script = tmp_path / f"program{len(running)}.py"
         script.write_text(HEAD + textwrap.dedent(source))
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "XDG_RUNTIME_DIR": str(runtime), **(env or {})}
         process = subprocess.Popen(
-            [sys.executable, str(script), *map(str, arguments)], stdout=subprocess.PIPE, env=environment, cwd=tmp_path
+            [sys.executable, str(script), *map(str, arguments)],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            env=environment,
+            cwd=tmp_path,
         )
         target = Target(process, runtime)
         running.append(target)
@@ -886,7 +892,7 @@ def test_what_is_no_question_is_no_harm(start):
             "tasks from=x",
             "tasks =",
             "tasks from",
-            "sample ms=-1",
+            "trace trace=-1",
             "\0",
             "now " + "x=1 " * 1000,
         ):
@@ -1176,20 +1182,144 @@ def test_top_into_a_pipe_ends_with_its_reader(start):
     process.stderr.close()
 
 
-def test_a_trace_shows_which_task_runs(start, tmp_path, capsys):
+def test_a_trace_shows_every_step(start, tmp_path, capsys):
     target = start(BUSY)
     path = tmp_path / "trace.json"
+    path.write_text("x" * 10_000)  # one that is named may be there
+    path.chmod(0o600)
     code, _, err = ask(capsys, "trace", target.pid, "-d", "300ms", "-o", path)
     assert code == 0
-    assert "samples in" in err
+    events = re.fullmatch(r"([\d,]+) events in .*trace.json(?: \([\d,]+ before them are lost\))?; open it in .*\n", err)
+    assert events
     assert path.stat().st_mode & 0o777 == 0o600
     trace = json.loads(path.read_text())
+    about = trace["otherData"]["loop 0"]
+    assert (about["pid"], about["reason"]) == (target.pid, "trace")
+    assert f"{about['events']:,}" == events[1]
     slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
-    named = [event for event in slices if event["name"] == "spins"]
-    assert named
-    assert all(event["dur"] >= 0 and event["pid"] == target.pid for event in slices)
-    assert [event["ts"] for event in slices] == sorted(event["ts"] for event in slices)
+    steps = [event for event in slices if event["name"] == "spins (spins)"]
+    # (one in the loop's lane and one in the task's; a sample every 2 ms would be 150)
+    assert len(steps) > 2000
     assert ask(capsys, "trace", target.pid, "-d", "10ms", "-o", tmp_path / "no" / "where")[0] == 2
+
+
+def test_a_trace_overwrites_nothing_and_follows_no_link(start, tmp_path, capsys, monkeypatch):
+    target = start(BUSY)
+    monkeypatch.chdir(tmp_path)
+    link = tmp_path / f"aioxide-{target.pid}.json"
+    link.symlink_to(tmp_path / "elsewhere")
+    for number in (2, 3):
+        assert ask(capsys, "trace", target.pid, "-d", "300ms")[0] == 0
+        path = tmp_path / f"aioxide-{target.pid}-{number}.json"
+        assert json.loads(path.read_text())["traceEvents"]
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert link.is_symlink()
+    assert not (tmp_path / "elsewhere").exists()
+    # nothing is left of one that fails
+    os.kill(target.pid, signal.SIGSTOP)
+    monkeypatch.setattr(client, "ANSWER_PATIENCE", 0.2)
+    monkeypatch.setattr(client, "PATIENCE", 0.2)
+    assert ask(capsys, "trace", target.pid, "-d", "10ms")[0] == 6
+    os.kill(target.pid, signal.SIGCONT)
+    assert not (tmp_path / f"aioxide-{target.pid}-4.json").exists()
+
+
+COUNTS = """
+    from aioxide import diag
+    async def spins():
+        while True:
+            await aioxide.sleep(0.001)
+    async def main():
+        task = aioxide.create_task(spins(), name="spins")
+        ready()
+        for line in sys.stdin:
+            # (the loop stands still while it waits for a line)
+            await aioxide.sleep(0.05)
+            before = sum(diag.flight.counts().values())
+            await aioxide.sleep(0.05)
+            ready(sum(diag.flight.counts().values()) > before)
+    aioxide.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["end", "death"])
+def test_the_recorder_is_off_when_nobody_traces(start, how):
+    target = start(COUNTS, stdin=subprocess.PIPE)
+
+    def records() -> bool:
+        target.process.stdin.write(b"\n")
+        target.process.stdin.flush()
+        return target.line() == "ready True"
+
+    assert not records()
+    with Connection(target.pid) as connection, Connection(target.pid) as other:
+        first = connection.ask("record")["trace"]
+        assert records()
+        second = other.ask("record")["trace"]
+        assert b"spins" in connection.ask_for_file(f"trace trace={first}")
+        assert records()
+        if how == "end":
+            other.ask_for_file(f"trace trace={second}")
+            assert not records()
+            with pytest.raises(command.Failure, match="nobody has begun this trace"):
+                other.ask_for_file(f"trace trace={second}")
+    end = time.monotonic() + 20
+    while records():
+        assert time.monotonic() < end
+
+
+def test_a_trace_goes_on_over_forks(start, tmp_path, capsys):
+    target = start("""
+        async def main():
+            ready()
+            while True:
+                await aioxide.sleep(0.05)
+                if (child := os.fork()) == 0:
+                    os._exit(0)
+                os.waitpid(child, 0)
+        aioxide.run(main())
+    """)
+    path = tmp_path / "trace.json"
+    assert ask(capsys, "trace", target.pid, "-d", "500ms", "-o", path)[0] == 0
+    trace = json.loads(path.read_text())
+    steps = [event for event in trace["traceEvents"] if event["ph"] == "X" and event["name"] == "main (Task-1)"]
+    assert len(steps) > 2
+
+
+def test_a_trace_leaves_the_programs_own_recorder_alone(start, tmp_path, capsys):
+    target = start(COUNTS, stdin=subprocess.PIPE, env={"AIOXIDE_FLIGHT": "1"})
+    path = tmp_path / "trace.json"
+    for _ in range(2):
+        target.process.stdin.write(b"\n")
+        target.process.stdin.flush()
+        assert ask(capsys, "trace", target.pid, "-d", "50ms", "-o", path)[0] == 0
+        assert target.line() == "ready True"
+        # (what was before is not in it, and not lost)
+        about = json.loads(path.read_text())["otherData"]["loop 0"]
+        assert about["lost"] == 0
+
+
+def test_a_trace_of_a_blocked_loop_says_so(start, tmp_path, capsys):
+    target = start("""
+        async def main():
+            ready()
+            block(30)
+        aioxide.run(main())
+    """)
+    time.sleep(0.3)
+    code, _, err = ask(capsys, "trace", target.pid, "-d", "100ms", "-o", tmp_path / "trace.json")
+    assert code == 0
+    assert re.match(r"loop 0 is in one callback at program0.py:\d+ block for [\d.]+ m?s\n0 events in ", err)
+
+
+def test_help_says_what_options_mean(capsys):
+    for name in ("ps", "top", "dump", "why", "trace"):
+        code, out, _ = ask(capsys, name, "--help")
+        assert code == 0
+        assert out.startswith(f"usage: aioxide {name} ")
+        assert all(option in out for option in command.VALUES.get(name, set()) | command.FLAGS.get(name, set()))
+        assert "AIOXIDE_DIAG=0" in out
+        assert max(map(len, out.splitlines())) <= 120
 
 
 @pytest.mark.parametrize("module", ["aioxide", "aioxide_command"])

@@ -558,7 +558,7 @@ def test_signals_that_cannot_be_registered(wrong, error):
         diag.register(wrong)
 
 
-def test_a_child_does_not_answer_for_its_parent(tmp_path):
+def test_a_child_answers_for_itself_from_its_first_loop_on(tmp_path):
     program = textwrap.dedent("""
     import os, signal, time
     from aioxide import diag
@@ -575,12 +575,14 @@ def test_a_child_does_not_answer_for_its_parent(tmp_path):
         loop.run_until_complete(main())
         time.sleep(0.2)
         assert not os.listdir(os.environ["AIOXIDE_FLIGHT_DIR"])
-        diag.register(signal.SIGUSR1)
+        # (from then on it has been answering)
         os.kill(os.getpid(), signal.SIGUSR1)
         name = f"aioxide-{os.getpid()}-signal.json"
         while name not in os.listdir(os.environ["AIOXIDE_FLIGHT_DIR"]):
             time.sleep(0.01)
         diag._diag._finish_flights()
+        assert diag.unregister(signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
         os._exit(7)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     loop.close()

@@ -53,7 +53,7 @@ HELP = f"""{USAGE}
   top PID              shows the loops of another process, live
   dump PID             shows its threads and tasks with their stacks
   why PID TASK         tells what a task waits for, and what that waits for
-  trace PID            writes which task runs when, for ui.perfetto.dev
+  trace PID            writes what its loops do, step by step, for ui.perfetto.dev
   -h, --help           shows this
   -V, --version        shows the version
   argument ...         for the program, in sys.argv[1:]
@@ -61,6 +61,12 @@ HELP = f"""{USAGE}
 in the environment:
   AIOXIDE_TAKEOVER     1: a Python process begins with asyncio being aioxide; 0: those that the program starts do not
   AIOXIDE_DEV          1: development mode
+  AIOXIDE_DIAG         0: nothing is watched, and nobody can ask from outside
+  AIOXIDE_BLOCK_MS     from when on a loop is blocked, in milliseconds (default: 100, in development mode 50); 0: never
+  AIOXIDE_BLOCK_REPEAT all: each block is reported (default: limited, of one culprit one in ten seconds)
+  AIOXIDE_DIAG_LOG     where findings go: logging (default), stderr, jsonl:PATH, or several with commas
+  AIOXIDE_FLIGHT       the flight recorder, of so many MiB for each loop (default: 0, none)
+  AIOXIDE_FLIGHT_DIR   where its files go that are made unasked (default: that of temporary files)
   AIOXIDE_TLS          portable: TLS by Python's ssl objects alone"""
 
 

@@ -7,9 +7,13 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 struct Echo;
+
+/// How often nobody was left.
+static LEFT: AtomicU32 = AtomicU32::new(0);
 
 impl Answer for Echo {
     fn answer(&self, request: &str, answer: &mut Vec<u8>) {
@@ -17,6 +21,10 @@ impl Answer for Echo {
             Some(length) => answer.resize(answer.len() + length.parse::<usize>().unwrap(), b'x'),
             None => answer.extend_from_slice(request.as_bytes()),
         }
+    }
+
+    fn nobody_is_left(&self) {
+        LEFT.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -140,6 +148,9 @@ fn who_asks_is_answered_within_the_limits() {
     // a hundred in a second: of 150 some have to wait
     let before = ask_time(&mut stream, 150);
     assert!(before >= Duration::from_millis(300), "{before:?}");
+    assert_eq!(LEFT.load(Ordering::Relaxed), 0);
+    drop(stream);
+    soon(|| (LEFT.load(Ordering::Relaxed) == 1).then_some(()));
 }
 
 #[expect(clippy::disallowed_methods, reason = "the time that a test takes")]

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
-use aioxide_core::watch::{Block, CALM, Watched, go_on, is_watching, pause, set_threshold, unwatch, watch};
+use aioxide_core::watch::{
+    Block, CALM, Seen, Watched, go_on, is_watching, pause, set_threshold, unwatch, watch,
+};
 use aioxide_core::{Clock, Monotonic, Pulse};
 
 #[derive(Default)]
@@ -15,6 +17,7 @@ struct Loop {
     blocks: Mutex<Vec<(Block, f64)>>,
     sampled: Mutex<f64>,
     calms: Mutex<u32>,
+    seen: Seen,
 }
 
 impl Watched for Loop {
@@ -26,6 +29,9 @@ impl Watched for Loop {
     }
     fn sampled(&self, _: f64, seconds: f64) {
         *self.sampled.lock().unwrap() += seconds;
+    }
+    fn seen(&self, entry: u64, since: f64) {
+        self.seen.note(entry, since);
     }
     fn calm(&self) {
         *self.calms.lock().unwrap() += 1;
@@ -78,7 +84,7 @@ fn it_sees_blocks_and_nothing_else() {
     set_threshold(0.1);
     let (first, second) = (Arc::new(Loop::default()), Arc::new(Loop::default()));
     for loop_ in [&first, &second] {
-        loop_.pulse.runs();
+        loop_.pulse.runs(Monotonic.now());
         watch(Arc::clone(loop_) as Arc<dyn Watched>);
         loop_.rest(0.05);
     }
@@ -95,6 +101,7 @@ fn it_sees_blocks_and_nothing_else() {
     assert!(told[0].1 >= began + 0.1, "too early");
     assert!((told[0].0.since - began).abs() < 0.05, "{told:?} {began}");
     assert_eq!((told[0].0.sample, told[0].0.entry, told[0].0.held), (1, 1, false));
+    assert_eq!(first.seen.since(1), Some(told[0].0.since));
 
     // many short ones are none
     let sampled = |loop_: &Loop| std::mem::take(&mut *loop_.sampled.lock().unwrap());

@@ -4,7 +4,7 @@
     aioxide top PID            its loops, live
     aioxide dump PID           every thread and every task, with their stacks
     aioxide why PID TASK       what a task waits for, what that waits for, to the root of it
-    aioxide trace PID          which task runs when, as a file for ui.perfetto.dev
+    aioxide trace PID          what its loops do, step by step, as a file for ui.perfetto.dev
 
 Any process of the same user that has run a loop of aioxide's answers; nothing has to be switched on there. It
 answers from a thread of its own without the GIL, so also while its loop is blocked. It only ever answers: nothing is

@@ -140,10 +140,13 @@ class Connection:
             )
         if os.geteuid() not in (0, process.user):
             raise self._not_permitted()
+        self.socket = self._reach()
+
+    def _reach(self) -> _socket.socket:
         try:
-            self.socket = self._connect()
+            return self._connect()
         except PermissionError:
-            self.socket = self._connect_as_its_user()
+            return self._connect_as_its_user()
 
     def _not_permitted(self) -> Failure:
         user, pid = self.process.user, self.process.pid
@@ -269,15 +272,32 @@ class Connection:
 
     def ask(self, request: str) -> dict[str, Any]:
         """One question."""
+        return self._answer(self.ask_for_bytes(request))
+
+    def ask_for_file(self, request: str) -> bytearray:
+        """A question whose answer is what is to be in a file."""
+        answer = self.ask_for_bytes(request)
+        if answer.startswith(b'{"v":'):  # it is none
+            self._answer(answer)
+        return answer
+
+    def ask_for_bytes(self, request: str) -> bytearray:
+        """One question, and the answer as it is."""
         try:
             try:
-                answer = self._exchange(request)
+                return self._exchange(request)
             except ConnectionError:
                 # it has forked: its threads end before, and what they had open is closed
                 self.socket.close()
-                self.socket = self._connect()
-                answer = self._exchange(request)
+                self.socket = self._reach()
+                return self._exchange(request)
         except (OSError, ValueError):
+            raise self._no_answer() from None
+
+    def _answer(self, data: bytearray) -> dict[str, Any]:
+        try:
+            answer = json.loads(data)
+        except ValueError:
             raise self._no_answer() from None
         if not isinstance(answer, dict) or answer.get("v") != VERSION:
             raise Failure(
@@ -289,13 +309,13 @@ class Connection:
             raise Failure(INCONSISTENT, f"process {self.process.pid}: {answer['error']}")
         return answer
 
-    def _exchange(self, request: str) -> Any:
+    def _exchange(self, request: str) -> bytearray:
         data = f"{VERSION} {request}".encode()
         self.socket.sendall(len(data).to_bytes(4) + data)
         length = int.from_bytes(self._receive(4))
         if length > LONGEST:
             raise Failure(INCONSISTENT, f"process {self.process.pid} answers {length} bytes, which is too much")
-        return json.loads(self._receive(length))
+        return self._receive(length)
 
     def _receive(self, length: int) -> bytearray:
         data = bytearray(length)

@@ -51,6 +51,46 @@ FLAGS = {
 }
 
 
+#: What `--help` says of them.
+MEANINGS = {
+    "ps": """\
+The tasks of a process: where each stands, and what it waits for. Without PID: the processes that can be asked.
+
+  --tree               who waits is above what it waits for
+  --json               everything, in one line
+  --check              the exit code is 1 if a loop is blocked, or if there is a deadlock
+  --stuck SECONDS      only tasks that have not moved in so many seconds, and that no timer and no other task moves""",
+    "top": """\
+The loops of a process, live: how busy each is, and what it runs.
+
+  --interval SECONDS   between two looks (default: 1)
+  --once               one interval, without commands to the terminal
+  --json               each interval in one line""",
+    "dump": """\
+Every thread of Python's and every task of a process, with their stacks.
+
+  --json               everything, in one line""",
+    "why": """\
+What a task (its name, or its id in ps --json) waits for, and what that waits for. The exit code is 1 if that is a
+deadlock or a blocked loop.
+
+  --json               the chain, in one line""",
+    "trace": """\
+What the loops of a process do, step by step, as a file for https://ui.perfetto.dev.
+
+  -d SECONDS           for how long (default: 5)
+  -o FILE              where it is written; - is standard output (default: aioxide-PID.json, or aioxide-PID-2.json
+                       and so on: nothing is overwritten then)""",
+}
+#: … and of all of them.
+OF_ALL = """\
+SECONDS may have a unit: 5, 0.5s, 200ms. The process is one of the same user (or any, for root) that has run a loop of
+aioxide's. One that is started with AIOXIDE_DIAG=0 in its environment cannot be asked.
+
+exit codes: 0 done; 1 it has found something; 2 wrong usage, or no such task; 3 no such process; 4 it is another user's;
+5 no loop of aioxide's there; 6 no answer, or none that makes sense"""
+
+
 def usage(command: str) -> str:
     return f"usage: aioxide {command} {COMMANDS[command]}"
 
@@ -104,7 +144,7 @@ def dumps(value: Any) -> str:
 def main(command: str, arguments: list[str]) -> int:
     """Runs a command; its exit code."""
     if "-h" in arguments or "--help" in arguments:
-        print(usage(command))
+        print(f"{usage(command)}\n\n{MEANINGS[command]}\n\n{OF_ALL}")
         return OK
     try:
         code = find(command)(parse(command, arguments))

@@ -57,6 +57,9 @@ pub const THREAD: &str = "aioxide@";
 pub trait Answer: Send + 'static {
     /// Writes the answer to a request to the end of `answer`. Runs on the thread of this module, and must end.
     fn answer(&self, request: &str, answer: &mut Vec<u8>);
+
+    /// The last one that was connected has gone, and will not ask again: for all that is known. On the same thread.
+    fn nobody_is_left(&self);
 }
 
 /// Everything that the thread has open and a child inherits: the door; and where there is one table of descriptors for all

@@ -23,6 +23,8 @@ pub(super) struct Server<A> {
     door: Arc<Door>,
     /// `None`: nobody has asked.
     reception: Option<Reception>,
+    /// Somebody was connected when the thread ended, and may ask again.
+    is_expecting: bool,
     limit: Limit,
     /// The thread that runs it, or has run it last.
     pub(super) thread: Option<PathBuf>,
@@ -44,6 +46,7 @@ impl<A: Answer> Server<A> {
             answer,
             door: Arc::new(Door::new()?),
             reception: None,
+            is_expecting: false,
             limit: Limit::new(Monotonic.now()),
             thread: None,
         })
@@ -64,7 +67,8 @@ impl<A: Answer> Server<A> {
             return self.serve(&Arc::clone(&self.door));
         }
         let told = self.door.bring().is_ok_and(|door| self.serve(&door));
-        self.reception = None;
+        let reception = self.reception.take();
+        self.is_expecting |= reception.is_some_and(|reception| !reception.clients.is_empty());
         told
     }
 
@@ -81,7 +85,12 @@ impl<A: Answer> Server<A> {
                 self.open(door);
             }
             let Some(reception) = &mut self.reception else {
-                let _ = local::wait(&[(door.as_fd(), Wanted::Read)], None);
+                let patience = self.is_expecting.then_some(IDLE);
+                if local::wait(&[(door.as_fd(), Wanted::Read)], patience) == [false]
+                    && std::mem::take(&mut self.is_expecting)
+                {
+                    self.answer.nobody_is_left();
+                }
                 continue;
             };
             if !reception.turn(door, &mut self.limit, &self.answer) {
@@ -89,6 +98,7 @@ impl<A: Answer> Server<A> {
                 // (first nobody would close their numbers, then they are free for others)
                 note_open(door, None);
                 drop(closed);
+                self.answer.nobody_is_left();
             }
         }
     }
@@ -112,6 +122,7 @@ impl<A: Answer> Server<A> {
             clients: Vec::new(),
             active: now,
         });
+        self.is_expecting &= self.reception.is_none();
         note_open(door, self.reception.as_ref());
     }
 }
@@ -145,7 +156,9 @@ impl Reception {
         let mut gone = self.progress(ready, now);
         gone.extend(self.answer_some(limit, answer, now));
         gone.extend(self.silent(now));
-        self.forget(door, gone);
+        if self.forget(door, gone) && self.clients.is_empty() {
+            answer.nobody_is_left();
+        }
         if asked {
             self.accept(now);
             note_open(door, Some(self));
@@ -209,9 +222,10 @@ impl Reception {
         (0..self.clients.len()).filter(move |index| now - self.clients[*index].active > IDLE.as_secs_f64())
     }
 
-    fn forget(&mut self, door: &Door, mut gone: Vec<usize>) {
+    /// Lets go of these clients; `false`: of none.
+    fn forget(&mut self, door: &Door, mut gone: Vec<usize>) -> bool {
         if gone.is_empty() {
-            return;
+            return false;
         }
         gone.sort_unstable();
         gone.dedup();
@@ -222,6 +236,7 @@ impl Reception {
             .collect();
         note_open(door, Some(self));
         drop(closing);
+        true
     }
 
     /// Rule 1 of the module. Whoever is one too many is let go of at once.

@@ -129,7 +129,8 @@ impl Recording {
             .map(|record| scale.nanoseconds(unwrap_ticks(record.ticks, until.ticks)))
             .collect();
         Snapshot {
-            lost,
+            first: lost,
+            wanted: 0,
             records,
             times,
             until: until.nanoseconds,
@@ -223,7 +224,9 @@ impl Recorder {
 /// A [`Recording`] at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    lost: u64,
+    /// The number of the first event that is in it, and that of the first that was wanted.
+    first: u64,
+    wanted: u64,
     records: Vec<Record>,
     times: Vec<u64>,
     until: u64,
@@ -231,10 +234,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// How many events there have been that are not in it any more: exactly.
+    /// Only what was recorded after so many events ([`Recording::written`]).
+    #[must_use]
+    pub fn after(mut self, events: u64) -> Self {
+        let before = events.saturating_sub(self.first).min(self.records.len() as u64);
+        self.records.drain(..before as usize);
+        self.times.drain(..before as usize);
+        self.first += before;
+        self.wanted = events;
+        self
+    }
+
+    /// How many of the events that were wanted are not in it any more: exactly.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost
+        self.first.saturating_sub(self.wanted)
     }
 
     /// How many events are in it.
@@ -258,7 +272,7 @@ impl Snapshot {
     /// The events, oldest first: number, time in nanoseconds of the monotonic clock, record.
     pub fn events(&self) -> impl Iterator<Item = (u64, u64, Record)> + '_ {
         let events = self.times.iter().zip(&self.records);
-        (self.lost..)
+        (self.first..)
             .zip(events)
             .map(|(number, (&time, &record))| (number, time, record))
     }
@@ -333,6 +347,33 @@ mod tests {
         let times: Vec<u64> = snapshot.events().map(|(_, time, _)| time).collect();
         assert!(times.is_sorted());
         assert!(times.last().unwrap() <= &snapshot.until());
+    }
+
+    #[test]
+    fn what_was_before_can_be_left_out() {
+        let recording = Recorder::new(4096);
+        for subject in 0..300 {
+            recording.note(Event::Ready, subject);
+        }
+        let snapshot = recording.recording().snapshot();
+        for (after, first, lost) in [
+            (0, 45, 45),
+            (40, 45, 5),
+            (45, 45, 0),
+            (100, 100, 0),
+            (300, 300, 0),
+        ] {
+            let some = snapshot.clone().after(after);
+            assert_eq!((some.lost(), some.len() as u64), (lost, 300 - first), "{after}");
+            let events: Vec<(u64, u64)> = some
+                .events()
+                .map(|(number, _, record)| (number, record.subject))
+                .collect();
+            assert_eq!(
+                events,
+                (first..300).map(|number| (number, number)).collect::<Vec<_>>()
+            );
+        }
     }
 
     #[test]

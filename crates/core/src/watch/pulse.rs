@@ -34,7 +34,7 @@ pub struct Pulse {
     /// At how many of them the loop comes aside: rule 2.
     limit: AtomicU64,
     state: AtomicU32,
-    /// When it last woke up, or began a turn and knew the time, as the bits of a float; and what `entries` was then.
+    /// When it last woke up, or began to run, or began a turn and knew the time, as the bits of a float; and what `entries` was then.
     woke: AtomicU64,
     woke_at: AtomicU64,
 }
@@ -88,7 +88,7 @@ impl Pulse {
         }
     }
 
-    /// When it last woke up or began a turn (in the time of [`Monotonic`](crate::Monotonic)), and how many entries had begun by then.
+    /// When it last woke up, began to run or began a turn (in the time of [`Monotonic`](crate::Monotonic)), and how many entries had begun by then.
     #[must_use]
     pub fn woke(&self) -> (f64, u64) {
         (
@@ -104,7 +104,8 @@ impl Pulse {
     }
 
     /// The loop begins to run.
-    pub fn runs(&self) {
+    pub fn runs(&self, now: f64) {
+        self.turns(now);
         self.state.store(1, Ordering::Relaxed);
     }
 

@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_loop_that_goes_on_is_no_block() {
         let mut scene = Scene::new();
-        scene.pulse.runs();
+        scene.pulse.runs(scene.now);
         for _ in 0..100 {
             let _ = scene.pulse.count();
             assert!(matches!(scene.look_after(0.09), Look::Again(_)));
@@ -230,6 +230,16 @@ mod tests {
         let block = scene.blocked_after(0.0101);
         assert!(is_near(block.since, woke) && block.age >= THRESHOLD);
         assert_eq!((block.sample, block.held), (1, false));
+    }
+
+    #[test]
+    fn the_first_callback_of_all_counts_from_when_the_loop_began_to_run() {
+        let mut scene = Scene::new();
+        scene.pulse.runs(scene.now);
+        let began = scene.now;
+        let _ = scene.pulse.count();
+        let block = scene.blocked_after(0.11);
+        assert!(is_near(block.since, began));
     }
 
     #[test]
@@ -274,7 +284,7 @@ mod tests {
     fn a_sleeper_is_quiet_at_the_second_look_and_a_new_sleep_is_another() {
         let mut scene = Scene::new();
         assert_eq!(scene.look_after(1.0), Look::Quiet, "it does not run");
-        scene.pulse.runs();
+        scene.pulse.runs(scene.now);
         scene.pulse.sleeps();
         let Look::Again(due) = scene.look_after(1.0) else {
             unreachable!()

@@ -4,7 +4,8 @@
 //! 1. While it is off there is nothing: the loop comes aside before each entry only while it is on (`Pulse`), and every
 //!    event of a task is found there. An entry that has appeared in the ready queue meanwhile is something that
 //!    has become ready; a task that is done after its step has ended.
-//! 2. The loop's thread alone writes. Others want it on or off by [`want`], and read the [`Recording`]s.
+//! 2. The loop's thread alone writes. Others want it on or off by [`want`], and read the [`Recording`]s. What the program
+//!    wants goes before: who traces it from outside has no ring of his own then, and takes nothing from it.
 //! 3. No reference to a task or a callback is kept, and no Python code is run: names are those of functions and coroutines
 //!    of the interpreter, of ours, and of classes.
 
@@ -26,8 +27,10 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// How large a ring is wanted, in bytes. 0: none.
+/// How large a ring the program wants, in bytes. 0: none.
 static WANTED: AtomicUsize = AtomicUsize::new(0);
+/// How large a one somebody wants who traces this process from outside.
+static TRACER: PerProcess<AtomicUsize> = PerProcess::new();
 
 /// The recordings there are. One that nobody else has is written no more.
 static RECORDINGS: PerProcess<Mutex<Vec<Entered>>> = PerProcess::new();
@@ -43,17 +46,38 @@ static BUILTIN: Static = Static::new();
 /// The number of a loop, and what it has recorded.
 type Entered = (u32, Arc<Recording>);
 
+/// Who wants recordings.
+#[derive(Clone, Copy)]
+pub(crate) enum Who {
+    /// The program, or who started it.
+    Program,
+    /// `aioxide trace PID`
+    Tracer,
+}
+
 /// Wants rings of so many bytes, or none: all loops that run, and that will. Any thread, with the GIL or without.
-pub(crate) fn want(bytes: usize) {
-    WANTED.store(bytes, Ordering::Release);
+pub(crate) fn want(who: Who, bytes: usize) {
+    match who {
+        Who::Program => &WANTED,
+        Who::Tracer => TRACER.get(),
+    }
+    .store(bytes, Ordering::Release);
     for loop_ in running() {
         at_next_boundary(&loop_, Job::Flight);
     }
 }
 
-/// How many bytes are wanted.
+/// How many bytes the program wants.
 pub(crate) fn wanted() -> usize {
     WANTED.load(Ordering::Acquire)
+}
+
+/// How many a loop is to have.
+fn due() -> usize {
+    match wanted() {
+        0 => TRACER.get().load(Ordering::Acquire),
+        bytes => bytes,
+    }
 }
 
 fn entered() -> MutexGuard<'static, Vec<Entered>> {
@@ -278,7 +302,7 @@ fn address(task: &Task) -> u64 {
 
 /// Is it wanted otherwise than it is, or is it of the process that this one was forked from?
 fn is_stale(core: &LoopCore) -> bool {
-    let wanted = wanted();
+    let wanted = due();
     core.flight().map_or(wanted != 0, |flight| {
         flight.bytes != wanted || flight.epoch != threads::fork_epoch()
     })
@@ -302,7 +326,7 @@ pub(super) fn refresh(loop_: &Obj, core: &LoopCore, number: u32) -> R<()> {
 
 fn renew(core: &LoopCore, number: u32, tasks: &[Obj]) {
     drop(core.set_flight(None));
-    let wanted = wanted();
+    let wanted = due();
     if wanted == 0 {
         return;
     }

@@ -195,8 +195,9 @@ pub(crate) fn on_run(core: &LoopCore) -> bool {
     }
     vitals.thread.store(threads::state(), Ordering::Relaxed);
     vitals.current.store(core.place_of_current(), Ordering::Relaxed);
-    vitals.figures.begins(core.now(), cpu::clock_of_this_thread());
-    vitals.pulse.runs();
+    let now = core.now();
+    vitals.figures.begins(now, cpu::clock_of_this_thread());
+    vitals.pulse.runs(now);
     flight::on_run(core, vitals.number());
     if records::are_waiting() {
         vitals.want(Job::Deliver);

@@ -3,27 +3,66 @@
 //! Owns the thread that answers. Python's own handlers run in the main thread between two bytecodes, and so not while a
 //! call into C holds the GIL, which is when one wants to know.
 //!
-//! Must never: take the GIL.
+//! A forked child has no such thread: it does nothing at the signal until a loop runs there, or it registers one itself.
+//!
+//! Must never: take the GIL in the thread that answers, nor the lock of what is registered anywhere else.
 
 use super::records::{self, Record};
 use super::{running, trace};
 use crate::ffi::errors::{os_error, value_error};
 use crate::ffi::function::Kind::Plain;
-use crate::ffi::{Args, Obj, R, stack};
+use crate::ffi::{Args, Obj, R, stack, threads};
 use crate::module::export;
-use aioxide_core::PerProcess;
 use aioxide_core::caught::{Before, Caught, restore};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The thread's place, and the signals that it answers.
-#[derive(Debug, Default)]
+/// The thread's place and the process that it is of, and the signals that it answers. A child inherits it: what it does at
+/// a signal is its own, but what was done before is not forgotten.
+#[derive(Debug)]
 struct Registered {
-    caught: Option<Arc<Caught>>,
+    caught: Option<(u32, Arc<Caught>)>,
     before: BTreeMap<i32, Before>,
 }
 
-static REGISTERED: PerProcess<Mutex<Registered>> = PerProcess::new();
+/// Locked with the GIL only: so nobody has it at an `os.fork()`.
+static REGISTERED: Mutex<Registered> = Mutex::new(Registered {
+    caught: None,
+    before: BTreeMap::new(),
+});
+
+impl Registered {
+    fn lock() -> MutexGuard<'static, Registered> {
+        REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This process's place, with its thread.
+    fn caught(&mut self) -> io::Result<Arc<Caught>> {
+        let here = threads::fork_epoch();
+        if let Some((process, caught)) = &self.caught
+            && *process == here
+        {
+            return Ok(Arc::clone(caught));
+        }
+        let caught = Arc::new(Caught::new()?);
+        caught.answer(answer)?;
+        if let Some((_, parents)) = self.caught.replace((here, Arc::clone(&caught))) {
+            // (the handler may be at it; and its number is not in use again)
+            std::mem::forget(parents);
+        }
+        Ok(caught)
+    }
+}
+
+/// A loop runs for the first time in this process: signals that a parent has registered are answered from now on.
+pub(super) fn on_first_run() {
+    let mut registered = Registered::lock();
+    if !registered.before.is_empty() {
+        // (without a thread nobody answers, and that is all)
+        let _ = registered.caught();
+    }
+}
 
 /// Those mean that the process is broken, and come from within.
 const OF_CRASHES: [i32; 5] = [
@@ -41,16 +80,8 @@ fn register_signal(args: &Args) -> R<Obj> {
     if OF_CRASHES.contains(&signal) {
         return Err(value_error("signals of crashes are faulthandler's"));
     }
-    let mut registered = REGISTERED.lock();
-    let caught = match &registered.caught {
-        Some(caught) => Arc::clone(caught),
-        None => {
-            let caught = Arc::new(Caught::new().map_err(|error| os_error(&error))?);
-            caught.answer(answer).map_err(|error| os_error(&error))?;
-            registered.caught = Some(Arc::clone(&caught));
-            caught
-        }
-    };
+    let mut registered = Registered::lock();
+    let caught = registered.caught().map_err(|error| os_error(&error))?;
     let before = caught.catch(signal).map_err(|error| os_error(&error))?;
     registered.before.entry(signal).or_insert(before);
     Ok(Obj::none())
@@ -59,7 +90,7 @@ fn register_signal(args: &Args) -> R<Obj> {
 /// `unregister(signum)`: whether it was registered.
 fn unregister_signal(args: &Args) -> R<Obj> {
     let signal = number(args.req(0)?)?;
-    let mut registered = REGISTERED.lock();
+    let mut registered = Registered::lock();
     let Some(before) = registered.before.remove(&signal) else {
         return Ok(Obj::bool(false));
     };

@@ -4,8 +4,9 @@
 //!
 //! Must never: overwrite a file, make more of them than a disk bears, or keep a loop waiting for one.
 
+use super::flight::{self, Who};
 use super::records::{self, Record};
-use super::{flight, settings};
+use super::settings;
 use crate::ffi::errors::{os_error, runtime_error};
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::{Args, Obj, R, threads};
@@ -180,7 +181,7 @@ pub(super) fn configure(bytes: Option<usize>, directory: Option<PathBuf>) {
     }
     if let Some(bytes) = bytes {
         IS_AUTOMATIC.store(bytes > 0, Ordering::Relaxed);
-        flight::want(bytes);
+        flight::want(Who::Program, bytes);
     }
 }
 

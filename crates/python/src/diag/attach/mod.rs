@@ -15,11 +15,13 @@
 //! | `layout.rs` | where the fields of our objects are, and which class an object is of |
 //! | `walk.rs` | the lists of tasks, and each task's own fields |
 //! | `snapshot.rs` | all tasks: where each stands, and what it waits for |
+//! | `tracing.rs` | the flight recorder, for `trace` |
 //! | `json.rs` | the form of answers |
 
 mod json;
 mod layout;
 mod snapshot;
+mod tracing;
 mod walk;
 
 use super::{Job, Vitals, at_next_boundary, blocks, deadlock, own, settings};
@@ -32,13 +34,12 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use tracing::Traces;
 
 /// The version of requests and answers.
 const VERSION: u32 = 1;
 /// How many tasks one answer has at most.
 const PAGE: usize = 10_000;
-/// How long one request may sample, in milliseconds.
-const LONGEST_SAMPLE: u64 = 500;
 
 /// In which process a thread was started: the number of forks, and one more. 0: not yet.
 static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -71,6 +72,7 @@ pub(super) fn on_run() {
 
 #[cold]
 fn start() {
+    super::signals::on_first_run();
     if !matches!(*thread(), Thread::None) {
         return go_on();
     }
@@ -154,6 +156,7 @@ struct Answers {
     /// What the next page is taken from, and when it was read.
     paged: RefCell<Option<(f64, Snapshot)>>,
     sights: RefCell<Sights>,
+    traces: RefCell<Traces>,
 }
 
 /// How long whoever turns pages finds them unchanged, in seconds.
@@ -162,7 +165,11 @@ const PAGED: f64 = 2.0;
 impl attach::Answer for Answers {
     fn answer(&self, request: &str, answer: &mut Vec<u8>) {
         let begun = answer.len();
-        let result = Request::parse(request).map(|request| {
+        let result = Request::parse(request).and_then(|request| {
+            if request.verb == "trace" {
+                // (the file itself)
+                return self.traces.borrow_mut().end(request.number("trace", 0), answer);
+            }
             Json::new(answer).object(|json| {
                 head(json);
                 match request.verb {
@@ -170,10 +177,14 @@ impl attach::Answer for Answers {
                     "threads" => all_threads(json),
                     "now" => self.now(json),
                     "rings" => rings(json),
-                    "sample" => sample(json, &request),
+                    "record" => match self.traces.borrow_mut().begin() {
+                        Ok(number) => json.integer_at("trace", number),
+                        Err(error) => json.text_at("error", &error),
+                    },
                     _ => json.text_at("error", "this process does not know what was asked"),
                 }
             });
+            Ok(())
         });
         if let Err(error) = result {
             answer.truncate(begun);
@@ -181,6 +192,14 @@ impl attach::Answer for Answers {
                 head(json);
                 json.text_at("error", &error);
             });
+        }
+    }
+
+    fn nobody_is_left(&self) {
+        self.paged.take();
+        let mut traces = self.traces.borrow_mut();
+        if traces.are_begun() {
+            traces.stop();
         }
     }
 }
@@ -395,23 +414,4 @@ fn all_threads(json: &mut Json) {
             });
         }
     });
-}
-
-/// `sample ms=250 every=5`: which task runs, looked at again and again.
-fn sample(json: &mut Json, request: &Request) {
-    let span = request.number("ms", 250).min(LONGEST_SAMPLE) as f64 / 1000.0;
-    let every = request.number("every", 5).max(1) as f64 / 1000.0;
-    let begun = Monotonic.now();
-    json.float_at("begun", begun);
-    json.list_at("samples", |json| {
-        let mut next = begun;
-        while next <= begun + span {
-            for running in super::running() {
-                walk::write_current(json, &running.vitals);
-            }
-            next += every;
-            aioxide_core::local::pause(next - Monotonic.now());
-        }
-    });
-    json.float_at("ended", Monotonic.now());
 }

@@ -34,12 +34,6 @@ pub(super) struct Name {
 }
 
 impl Name {
-    /// Of a task.
-    pub(super) fn of(raw: &Raw) -> Name {
-        let text = Reader::new().and_then(|reader| reader.texts(&[raw.word(layout::NAME)]).pop().flatten());
-        Name::with(raw, text)
-    }
-
     /// Of a task that was given this name, or none.
     fn with(raw: &Raw, given: Option<String>) -> Name {
         let number = match raw.kind {

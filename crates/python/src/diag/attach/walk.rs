@@ -5,9 +5,7 @@
 //!    under the reader is walked again, and after [`ATTEMPTS`] from where it still holds, which is not consistent.
 //! 2. A task is read whole, by one read, with its links.
 
-use super::json::Json;
 use super::layout::{Kind, Kinds, at};
-use super::snapshot;
 use crate::diag::Vitals;
 use crate::ffi::links::{self, Linked};
 use crate::ffi::peek::{CLASS, word_in};
@@ -208,41 +206,4 @@ pub(super) fn current(vitals: &Vitals) -> usize {
         0 => 0,
         place => memory::word(place).unwrap_or(0),
     }
-}
-
-/// A sample of what a loop runs: `[time, loop, id, name, frame]`, null for what there is none of.
-pub(super) fn write_current(json: &mut Json, vitals: &Vitals) {
-    use aioxide_core::{Clock, Monotonic};
-    let task = current(vitals);
-    let mut kinds = Kinds::default();
-    let name = Raw::read(task, &mut kinds)
-        .filter(|_| task != 0)
-        .map(|raw| snapshot::Name::of(&raw));
-    let asleep = vitals.pulse.state() == aioxide_core::watch::State::Asleep;
-    let frame = if asleep {
-        None
-    } else {
-        stack::Reader::new().and_then(|mut reader| {
-            let stack = reader.thread(vitals.thread());
-            stack.frames.into_iter().next()
-        })
-    };
-    json.list(|json| {
-        json.integer((Monotonic.now() * 1e6) as i64);
-        json.integer(vitals.number().into());
-        json.text(if asleep { "asleep" } else { "running" });
-        match &name {
-            Some(name) => {
-                json.text(&name.id);
-                json.text(&name.name);
-            }
-            None => {
-                json.text("");
-                json.text("");
-            }
-        }
-        if let Some(frame) = &frame {
-            snapshot::write_frame(json, frame);
-        }
-    });
 }

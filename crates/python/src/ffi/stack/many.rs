@@ -3,8 +3,8 @@
 //! What it finds is what [`Reader::coroutine`] finds of each.
 
 use super::{
-    Chain, FIRST_FIELD, FRAME_SIZE, Frame, MOST_FRAMES, NATIVE_NAME, Raw, Reader, Stage, TEXT_SIZE,
-    is_awaiting, native_frame, stage, untagged,
+    Chain, FIRST_FIELD, FRAME_SIZE, Frame, MOST_FRAMES, MOST_OBJECTS, NATIVE_NAME, Raw, Reader, Stage,
+    TEXT_SIZE, is_awaiting, native_frame, stage, untagged,
 };
 use crate::ffi::peek::{self, CLASS, word_in};
 use std::collections::HashMap;
@@ -66,7 +66,11 @@ impl Reader {
             .map(|(index, &next)| Followed { index, next })
             .collect();
         let least = self.known.layout.generator_frame + self.known.layout.frame_locals;
-        while !followed.is_empty() {
+        // (see MOST_OBJECTS)
+        for _ in 0..MOST_OBJECTS {
+            if followed.is_empty() {
+                break;
+            }
             let nexts: Vec<usize> = followed.iter().map(|one| one.next).collect();
             let blocks = peek::many(&nexts, SPAN, least);
             let mut further = Vec::with_capacity(followed.len());
@@ -151,7 +155,7 @@ impl Reader {
             return 0;
         };
         let state = *state as i8;
-        let raw = self.parse(one.next + layout.generator_frame, frame);
+        let raw = self.parse(one.next.wrapping_add(layout.generator_frame), frame);
         let stage = stage(state);
         if stage == Stage::Ended {
             return 0;
@@ -194,7 +198,7 @@ impl Reader {
             return 0;
         };
         let at = top.wrapping_sub(address);
-        if at + 8 <= bytes.len() {
+        if at.checked_add(8).is_some_and(|end| end <= bytes.len()) {
             untagged(word_in(bytes, at))
         } else {
             aioxide_core::memory::word(top).map_or(0, untagged)
@@ -212,7 +216,7 @@ impl Reader {
             let still = blocks.get(at).is_some_and(|bytes| {
                 let frame = &bytes[layout.generator_frame..];
                 bytes[layout.generator_state] as i8 == one.state
-                    && self.parse(one.address + layout.generator_frame, frame) == one.frame
+                    && self.parse(one.address.wrapping_add(layout.generator_frame), frame) == one.frame
             });
             if !still && let Some(chain) = chains.get_mut(one.index) {
                 chain.consistent = false;

@@ -86,6 +86,8 @@ pub(crate) enum Holder {
 
 /// How many frames are read of a stack, and coroutines of a chain.
 const MOST_FRAMES: usize = 128;
+/// How many coroutines, and what lies between them, are followed for it.
+const MOST_OBJECTS: usize = 4 * MOST_FRAMES;
 /// How many threads are listed.
 const MOST_THREADS: usize = 1000;
 /// How often a stack is read that does not hold still.
@@ -259,9 +261,9 @@ impl Reader {
         while next != 0 && threads.len() < MOST_THREADS {
             let (mut link, mut ident, mut native) = ([0; 8], [0; 8], [0; 8]);
             let mut pieces = [
-                Piece::new(next + layout.thread_next, &mut link),
-                Piece::new(next + layout.thread_ident, &mut ident),
-                Piece::new(next + layout.thread_native, &mut native),
+                Piece::new(next.wrapping_add(layout.thread_next), &mut link),
+                Piece::new(next.wrapping_add(layout.thread_ident), &mut ident),
+                Piece::new(next.wrapping_add(layout.thread_native), &mut native),
             ];
             memory::read_all(&mut pieces);
             if !pieces.iter().all(|piece| piece.whole) {
@@ -300,14 +302,18 @@ impl Reader {
             ..Chain::default()
         };
         let mut next = address;
-        while next != 0 && chain.frames.len() < MOST_FRAMES {
+        // (what lies between two frames has none of its own, and may lead back to itself by the time that it is read)
+        for _ in 0..MOST_OBJECTS {
+            if next == 0 || chain.frames.len() >= MOST_FRAMES {
+                break;
+            }
             let classes = self.known.classes;
-            let Some(class) = memory::word(next + 8) else {
+            let Some(class) = memory::word(next.wrapping_add(8)) else {
                 chain.consistent = false;
                 return chain;
             };
             if classes.generator_steps.contains(&class) {
-                next = memory::word(next + FIRST_FIELD).unwrap_or(0);
+                next = memory::word(next.wrapping_add(FIRST_FIELD)).unwrap_or(0);
                 continue;
             }
             if class == classes.native {
@@ -361,7 +367,7 @@ impl Reader {
             return None;
         }
         let length = word_in(&head, layout.text_length).min(LONGEST_TEXT);
-        let data = address + layout.text_ascii + if is_ascii { 0 } else { TEXT_MORE };
+        let data = address.wrapping_add(layout.text_ascii + if is_ascii { 0 } else { TEXT_MORE });
         let mut bytes = vec![0; length * kind as usize];
         if !memory::read(data, &mut bytes) {
             return None;
@@ -496,7 +502,7 @@ impl Reader {
             function: self.text(word_in(&bytes, layout.code_name))?.into(),
             first_line: half_in(&bytes, layout.code_first_line),
             locals: half_in(&bytes, CODE_LOCALS) as usize,
-            start: address + layout.code_instructions,
+            start: address.wrapping_add(layout.code_instructions),
             length: word_in(&bytes, FIRST_FIELD),
             lines: self.bytes(word_in(&bytes, layout.code_line_table))?,
         })
@@ -510,7 +516,7 @@ impl Reader {
             return None;
         }
         let mut bytes = vec![0; length];
-        memory::read(address + self.known.layout.bytes_data, &mut bytes).then_some(bytes)
+        memory::read(address.wrapping_add(self.known.layout.bytes_data), &mut bytes).then_some(bytes)
     }
 
     fn suspended(&self, address: usize) -> Option<Suspended> {
@@ -518,16 +524,19 @@ impl Reader {
         let mut buffer = [0; FRAME_SIZE];
         let mut state = [0; 1];
         let mut pieces = [
-            Piece::new(address + layout.generator_state, &mut state),
+            Piece::new(address.wrapping_add(layout.generator_state), &mut state),
             Piece::new(
-                address + layout.generator_frame,
+                address.wrapping_add(layout.generator_frame),
                 &mut buffer[..layout.frame_locals],
             ),
         ];
         memory::read_all(&mut pieces);
         pieces.iter().all(|piece| piece.whole).then(|| Suspended {
             state: state[0] as i8,
-            frame: self.parse(address + layout.generator_frame, &buffer[..layout.frame_locals]),
+            frame: self.parse(
+                address.wrapping_add(layout.generator_frame),
+                &buffer[..layout.frame_locals],
+            ),
         })
     }
 
@@ -541,7 +550,7 @@ impl Reader {
 
     /// Where the topmost value of a frame's stack is, if there is one.
     fn stack_top(&mut self, raw: &Raw) -> Option<usize> {
-        let locals = raw.at + self.known.layout.frame_locals;
+        let locals = raw.at.wrapping_add(self.known.layout.frame_locals);
         let code = self.code(raw.code)?;
         // an index into the locals, since 3.14 the address behind it
         let top = if cfg!(Py_3_14) {
@@ -551,7 +560,7 @@ impl Reader {
             let index = (raw.stack_top & 0xffff_ffff).wrapping_sub(1);
             locals.wrapping_add(index.wrapping_mul(8))
         };
-        (top >= locals + code.locals * 8).then_some(top)
+        (top >= locals.checked_add(code.locals.checked_mul(8)?)?).then_some(top)
     }
 }
 
@@ -576,7 +585,7 @@ fn untagged(reference: usize) -> usize {
 fn is_awaiting(instruction: usize) -> bool {
     const RESUME: u8 = 151;
     const RESUME_AGAIN: u8 = if cfg!(Py_3_12) { 240 } else { 150 };
-    memory::array::<2>(instruction + 2)
+    memory::array::<2>(instruction.wrapping_add(2))
         .is_some_and(|[operation, argument]| matches!(operation, RESUME | RESUME_AGAIN) && argument & 3 >= 2)
 }
 
@@ -601,7 +610,7 @@ fn stage(state: i8) -> Stage {
 
 /// The name of the coroutine of ours at this address, as a frame.
 fn native_frame(address: usize) -> Option<Frame> {
-    let name: [u8; 16] = memory::array(address + NATIVE_NAME)?;
+    let name: [u8; 16] = memory::array(address.wrapping_add(NATIVE_NAME))?;
     let mut text = vec![0; word_in(&name, 8).min(LONGEST_TEXT)];
     if !memory::read(word_in(&name, 0), &mut text) {
         return None;

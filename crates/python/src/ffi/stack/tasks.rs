@@ -18,30 +18,30 @@ impl Reader {
     /// The address of the task that the pointer at `place` leads to, if it does lead to one of ours.
     pub(crate) fn task_at(&self, place: usize) -> Option<usize> {
         let task = memory::word(place).filter(|task| *task != 0)?;
-        let mut class = memory::word(task + 8)?;
+        let mut class = memory::word(task.wrapping_add(8))?;
         for _ in 0..MOST_BASES {
             if class == Task::class().get().as_ptr().addr() {
                 return Some(task);
             }
-            class = memory::word(class + CLASS_BASE).filter(|class| *class != 0)?;
+            class = memory::word(class.wrapping_add(CLASS_BASE)).filter(|class| *class != 0)?;
         }
         None
     }
 
     /// The line that made the task at this address, if that is still there to be read.
     pub(crate) fn task_site(&self, task: usize) -> Option<Frame> {
-        Site::from_bytes(memory::array(task + body_offset() + layout::SITE)?).resolve()
+        Site::from_bytes(memory::array(task.wrapping_add(body_offset() + layout::SITE))?).resolve()
     }
 
     /// What `get_name()` of the task at this address would say, if that is a plain text.
     pub(crate) fn task_name(&self, task: usize) -> Option<String> {
-        let name = memory::word(task + body_offset() + layout::NAME)?;
+        let name = memory::word(task.wrapping_add(body_offset() + layout::NAME))?;
         if name != 0
             && let Some(text) = self.text(name)
         {
             return Some(text);
         }
-        let number: [u8; 8] = memory::array(task + body_offset() + layout::NUMBER)?;
+        let number: [u8; 8] = memory::array(task.wrapping_add(body_offset() + layout::NUMBER))?;
         let number = word_in(&number, 0) as u64;
         (number != 0 && number & NAMED == 0).then(|| format!("Task-{number}"))
     }
