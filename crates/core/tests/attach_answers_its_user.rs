@@ -103,6 +103,12 @@ fn who_asks_is_answered_within_the_limits() {
     assert_eq!(entries("/proc/self/fd").len(), before + 1, "nothing but the pipe");
     assert_eq!(fs::metadata(&door).unwrap().permissions().mode() & 0o777, 0o600);
 
+    // it may end and go on before anybody has rung, and still nothing is open
+    let thread = thread.stop().unwrap().go_on().unwrap();
+    assert_eq!(soon(self::door), door);
+    assert_eq!(entries("/proc/self/fd").len(), before + 1);
+    assert_eq!(socket_of(&runtime), None);
+
     ring(&door);
     let socket = soon(|| socket_of(&runtime));
     assert_eq!(entries(&runtime), [] as [PathBuf; 0]);

@@ -24,6 +24,8 @@ use rustix::pipe::{self, PipeFlags};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 8;
+/// What [`Door::end`] writes; others write anything else.
+const END: u8 = b'.';
 /// What the name of a [hidden](Listener::hidden_in) socket's file begins with, which is there no more: /proc shows it.
 pub const HIDDEN: &str = ".aioxide-";
 
@@ -108,7 +110,7 @@ impl Door {
     pub fn end(&self) -> bool {
         self.over.store(true, Ordering::Release);
         self.is_ours()
-            && match retry_on_intr(|| rustix::io::write(&self.fd, b".")) {
+            && match retry_on_intr(|| rustix::io::write(&self.fd, &[END])) {
                 // (full of what has not been heard yet)
                 Ok(_) | Err(Errno::AGAIN) => true,
                 Err(_) => false,
@@ -124,7 +126,10 @@ impl Door {
     /// Has somebody rung since the last time?
     #[must_use]
     pub fn take(&self) -> bool {
-        retry_on_intr(|| rustix::io::read(&self.fd, &mut [0_u8; 4096])).is_ok()
+        let mut bytes = [END; 4096];
+        // (a byte of our own may be left of an end that was heard of before it was read)
+        retry_on_intr(|| rustix::io::read(&self.fd, &mut bytes)).is_ok()
+            && bytes.iter().any(|byte| *byte != END)
     }
 }
 
