@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
-use aioxide_core::watch::{
-    Block, CALM, Seen, Watched, go_on, is_watching, pause, set_threshold, unwatch, watch,
-};
+use aioxide_core::watch::{Block, CALM, Seen, Watched, go_on, pause, set_threshold, unwatch, watch};
 use aioxide_core::{Clock, Monotonic, Pulse};
 
 #[derive(Default)]
@@ -59,8 +57,8 @@ impl Loop {
     }
 }
 
-/// How much CPU time the watcher has used and how often it has run, as the kernel counts.
-fn switches_of_watcher() -> u64 {
+/// How often the watcher has slept, as the kernel counts. `None`: there is none.
+fn switches_of_watcher() -> Option<u64> {
     let mut found = None;
     for thread in std::fs::read_dir("/proc/self/task").unwrap() {
         let folder = thread.unwrap().path();
@@ -74,7 +72,7 @@ fn switches_of_watcher() -> u64 {
             found = line.split_whitespace().last().unwrap().parse().ok();
         }
     }
-    found.unwrap()
+    found
 }
 
 // One test: there is one watcher in a process.
@@ -130,9 +128,8 @@ fn it_sees_blocks_and_nothing_else() {
 
     // while the program forks it is not there; then it is
     pause();
-    assert!(!is_watching());
+    assert_eq!(switches_of_watcher(), None);
     go_on();
-    assert!(is_watching());
 
     // and it is back at once, for whoever wakes up
     second.rest(0.0);
@@ -151,6 +148,16 @@ fn it_sees_blocks_and_nothing_else() {
     sleep(Duration::from_millis(20));
     first.call(BLOCK);
     assert_eq!(first.told(), []);
+    // but it is calm then, too, and nobody is woken for it again
+    calms(&first);
+    first.pulse.sleeps();
+    sleep(Duration::from_secs_f64(CALM / 2.0));
+    assert_eq!(calms(&first), 0);
+    sleep(Duration::from_secs_f64(CALM));
+    assert_eq!(calms(&first), 1);
+    let before = switches_of_watcher();
+    sleep(Duration::from_secs_f64(CALM * 1.5));
+    assert_eq!((switches_of_watcher(), calms(&first)), (before, 0));
     set_threshold(0.1);
     first.rest(0.0);
     first.call(BLOCK);

@@ -51,6 +51,8 @@ pub trait Watched: Send + Sync + 'static {
 
 /// For how long a loop has slept when it is told so, in seconds.
 pub const CALM: f64 = 1.0;
+/// The threshold if nothing is to be told of blocks: often enough for rule 5.
+const UNHURRIED: f64 = 2.0 * CALM;
 
 /// What the thread and the loops share; a child of a fork has its own.
 #[derive(Default)]
@@ -72,8 +74,6 @@ static SHARED: PerProcess<Shared> = PerProcess::new();
 static THRESHOLD: AtomicU64 = AtomicU64::new(0);
 /// The thread has parked, or is about to.
 static PARKED: AtomicBool = AtomicBool::new(false);
-/// There is a thread. Asked before each sleep of a loop, where the way to [`SHARED`] would be a system call.
-static WATCHING: AtomicBool = AtomicBool::new(false);
 /// For waking it.
 static THREAD: Published<Thread> = Published::new();
 
@@ -145,7 +145,6 @@ pub fn pause() {
     if let Ok(Some(thread)) = handle.join() {
         local::until_gone(&thread);
     }
-    WATCHING.store(false, Ordering::Relaxed);
     shared.started.store(false, Ordering::Release);
 }
 
@@ -157,16 +156,15 @@ pub fn go_on() {
     }
 }
 
-/// Does the thread look at loops?
-#[inline]
+/// Does the thread look for blocks?
 #[must_use]
 pub fn is_watching() -> bool {
-    threshold() > 0.0 && WATCHING.load(Ordering::Relaxed)
+    threshold() > 0.0 && SHARED.get().started.load(Ordering::Relaxed)
 }
 
 /// Starts the thread, or wakes it up.
 fn start(shared: &'static Shared) {
-    if threshold() <= 0.0 || shared.is_over() {
+    if shared.is_over() {
         return;
     }
     if shared.started.swap(true, Ordering::AcqRel) {
@@ -179,7 +177,6 @@ fn start(shared: &'static Shared) {
         .spawn(move || run(shared));
     match started {
         Ok(handle) => {
-            WATCHING.store(true, Ordering::Relaxed);
             THREAD.set(handle.thread().clone());
             *shared.handle() = Some(handle);
             // who has woken it meanwhile did not know it yet
@@ -187,7 +184,6 @@ fn start(shared: &'static Shared) {
         }
         // there is no room for a thread: the next loop tries again
         Err(_) => {
-            WATCHING.store(false, Ordering::Relaxed);
             shared.started.store(false, Ordering::Release);
         }
     }
@@ -220,7 +216,8 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
     // when the last look was, unless it has parked or overslept since
     let mut last: Option<f64> = None;
     while !shared.is_over() {
-        let threshold = threshold();
+        let told = threshold();
+        let threshold = if told > 0.0 { told } else { UNHURRIED };
         let now = clock.now();
         let present = shared.generation.load(Ordering::Acquire);
         if present != generation {
@@ -229,22 +226,24 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
         }
         let mut due: Option<f64> = None;
         for Seen { watched, sight, .. } in &mut seen {
-            if threshold <= 0.0 {
-                break;
-            }
             let look = sight.look(watched.pulse(), now, floor, threshold);
-            if let Some((entry, since)) = sight.running() {
+            if told > 0.0
+                && let Some((entry, since)) = sight.running()
+            {
                 watched.seen(entry, since);
             }
             let next = match look {
                 Look::Quiet => continue,
                 Look::Again(next) => next,
                 Look::Blocked(block, next) => {
-                    watched.blocked(&block);
+                    if told > 0.0 {
+                        watched.blocked(&block);
+                    }
                     next
                 }
             };
             if let Some(last) = last
+                && told > 0.0
                 && watched.pulse().state() == State::Running
             {
                 watched.sampled(now, now - last);
@@ -252,13 +251,9 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
             due = Some(due.map_or(next, |due| due.min(next)));
         }
         last = Some(now);
-        let left = if threshold > 0.0 {
-            left_to_calm(&mut seen, now)
-        } else {
-            None
-        };
+        let left = left_to_calm(&mut seen, now);
         let Some(due) = due else {
-            park(shared, &seen, generation, threshold, left);
+            park(shared, &seen, generation, left);
             last = None;
             continue;
         };
@@ -328,12 +323,12 @@ fn update(seen: &mut Vec<Seen>, loops: &[Arc<dyn Watched>]) {
 }
 
 /// Rule 1, for `left` seconds at most. May return for no reason.
-fn park(shared: &Shared, seen: &[Seen], generation: u64, threshold: f64, left: Option<f64>) {
+fn park(shared: &Shared, seen: &[Seen], generation: u64, left: Option<f64>) {
     PARKED.store(true, Ordering::Relaxed);
     fence(Ordering::SeqCst);
     let is_news = shared.is_over()
         || shared.generation.load(Ordering::Acquire) != generation
-        || (threshold > 0.0 && seen.iter().any(|seen| seen.watched.pulse().is_awake()));
+        || seen.iter().any(|seen| seen.watched.pulse().is_awake());
     if !is_news {
         match left {
             Some(left) => thread::park_timeout(Duration::from_secs_f64(left)),

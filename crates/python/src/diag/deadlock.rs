@@ -1,8 +1,8 @@
 //! Deadlocks: tasks that wait for each other in a ring, and programs in which nothing is left that could wake anybody.
 //!
 //! The loop looks itself, on its own thread: when it has been idle for [`CALM`], once, and while it is busy at most that
-//! often. Nobody is woken for it again until something has happened. The thread that watches for blocks says when the
-//! loop has been idle for so long; only if that is turned off (`AIOXIDE_BLOCK_MS=0`) does the loop limit its sleep.
+//! often. Nobody is woken for it again until something has happened. The thread that watches says when the loop has been
+//! idle for so long.
 //!
 //! Rules
 //! 1. A *ring* is told only if each of its waits can be ended by none but the next in the ring: a lock by its holder, if
@@ -29,7 +29,7 @@ use crate::imports;
 use crate::tasks::Task;
 use crate::timeouts::Timeout;
 use aioxide_core::sys::threads;
-use aioxide_core::watch::{self, CALM};
+use aioxide_core::watch::CALM;
 use aioxide_core::{PerProcess, attach};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -70,9 +70,6 @@ pub(crate) struct Diagnosis {
     next: Cell<f64>,
     /// How many entries had run when an idle loop looked: until it is another number there is nothing new to see.
     seen: Cell<u64>,
-    /// How many entries had run when the loop became idle, and about when that was.
-    idle_at: Cell<u64>,
-    idle_since: Cell<f64>,
     /// Tasks that have been cancelled and go on, and the earliest time at which one of them is to be looked at.
     cancelled: Inner<Vec<Watched>>,
     due: Cell<Option<f64>>,
@@ -84,40 +81,20 @@ pub(crate) struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// How long the loop may sleep: not longer than to the next look.
+    /// How long the loop may sleep: not longer than until a task that was cancelled is to be looked at.
     #[inline]
     pub(crate) fn limit(&self, core: &LoopCore, timeout: Option<Duration>) -> Option<Duration> {
-        if !settings::enabled() {
+        let Some(due) = self.due.get() else {
             return timeout;
-        }
-        let entries = core.entries();
-        let mut limit = None;
-        if self.seen.get() != entries && !watch::is_watching() {
-            limit = Some(Duration::from_secs_f64(CALM));
-            if self.idle_at.replace(entries) != entries {
-                self.idle_since.set(core.last_poll.get());
-            }
-        }
-        if let Some(due) = self.due.get() {
-            let left = Duration::try_from_secs_f64(due - core.now()).unwrap_or_default();
-            limit = Some(limit.map_or(left, |limit| limit.min(left)));
-        }
-        match (timeout, limit) {
-            (Some(timeout), Some(limit)) => Some(timeout.min(limit)),
-            (timeout, limit) => timeout.or(limit),
-        }
+        };
+        let left = Duration::try_from_secs_f64(due - core.now()).unwrap_or_default();
+        Some(timeout.map_or(left, |timeout| timeout.min(left)))
     }
 
     /// The loop was idle for as long as it was allowed to.
     #[cold]
-    pub(crate) fn was_idle(&self, loop_: &Obj, core: &Own<LoopCore>) {
-        if !settings::enabled() {
-            return;
-        }
+    pub(crate) fn was_idle(&self, core: &Own<LoopCore>) {
         self.look_at_cancelled(core);
-        if !watch::is_watching() && core.now() >= self.idle_since.get() + CALM * 0.99 {
-            self.calm(loop_, core);
-        }
     }
 
     /// The loop has been idle for [`CALM`].

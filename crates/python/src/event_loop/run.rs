@@ -258,7 +258,7 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     // The handlers run before anything else, as they do in a loop written in Python.
     threads::check_signals()?;
     if core.is_idle() && timeout.is_some() && timeout != asked {
-        core.diagnosis.was_idle(loop_, core);
+        core.diagnosis.was_idle(core);
     }
     Ok(())
 }
