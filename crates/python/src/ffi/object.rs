@@ -130,6 +130,21 @@ impl Obj {
             })
     }
 
+    /// `%T` of CPython's own texts: the class with its module, if that is neither `builtins` nor `__main__`.
+    pub(crate) fn full_class_name(&self) -> R<String> {
+        let class = self.class();
+        let name = class.getattr_str("__qualname__")?.to_string()?;
+        let module = class.getattr_str("__module__")?;
+        Ok(match module.to_string() {
+            Ok(module) if module != "builtins" && module != "__main__" => format!("{module}.{name}"),
+            Ok(_) => name,
+            Err(raised) => {
+                raised.ignore();
+                name
+            }
+        })
+    }
+
     // --- attributes -----------------------------------------------------------------------------
 
     /// `getattr(self, name)` with an interned name.

@@ -60,9 +60,10 @@ fn init(args: &Args) -> R<Obj> {
     let context = match args.opt(4) {
         None => context::copy()?,
         Some(given) if version::TASK_CONTEXT_CHECKED.get() && !context::is_context(given) => {
-            let name = given.class_name();
+            this.log_destroy_pending.set(false);
+            let name = given.full_class_name()?;
             return Err(type_error(&format!(
-                "context must be a contextvars.Context object or None, got {name}"
+                "a contextvars.Context was expected, got {name}"
             )));
         }
         Some(given) => given.clone(),
