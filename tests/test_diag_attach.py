@@ -676,6 +676,56 @@ def test_a_process_that_has_turned_it_off(start, capsys):
     assert not any("pipe:" in what for what in target.opened().values())
 
 
+#: `forbid()`: a filter of system calls that ends whoever calls what a service has no need of, as systemd's
+#: `@system-service` does: `close_range` and `pidfd_getfd`, by their numbers, which are the same on every machine.
+FILTER = """
+    import platform, struct
+    def forbid():
+        instructions = [
+            (0x20, 0, 0, 0),  # the number
+            (0x15, 2, 0, 436),
+            (0x15, 1, 0, 438),
+            (0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
+            (0x06, 0, 0, 0x80000000),  # SECCOMP_RET_KILL_PROCESS
+        ]
+        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in instructions))
+        program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(instructions), ctypes.addressof(code)))
+        libc = ctypes.CDLL(None)
+        seccomp = {"x86_64": 317, "aarch64": 277}.get(platform.machine(), -1)
+        # PR_SET_NO_NEW_PRIVS; SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC: for all threads
+        if libc.prctl(38, 1, 0, 0, 0) or libc.syscall(seccomp, 1, 1, program):
+            os._exit(77)
+"""
+
+BEHIND_IT = """
+    async def main():
+        if sys.argv[1] == "while it runs":
+            while not any(name.startswith("aioxide@") for name in names()):
+                await aioxide.sleep(0.001)
+            await aioxide.sleep(0.1)  # (the thread has left by then, if it can)
+            forbid()
+        ready()
+        await aioxide.sleep(1000)
+    def names():
+        return [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+    if sys.argv[1] == "before the loop":
+        forbid()
+    aioxide.run(main())
+"""
+
+
+@pytest.mark.parametrize("when", ["before the loop", "while it runs"])
+def test_a_filter_of_system_calls_is_not_put_to_the_test(start, capsys, when):
+    """It would end the process."""
+    target = start(FILTER + BEHIND_IT, when, wait=False)
+    if target.line() != "ready":
+        assert target.process.wait(20) == 77
+        pytest.skip("no filters here")
+    # (this is what a loop is woken up for)
+    assert ask(capsys, "ps", target.pid, "--check")[0] == 0
+    assert target.process.poll() is None
+
+
 def test_a_process_that_is_stopped(start, capsys, monkeypatch):
     monkeypatch.setattr(client, "PATIENCE", 0.5)
     target = start(SLEEPS)

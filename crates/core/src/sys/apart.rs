@@ -6,13 +6,18 @@
 //! either, nor the other way round.
 //!
 //! Owns the leaving, and the way to a descriptor of the program's.
-//! Must never be a reason not to watch: where the kernel is too old (5.9) or forbids it, the thread stays.
+//! Must never be a reason not to watch: where the kernel is too old (5.9), or there is a filter of system calls, the thread
+//! stays. Nor must it be tried out whether such a filter lets us: systemd's `@system-service`, for one, does not have
+//! `pidfd_getfd`, and ends a process that calls what it does not have (SIGSYS).
 //!
 //! Rules
 //! 1. In a thread that has left, a number stands for something else than in the program: who uses one of the program's
 //!    asks [`with`]. It holds what it finds for no longer than that, for a descriptor that is held is not closed.
 //! 2. A thread that is started by one that has left shares its table, and says so ([`follow`]).
-#![allow(unsafe_code, reason = "rustix has no close_range")]
+#![allow(
+    unsafe_code,
+    reason = "rustix has no close_range; and prctl takes any arguments"
+)]
 
 use std::cell::Cell;
 use std::io;
@@ -20,6 +25,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 thread_local! {
@@ -43,9 +49,19 @@ pub fn follow(is_apart: bool) {
 static POSSIBLE: AtomicU8 = AtomicU8::new(0);
 const TRIED: u8 = 2;
 
-/// Finds out whether a thread can leave, for a thread that is about to start one. (A filter of system calls may let it go,
-/// and then not let it come to anything. To try that takes two descriptors, for a moment.)
+/// Has this thread a filter of system calls? (It cannot be got rid of, and threads inherit it.) If the kernel does not
+/// say, as if it had.
+fn is_filtered() -> bool {
+    // SAFETY: no preconditions; the call takes no other arguments.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP) != 0 }
+}
+
+/// Finds out whether a thread can leave, for a thread that is about to start one. (The kernel may let it go, and then not
+/// let it come to anything. To try that takes two descriptors, for a moment.)
 pub fn try_out() -> bool {
+    if is_filtered() {
+        return false;
+    }
     let known = POSSIBLE.load(Ordering::Relaxed);
     if known != 0 {
         return known == TRIED + 1;
@@ -90,10 +106,13 @@ pub fn with<T>(fd: BorrowedFd<'_>, f: impl FnOnce(BorrowedFd<'_>) -> io::Result<
 /// not know of (rule 1).
 ///
 /// # Errors
-/// EBADF if it is not open, EMFILE.
+/// EBADF if it is not open, EMFILE. EPERM if the program has put all its threads behind a filter since this one left.
 pub fn bring(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     if !is_apart() {
         return fd.try_clone_to_owned();
+    }
+    if is_filtered() {
+        return Err(Errno::PERM.into());
     }
     let process = pidfd_open(getpid(), PidfdFlags::empty())?;
     Ok(pidfd_getfd(process, fd.as_raw_fd(), PidfdGetfdFlags::empty())?)
