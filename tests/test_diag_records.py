@@ -268,6 +268,12 @@ def test_a_wrong_variable_is_no_reason_not_to_start(name, value):
     assert f"RuntimeWarning: {name}={value!r}".replace("'", '"') in done.stderr
 
 
+def test_a_program_starts_where_modules_are_in_no_file():
+    """As in a program that has the interpreter, and the standard library, within it."""
+    done = program("import os; del os.__file__; import aioxide; print(aioxide.run(aioxide.sleep(0, 'ran')))")
+    assert (done.stdout, done.stderr) == ("ran\n", "")
+
+
 @pytest.mark.parametrize("directory", ["/nowhere", "/tmp/\udcff"])
 def test_a_program_starts_where_there_is_no_place_for_files(directory):
     """And what the program says later of where its own are to go holds."""

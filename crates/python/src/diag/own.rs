@@ -22,12 +22,15 @@ pub(super) fn init() -> R<()> {
         });
         Ok(format!("{text}/"))
     };
-    let mut foreign = vec![directory(&Obj::import("os")?.getattr_str("__file__")?)?];
+    let mut foreign = Vec::new();
     let modules = Obj::import("sys")?.getattr_str("modules")?;
-    if let Some(package) = modules.dict_get(&Obj::str("aioxide")?)?
-        && let Some(path) = package.getattr_opt(&Obj::interned("__file__")?)?
-    {
-        foreign.push(directory(&path)?);
+    for name in ["os", "aioxide"] {
+        // (an interpreter inside of a program may have its modules in no file)
+        if let Some(module) = modules.dict_get(&Obj::str(name)?)?
+            && let Some(path) = module.getattr_opt(&Obj::interned("__file__")?)?
+        {
+            foreign.push(directory(&path)?);
+        }
     }
     FOREIGN.set(foreign);
     Ok(())
