@@ -47,6 +47,7 @@ pub(crate) mod trace;
 pub(crate) mod waits;
 
 use crate::event_loop::core::LoopCore;
+use crate::ffi::errors::finally;
 use crate::ffi::object::Static;
 use crate::ffi::{Obj, Own, R, stack, threads};
 use aioxide_core::metrics::Figures;
@@ -229,9 +230,11 @@ pub(crate) fn on_stop(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     } else {
         Ok(())
     };
-    // (what was found at this very end, with no loop to be asked)
-    records::deliver();
-    result
+    finally(result, || {
+        // (what was found at this very end, with no loop to be asked)
+        records::deliver();
+        Ok(())
+    })
 }
 
 /// Makes `_core.diag`. Called once.

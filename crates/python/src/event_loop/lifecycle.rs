@@ -156,17 +156,18 @@ fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 fn leave(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     core.stopping.set(false);
     core.thread.set(0);
-    let watched = crate::diag::on_stop(loop_, core);
-    running::set(None)?;
-    super::on_stop(core)?;
-    crate::debug::track_origins(core, false)?;
-    if let Some(hooks) = core.old_asyncgen_hooks.take() {
-        Obj::import("sys")?.getattr_str("set_asyncgen_hooks")?.call_with(
-            &Obj::tuple(&hooks.tuple_items().iter().collect::<Vec<_>>())?,
-            None,
-        )?;
-    }
-    watched
+    finally(crate::diag::on_stop(loop_, core), || {
+        running::set(None)?;
+        super::on_stop(core)?;
+        crate::debug::track_origins(core, false)?;
+        if let Some(hooks) = core.old_asyncgen_hooks.take() {
+            Obj::import("sys")?.getattr_str("set_asyncgen_hooks")?.call_with(
+                &Obj::tuple(&hooks.tuple_items().iter().collect::<Vec<_>>())?,
+                None,
+            )?;
+        }
+        Ok(())
+    })
 }
 
 /// `loop.run_until_complete(future)`
