@@ -16,6 +16,7 @@ Rules
 from __future__ import annotations
 
 import _socket
+import errno
 import json
 import os
 import stat
@@ -225,16 +226,28 @@ class Connection:
                 line.startswith("flags:") and int(line.split()[1], 8) & os.O_ACCMODE == os.O_RDWR
                 for line in flags.splitlines()
             )
-            if private and both and os.readlink(held) == f"pipe:[{found.st_ino}]":
-                door = os.open(held, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-                try:
-                    os.write(door, b"?")
-                except BlockingIOError:  # others have rung, and have not been heard either
-                    pass
-                finally:
-                    os.close(door)
+            if private and both and self._gone(os.readlink, held) == f"pipe:[{found.st_ino}]":
+                self._write(held)
         finally:
             os.close(pipe)
+
+    @staticmethod
+    def _write(pipe: str) -> None:
+        try:
+            door = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # the process has ended meanwhile: nobody has it open any more
+                raise
+            return
+        try:
+            os.write(door, b"?")
+        except (
+            BlockingIOError,
+            BrokenPipeError,
+        ):  # others have rung, and have not been heard either; or it has ended now
+            pass
+        finally:
+            os.close(door)
 
     @staticmethod
     def _gone(call: Callable[..., Any], *arguments: Any) -> Any:
