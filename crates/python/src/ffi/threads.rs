@@ -104,7 +104,8 @@ mod unwinding {
     }
 
     pub(super) fn install() {
-        INSTALLED.with(|_| {});
+        // (in a thread that has let go of its storage already nothing can be done)
+        let _ = INSTALLED.try_with(|_| {});
     }
 
     impl Installed {
@@ -156,7 +157,7 @@ pub(crate) fn watch_forks() {
         forks::note();
         crate::diag::attach::after_fork();
     }
-    // SAFETY: registers a function that only adds to an atomic.
+    // SAFETY: registers a function that does what may be done after a fork: it adds to an atomic, and closes descriptors.
     unsafe {
         libc::pthread_atfork(None, None, Some(child));
     }
