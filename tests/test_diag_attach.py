@@ -903,6 +903,32 @@ def test_what_lies_in_the_place_of_the_door_is_left_alone(start, capsys, monkeyp
     assert target.line() == "ready unharmed"
 
 
+def test_one_who_waits_in_vain_is_not_taken_for_who_answers(start, capsys):
+    """Of a program that has closed all descriptors, and forked, and runs a loop again."""
+    target = start("""
+        import warnings
+        warnings.simplefilter("ignore")  # (for Python there is a thread too many)
+        def comes():
+            tasks = os.listdir("/proc/self/task")
+            return any(open(f"/proc/self/task/{task}/comm").read().startswith("aioxide@") for task in tasks)
+        async def first():
+            while not comes():
+                await aioxide.sleep(0.001)
+            await aioxide.sleep(0.1)  # (the thread has its pipe by then)
+        async def main():
+            ready()
+            await aioxide.sleep(1000)
+        aioxide.run(first())
+        os.closerange(3, 256)
+        kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        aioxide.run(main())
+    """)
+    assert ask(capsys, "ps", target.pid)[0] == 0
+
+
 @pytest.mark.parametrize("runtime", ["gone", "no/such", "relative", "/" + "x" * 200, ""])
 def test_it_needs_no_directory_of_the_users(start, tmp_path, runtime):
     (tmp_path / "relative").mkdir()

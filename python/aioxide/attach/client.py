@@ -67,13 +67,14 @@ class Process:
         self.user = int(fields["Uid"].split()[1])
         self.group = int(fields["Gid"].split()[1])
 
-    def door(self) -> tuple[str, str] | None:
+    def doors(self) -> Iterator[tuple[str, str]]:
         """The folder of the thread that answers, and the number of the pipe at which to ring, if there is somebody to
-        ask. Also for those who may not."""
+        ask. Also for those who may not. (There may be another thread, that has waited in vain since the program closed
+        all descriptors.)"""
         try:
             threads = os.listdir(f"{self.proc}/task")
         except OSError:
-            return None
+            return
         for thread in threads:
             try:
                 folder = f"{self.proc}/task/{thread}"
@@ -82,8 +83,10 @@ class Process:
                 continue
             number = name.removeprefix(THREAD)
             if number != name and number.isdecimal():
-                return folder, number
-        return None
+                yield folder, number
+
+    def has_door(self) -> bool:
+        return next(self.doors(), None) is not None
 
     def comes_to_have_door(self) -> bool:
         """Its loop may have begun a moment ago: if aioxide has been imported there, it is worth waiting."""
@@ -95,7 +98,7 @@ class Process:
         end = time.monotonic() + YOUTH
         while time.monotonic() < end:
             time.sleep(0.02)
-            if self.door() is not None:
+            if self.has_door():
                 return True
         return False
 
@@ -122,7 +125,7 @@ def processes() -> list[Process]:
                 process = Process(int(name))
             except (Failure, OSError, KeyError):
                 continue
-            if process.door() is not None:
+            if process.has_door():
                 found.append(process)
     return sorted(found, key=lambda process: process.pid)
 
@@ -132,7 +135,7 @@ class Connection:
 
     def __init__(self, pid: int) -> None:
         self.process = process = Process(pid)
-        if process.door() is None and not process.comes_to_have_door():
+        if not process.has_door() and not process.comes_to_have_door():
             raise Failure(
                 NO_LOOP,
                 f"process {pid} has no event loop of aioxide's that could be asked (none has run yet, or it has "
@@ -199,18 +202,21 @@ class Connection:
 
     def _sockets(self) -> Iterator[str]:
         """Where it may listen: among what its thread has open, which is not what the process has, if it can help it."""
-        thread, _ = self.process.door() or (None, None)
-        folder = f"{thread}/fd"
-        for number in self._gone(os.listdir, folder) or ():
-            path = f"{folder}/{number}"
-            name = self._gone(os.readlink, path) or ""
-            if SOCKET in name and name.endswith(" (deleted)"):
-                yield path
+        for thread, _ in self.process.doors():
+            folder = f"{thread}/fd"
+            for number in self._gone(os.listdir, folder) or ():
+                path = f"{folder}/{number}"
+                name = self._gone(os.readlink, path) or ""
+                if SOCKET in name and name.endswith(" (deleted)"):
+                    yield path
 
     def _ring(self) -> None:
+        for _, number in self.process.doors():
+            self._ring_at(number)
+
+    def _ring_at(self, number: str) -> None:
         """Rule 1: its pipe is its user's alone, has no name, and is open for both ways, which no program's is. Else
         (the program may have closed it, and have something of its own there) it is left alone."""
-        _, number = self.process.door() or (None, None)
         path = f"{self.process.proc}/fd/{number}"
         pipe = self._gone(os.open, path, os.O_PATH | os.O_CLOEXEC)
         if pipe is None:
