@@ -1659,7 +1659,18 @@ def test_fork_leaves_the_parents_descriptors_alone(aio):
 
 
 @pytest.mark.parametrize(
-    "left", ["loop", "running_task", "future", "handler", "thread", "busy_threads", "module_cycle", "exit_in_task"]
+    "left",
+    [
+        "loop",
+        "running_task",
+        "future",
+        "handler",
+        "thread",
+        "busy_threads",
+        "executors",
+        "module_cycle",
+        "exit_in_task",
+    ],
 )
 def test_interpreter_exit(aio, left):
     """What is alive when the interpreter ends."""
@@ -1699,6 +1710,17 @@ def test_interpreter_exit(aio, left):
             for _ in range(3):
                 threading.Thread(target=lambda: aio.new_event_loop().run_until_complete(main()), daemon=True).start()
             time.sleep(0.05)
+        """,
+        # Loops that end because there are no more threads, and the threads that wait for theirs to end.
+        "executors": """
+            import logging, os, threading, time
+            logging.disable()
+            threading.excepthook = lambda args: None
+            async def main():
+                loop = aio.get_running_loop()
+                while True: await loop.run_in_executor(None, time.sleep, 0.01)
+            for _ in range(4): threading.Thread(target=lambda: aio.run(main()), daemon=True).start()
+            time.sleep(0.2)
         """,
         "module_cycle": """
             class Last:

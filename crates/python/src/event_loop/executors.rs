@@ -9,7 +9,7 @@ use super::core::LoopCore;
 use crate::ffi::errors::{exc, raise, runtime_error, type_error};
 use crate::ffi::function::Imp;
 use crate::ffi::pyclass::Body;
-use crate::ffi::{Args, Co, Coroutine, Obj, Own, R, exceptions};
+use crate::ffi::{Args, Co, Coroutine, Obj, Own, R, exceptions, threads};
 use crate::futures::{callbacks, foreign, methods};
 use crate::hook::Hook;
 use crate::imports::{self, names};
@@ -184,6 +184,7 @@ fn begin_shutdown(co: &Co) -> R<bool> {
 
 /// `_do_shutdown(future)`, in a thread of its own.
 fn wait_for_pool(hook: &Own<Hook>, _: Option<&Obj>) -> R<()> {
+    threads::stand_still_at_exit();
     let (Some(loop_), Some(pair)) = (hook.a.take(), hook.b.take()) else {
         return Ok(());
     };

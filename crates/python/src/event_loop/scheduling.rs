@@ -7,7 +7,7 @@ use super::handles;
 use crate::ffi::errors::{R, type_error};
 use crate::ffi::function::Imp;
 use crate::ffi::object::after;
-use crate::ffi::{Args, Obj, Own};
+use crate::ffi::{Args, Obj, Own, threads};
 use crate::imports::names;
 
 /// What this file adds to the class.
@@ -63,6 +63,7 @@ fn call_soon(args: &Args) -> R<Obj> {
 /// `loop.call_soon_threadsafe(callback, *args, context=None)`: any thread, or a signal handler.
 /// The GIL makes the queue safe; the loop is woken only if it sleeps.
 fn call_soon_threadsafe(args: &Args) -> R<Obj> {
+    threads::stand_still_at_exit();
     let (loop_, core) = this(args)?;
     let callback = args.req(1)?;
     core.check_closed()?;

@@ -7,6 +7,7 @@ use super::cells::Slot;
 use super::errors::{R, Raised, Saved, to_c};
 use super::function::{self, Imp};
 use super::object::{Obj, Static};
+use super::threads::Unwound;
 use super::unseen;
 use pyo3::ffi as c;
 use std::cell::Cell;
@@ -489,9 +490,16 @@ unsafe extern "C" fn finalize<T: Class>(op: *mut c::PyObject) {
     }
 }
 
-/// A Rust panic must not cross into C: it becomes the given value (and the hook has printed it).
+/// A Rust panic must not cross into C: it becomes the given value (and the hook has printed it). Nor may what glibc
+/// unwinds a thread by be caught: it aborts the process then.
 #[inline(always)]
 pub(crate) fn guard<U>(failed: U, f: impl FnOnce() -> U) -> U {
+    let f = || {
+        let unwound = Unwound;
+        let value = f();
+        std::mem::forget(unwound);
+        value
+    };
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
         Ok(value) => value,
         Err(_) => {

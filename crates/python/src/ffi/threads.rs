@@ -59,7 +59,7 @@ pub(crate) fn breathe() -> R<()> {
 }
 
 /// Makes this thread stand still, instead of being unwound, when it asks for the GIL of an interpreter that ends. To be
-/// called before the thread runs a loop.
+/// called before the thread runs a loop, or waits in a frame of ours.
 ///
 /// Up to 3.13 such a thread (a daemon) is ended by `pthread_exit()`, wherever it is: glibc then unwinds all of its frames.
 /// Frames of C let that happen. Frames of Rust must not: their destructors would touch Python without the GIL, and
@@ -69,6 +69,20 @@ pub(crate) fn breathe() -> R<()> {
 pub(crate) fn stand_still_at_exit() {
     #[cfg(all(not(Py_3_14), target_env = "gnu"))]
     unwinding::install();
+}
+
+/// What lies in a frame of Rust that C has called, while it calls Python: a last net under [`stand_still_at_exit`], for threads
+/// that run no loop (workers that call back, a thread that waits for others). A thread that is unwound otherwise than
+/// by a panic stands still here.
+pub(crate) struct Unwound;
+
+impl Drop for Unwound {
+    fn drop(&mut self) {
+        while !std::thread::panicking() {
+            // SAFETY: no preconditions.
+            unsafe { libc::pause() };
+        }
+    }
 }
 
 #[cfg(all(not(Py_3_14), target_env = "gnu"))]
