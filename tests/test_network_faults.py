@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support import STDLIB, DatagramLog, Log, Reports, run, until
@@ -549,6 +549,7 @@ class Grammar(Log):
 @pytest.mark.skipif(STDLIB, reason="asyncio before 3.15 calls connection_lost twice")
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ACTIONS, st.sampled_from(["tcp", "unix"]), st.booleans(), st.booleans(), st.integers(0, 2**32))
+@example([("write", 1), ("write", 1), ("peer closes",), ("write_eof",), ("write", 0)], "tcp", False, False, 0)
 def test_whatever_happens_happens_in_order(aio, actions, family, keep_open, debug, seed):
     """Each side gets a beginning of what the other has sent, all of it if nobody broke off; the end comes once."""
     source = random.Random(seed)
@@ -596,12 +597,12 @@ def test_whatever_happens_happens_in_order(aio, actions, family, keep_open, debu
             elif action == "resume":
                 transport.resume_reading()
             elif action == "write_eof":
-                # (a reset that nobody has seen yet: the socket refuses, as it does in asyncio)
+                # (a reset that nobody has seen yet: the socket refuses, as it does in asyncio; and it was the last word)
+                ended = ended or not transport.is_closing()
                 try:
                     transport.write_eof()
                 except OSError as error:
                     assert (error.errno, peer_open) == (errno.ENOTCONN, False)
-                ended = ended or not transport.is_closing()
             elif action == "close":
                 transport.close()
                 broken = True  # what the peer sends from now on is not read, and may end in a reset
