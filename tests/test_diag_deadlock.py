@@ -223,6 +223,25 @@ def test_an_idle_worker_of_the_executor_is_nobody(tmp_path):
     assert record["kind"] == "quiescent"
 
 
+@pytest.mark.parametrize(
+    "thread",
+    [
+        "from aioxide import diag; diag.register(signal.SIGUSR2)",
+        # (one that lasts, in the place of one that has a large file to write)
+        "threading.Thread(target=lambda: (ctypes.CDLL(None).prctl(15, b'aioxide-flight'), time.sleep(60)), daemon=True).start()",
+    ],
+    ids=["signal", "flight"],
+)
+def test_threads_of_ours_are_nobody(tmp_path, thread):
+    program = f"""
+        import ctypes, signal, threading, time
+        {thread}
+        asyncio.run(asyncio.Event().wait())
+        """
+    [record] = deadlocks(program, tmp_path, least=20)
+    assert record["kind"] == "quiescent"
+
+
 def test_off(tmp_path):
     program = "asyncio.run(asyncio.Event().wait())"
     assert deadlocks(program, tmp_path, least=2, AIOXIDE_DIAG="0") == []

@@ -21,6 +21,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::sys::names::{self, Failure, Found, Question};
+use crate::sys::threads;
 use crate::sys::wakeup::Waker;
 
 /// How many look-ups are under way at a time.
@@ -81,7 +82,7 @@ impl Resolver {
         if state.idle <= state.questions.len() && state.threads < MOST_THREADS {
             let shared = Arc::clone(&self.shared);
             let started = thread::Builder::new()
-                .name("aioxide-dns".into())
+                .name(threads::names::DNS.into())
                 .spawn(move || shared.work());
             match started {
                 Ok(_) => state.threads += 1,

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use crate::sys::apart;
 use crate::sys::local::{Door, Inherited, until_gone};
+use crate::sys::threads;
 use server::Server;
 
 pub use crate::sys::local::HIDDEN;
@@ -51,7 +52,7 @@ pub const LONGEST_REQUEST: usize = 64 * 1024;
 pub const REQUESTS_PER_SECOND: u32 = 100;
 /// What the name of the thread begins with, by which a tool sees that there is somebody to ask; then comes the number of the
 /// pipe (15 bytes are the most).
-pub const THREAD: &str = "aioxide@";
+pub const THREAD: &str = threads::names::ATTACH;
 
 /// What the caller knows.
 pub trait Answer: Send + 'static {

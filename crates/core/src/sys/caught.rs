@@ -16,6 +16,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{read, retry_on_intr};
 
 use super::forks::epoch;
+use super::threads::names;
 
 /// What the handler writes to, and in which process: its [`epoch`].
 static PLACE: AtomicI32 = AtomicI32::new(-1);
@@ -96,7 +97,7 @@ impl Caught {
             }
         };
         thread::Builder::new()
-            .name("aioxide-signal".into())
+            .name(names::SIGNAL.into())
             .spawn(serve)
             .map(drop)
     }

@@ -18,6 +18,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::fd::Kept;
+use super::threads::names;
 
 /// A child of this process that this module may take the status of.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl Child {
         let end = eventfd(0, EventfdFlags::CLOEXEC)?;
         let ours = end.try_clone()?;
         std::thread::Builder::new()
-            .name(format!("aioxide-waitpid-{pid}"))
+            .name(format!("{}{pid}", names::WAITPID))
             .stack_size(64 * 1024)
             .spawn(move || {
                 while wait(pid, libc::WEXITED | libc::WNOWAIT)

@@ -28,6 +28,7 @@ use crate::sys::apart;
 use crate::sys::local;
 use crate::sys::names::block_signals;
 use crate::sys::published::{PerProcess, Published};
+use crate::sys::threads::names;
 
 /// A loop, for whoever looks at it.
 pub trait Watched: Send + Sync + 'static {
@@ -172,7 +173,7 @@ fn start(shared: &'static Shared) {
     }
     apart::try_out();
     let started = thread::Builder::new()
-        .name("aioxide-watch".into())
+        .name(names::WATCH.into())
         .stack_size(STACK)
         .spawn(move || run(shared));
     match started {

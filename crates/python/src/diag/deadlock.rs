@@ -28,9 +28,9 @@ use crate::hook::Hook;
 use crate::imports;
 use crate::tasks::Task;
 use crate::timeouts::Timeout;
+use aioxide_core::PerProcess;
 use aioxide_core::sys::threads;
 use aioxide_core::watch::CALM;
-use aioxide_core::{PerProcess, attach};
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -579,7 +579,7 @@ fn no_other_thread(core: &LoopCore) -> R<bool> {
     };
     let mut others: Vec<u64> = threads
         .into_iter()
-        .filter(|(id, name)| *id != own && !OUR_THREADS.iter().any(|ours| name.starts_with(ours)))
+        .filter(|(id, name)| *id != own && !threads::is_bystander(name))
         .map(|(id, _)| id)
         .collect();
     if others.is_empty() {
@@ -611,9 +611,6 @@ fn no_other_thread(core: &LoopCore) -> R<bool> {
     }
     Ok(others.is_empty())
 }
-
-/// Threads of ours that end no wait unless somebody has asked them to.
-const OUR_THREADS: [&str; 4] = ["aioxide-dns", "aioxide-watch", attach::THREAD, "aioxide-records"];
 
 /// Has the program no handler for a signal, in Python, that could do something? (Those of Ctrl-C that Python and
 /// `asyncio.run` have put there end the program.)
