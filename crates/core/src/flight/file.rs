@@ -7,10 +7,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use crate::sys::apart;
 use crate::sys::names::block_signals;
+use crate::sys::threads::names;
 
 /// How many files of one name there may be.
 const ATTEMPTS: u32 = 1000;
@@ -54,9 +55,7 @@ pub fn create_in(
 /// # Errors
 /// No thread can be started.
 pub fn in_background(write: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let is_apart = apart::is_apart();
-    Builder::new().name("aioxide-flight".into()).spawn(move || {
-        apart::follow(is_apart);
+    apart::spawn(names::FLIGHT, || {
         block_signals();
         write();
     })

@@ -13,7 +13,7 @@
 //! Rules
 //! 1. In a thread that has left, a number stands for something else than in the program: who uses one of the program's
 //!    asks [`with`]. It holds what it finds for no longer than that, for a descriptor that is held is not closed.
-//! 2. A thread that is started by one that has left shares its table, and says so ([`follow`]).
+//! 2. A thread that is started by one that has left shares its table, and has to know: [`spawn`].
 #![allow(
     unsafe_code,
     reason = "rustix has no close_range; and prctl takes any arguments"
@@ -23,6 +23,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -39,9 +40,19 @@ pub fn is_apart() -> bool {
     IS_APART.get()
 }
 
-/// This thread shares the table of the one that has started it; had that left (rule 2)?
-pub fn follow(is_apart: bool) {
-    IS_APART.set(is_apart);
+/// Starts a thread, from one that may have left (rule 2).
+///
+/// # Errors
+/// There can be no more threads.
+pub fn spawn<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    let is_apart = is_apart();
+    thread::Builder::new().name(name.into()).spawn(move || {
+        IS_APART.set(is_apart);
+        run()
+    })
 }
 
 /// Whether a thread that leaves would come to what the program has open: 0 if that has not been tried, else [`TRIED`]

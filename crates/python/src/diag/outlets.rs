@@ -12,6 +12,7 @@
 
 use super::records::Record;
 use aioxide_core::lines::{Place, write_now};
+use aioxide_core::sys::threads::names as thread_names;
 use aioxide_core::{Clock, Monotonic, PerProcess, apart, local, names};
 use std::collections::VecDeque;
 use std::io;
@@ -163,6 +164,11 @@ impl Outlet {
         }
         true
     }
+
+    /// How many lines it has not written.
+    fn len(self) -> u64 {
+        self.waiting.len() as u64 + self.refused
+    }
 }
 
 impl Outlets {
@@ -177,14 +183,7 @@ impl Outlets {
             return;
         }
         // (without a thread the next line brings these with it)
-        let is_apart = apart::is_apart();
-        self.thread = thread::Builder::new()
-            .name("aioxide-records".into())
-            .spawn(move || {
-                apart::follow(is_apart);
-                come_back()
-            })
-            .ok();
+        self.thread = apart::spawn(thread_names::RECORDS, come_back).ok();
         self.is_running = self.thread.is_some();
     }
 
@@ -195,12 +194,6 @@ impl Outlets {
             self.lost += self.stuck.drain(..).map(Outlet::len).sum::<u64>();
         }
         !self.stuck.is_empty()
-    }
-}
-
-impl Outlet {
-    fn len(self) -> u64 {
-        self.waiting.len() as u64 + self.refused
     }
 }
 

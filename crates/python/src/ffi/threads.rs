@@ -78,10 +78,17 @@ pub(crate) struct Unwound;
 
 impl Drop for Unwound {
     fn drop(&mut self) {
-        while !std::thread::panicking() {
-            // SAFETY: no preconditions.
-            unsafe { libc::pause() };
+        if !std::thread::panicking() {
+            stand_still();
         }
+    }
+}
+
+/// For good.
+fn stand_still() -> ! {
+    loop {
+        // SAFETY: no preconditions.
+        unsafe { libc::pause() };
     }
 }
 
@@ -126,13 +133,13 @@ mod unwinding {
         fn new() -> Self {
             // on the heap: what is in the thread's own storage may count as a part of its stack
             let record = Box::into_raw(Box::new(Record {
-                routine: stand_still,
+                routine: at_end,
                 argument: null_mut(),
                 cancel_type: 0,
                 previous: null_mut(),
             }));
             // SAFETY: the record lives until it is taken back.
-            unsafe { _pthread_cleanup_push(record, stand_still, null_mut()) };
+            unsafe { _pthread_cleanup_push(record, at_end, null_mut()) };
             Installed(record)
         }
     }
@@ -148,14 +155,10 @@ mod unwinding {
     }
 
     /// Runs in a thread that is about to be unwound, by `pthread_exit()` or `pthread_cancel()`.
-    unsafe extern "C" fn stand_still(_: *mut c_void) {
+    unsafe extern "C" fn at_end(_: *mut c_void) {
         // SAFETY: reads one word, with or without the GIL. Not everybody's `pthread_exit()` is the interpreter's.
-        if unsafe { Py_IsFinalizing() } == 0 {
-            return;
-        }
-        loop {
-            // SAFETY: no preconditions.
-            unsafe { libc::pause() };
+        if unsafe { Py_IsFinalizing() } != 0 {
+            super::stand_still();
         }
     }
 }
