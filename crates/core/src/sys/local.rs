@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -320,10 +320,18 @@ pub fn pause(seconds: f64) {
     }
 }
 
-/// The numbers of descriptors that a child of a `fork` must let go of: it has no thread that uses them, and holding
-/// them keeps connections open that the parent has closed.
+/// The descriptors that a child of a `fork` must let go of: it has no thread that uses them, and holding them keeps
+/// connections open that the parent has closed. A number that has become the program's own meanwhile is left alone.
 #[derive(Debug)]
-pub struct Inherited<const N: usize>([std::sync::atomic::AtomicI32; N]);
+pub struct Inherited<const N: usize>([Noted; N]);
+
+/// A number (-1: none), and what it has led to.
+#[derive(Debug)]
+struct Noted {
+    number: AtomicI32,
+    device: AtomicU64,
+    inode: AtomicU64,
+}
 
 impl<const N: usize> Default for Inherited<N> {
     fn default() -> Self {
@@ -335,21 +343,72 @@ impl<const N: usize> Inherited<N> {
     /// None.
     #[must_use]
     pub const fn new() -> Self {
-        Self([const { std::sync::atomic::AtomicI32::new(-1) }; N])
+        Self(
+            [const {
+                Noted {
+                    number: AtomicI32::new(-1),
+                    device: AtomicU64::new(0),
+                    inode: AtomicU64::new(0),
+                }
+            }; N],
+        )
     }
 
     /// Notes what is open just now.
     pub fn note<'a>(&self, open: impl Iterator<Item = BorrowedFd<'a>>) {
-        let mut numbers = open.map(|fd| fd.as_raw_fd());
+        let mut open = open.filter_map(|fd| Some((fd.as_raw_fd(), identity(fd)?)));
         for place in &self.0 {
-            place.store(numbers.next().unwrap_or(-1), Ordering::Release);
+            // (another thread may fork at any time: it finds what goes together, or nothing)
+            place.number.store(-1, Ordering::Release);
+            if let Some((number, (device, inode))) = open.next() {
+                place.device.store(device, Ordering::Release);
+                place.inode.store(inode, Ordering::Release);
+                place.number.store(number, Ordering::Release);
+            }
         }
     }
 
     /// In the child: closes them. Safe to call in a signal handler, as after a `fork` it must be.
     pub fn close(&self) {
         for place in &self.0 {
-            super::fd::close(place.swap(-1, Ordering::AcqRel));
+            let number = place.number.swap(-1, Ordering::AcqRel);
+            let known = (
+                place.device.load(Ordering::Acquire),
+                place.inode.load(Ordering::Acquire),
+            );
+            // (-1 is not open)
+            if super::fd::with_borrowed(number, |fd| Ok(identity(fd))).is_ok_and(|found| found == Some(known))
+            {
+                super::fd::close(number);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::{Inherited, identity};
+    use crate::sys::fd::{Kept, replace};
+    use rustix::io::fcntl_dupfd_cloexec;
+    use rustix::pipe::pipe;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn what_has_become_another_meanwhile_is_not_closed() {
+        let (one, other) = (pipe().unwrap(), pipe().unwrap());
+        // numbers that no other thread of the tests is given
+        let taken = Kept::from(fcntl_dupfd_cloexec(&one.0, 910).unwrap());
+        let left = Kept::from(fcntl_dupfd_cloexec(&one.1, 910).unwrap());
+        let inherited = Inherited::<3>::new();
+        inherited.note([taken.as_fd(), left.as_fd()].into_iter());
+        replace(&taken, &other.0).unwrap();
+        inherited.close();
+        assert_eq!(identity(taken.as_fd()), identity(other.0.as_fd()));
+        assert_eq!(identity(left.as_fd()), None);
+        // and no more than once
+        replace(&left, &one.1).unwrap();
+        inherited.close();
+        assert!(identity(left.as_fd()).is_some());
     }
 }
