@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -876,27 +877,37 @@ def test_root_that_may_not_look_into_others_asks_as_their_user(start, capsys):
 
 
 def test_what_lies_in_the_place_of_the_door_is_left_alone(start, capsys, monkeypatch):
-    """The program has closed all descriptors, and has a pipe of its own there."""
+    """The program has closed all descriptors, and has a pipe of its own there. (A thread that shares its table does not hear
+    of it.)"""
     monkeypatch.setattr(client, "PATIENCE", 0.3)
-    target = start("""
-        async def main():
-            while not any(name.startswith("aioxide@") for name in names()):
-                await aioxide.sleep(0.001)
-            [number] = [int(name[8:]) for name in names() if name.startswith("aioxide@")]
-            reader, writer = os.pipe()
-            os.set_blocking(reader, False)
-            os.dup2(reader, number)
-            ready()
-            await aioxide.sleep(1)
-            try:
-                ready(os.read(reader, 10))
-            except BlockingIOError:
-                ready("unharmed")
-            await aioxide.sleep(1000)
-        def names():
-            return [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
-        aioxide.run(main())
-    """)
+    target = start(
+        FILTER
+        + """
+    async def main():
+        while not any(name.startswith("aioxide@") for name in names()):
+            await aioxide.sleep(0.001)
+        await aioxide.sleep(0.1)  # (it waits there by then)
+        [number] = [int(name[8:]) for name in names() if name.startswith("aioxide@")]
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        os.dup2(reader, number)
+        ready()
+        await aioxide.sleep(1)
+        try:
+            ready(os.read(reader, 10))
+        except BlockingIOError:
+            ready("unharmed")
+        await aioxide.sleep(1000)
+    def names():
+        return [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+    forbid()
+    aioxide.run(main())
+    """,
+        wait=False,
+    )
+    if target.line() != "ready":
+        assert target.process.wait(20) == 77
+        pytest.skip("no filters here")
     code, _, err = ask(capsys, "ps", target.pid)
     assert code == 6
     assert "has closed all its descriptors" in err
@@ -904,29 +915,42 @@ def test_what_lies_in_the_place_of_the_door_is_left_alone(start, capsys, monkeyp
 
 
 def test_one_who_waits_in_vain_is_not_taken_for_who_answers(start, capsys):
-    """Of a program that has closed all descriptors, and forked, and runs a loop again."""
-    target = start("""
-        import warnings
-        warnings.simplefilter("ignore")  # (for Python there is a thread too many)
-        def comes():
-            tasks = os.listdir("/proc/self/task")
-            return any(open(f"/proc/self/task/{task}/comm").read().startswith("aioxide@") for task in tasks)
-        async def first():
-            while not comes():
-                await aioxide.sleep(0.001)
-            await aioxide.sleep(0.1)  # (the thread has its pipe by then)
-        async def main():
-            ready()
-            await aioxide.sleep(1000)
-        aioxide.run(first())
-        os.closerange(3, 256)
-        kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
-        if (child := os.fork()) == 0:
-            os._exit(0)
-        os.waitpid(child, 0)
-        aioxide.run(main())
-    """)
+    """Of a program that has closed all descriptors, and forked, and runs a loop again. (A thread that shares its table does not
+    hear of it.)"""
+    target = start(
+        FILTER
+        + """
+    def comes():
+        tasks = os.listdir("/proc/self/task")
+        return any(open(f"/proc/self/task/{task}/comm").read().startswith("aioxide@") for task in tasks)
+    async def first():
+        while not comes():
+            await aioxide.sleep(0.001)
+        await aioxide.sleep(0.1)  # (it waits at its pipe by then)
+    async def main():
+        ready()
+        await aioxide.sleep(1000)
+    import contextlib, warnings
+    warnings.simplefilter("ignore")  # (for Python there is a thread too many)
+    forbid()
+    aioxide.run(first())
+    for number in range(3, 256):  # (os.closerange() is what the filter forbids)
+        with contextlib.suppress(OSError):
+            os.close(number)
+    kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    aioxide.run(main())
+    """,
+        wait=False,
+    )
+    if target.line() != "ready":
+        assert target.process.wait(20) == 77
+        pytest.skip("no filters here")
     assert ask(capsys, "ps", target.pid)[0] == 0
+    threads = [(thread / "comm").read_text() for thread in Path(f"/proc/{target.pid}/task").iterdir()]
+    assert sum(name.startswith(client.THREAD) for name in threads) == 2
 
 
 @pytest.mark.parametrize("runtime", ["gone", "no/such", "relative", "/" + "x" * 200, ""])
@@ -1114,18 +1138,22 @@ def test_a_fork_does_not_warn_of_our_threads(start, capsys):
     assert len(tasks(target.pid)) == 1
 
 
-def test_a_program_that_has_closed_all_descriptors_forks_and_keeps_its_own(start):
-    """As one does that goes into the background. What it opens then has numbers that were ours."""
+@pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"])
+def test_a_program_that_has_closed_all_descriptors_forks_and_keeps_its_own(start, fork):
+    """As one does that goes into the background. What it opens then has numbers that were ours. A library forks without a
+    word to Python."""
     target = start(
-        """
+        f"""
+        fork = {fork}
         aioxide.run(aioxide.sleep(0.01))
         os.closerange(3, 256)
         pipes = [os.pipe() for _ in range(10)]
         for _, writer in pipes:
             os.write(writer, b"of the program")
         for _ in range(2):
-            if os.fork() == 0:
-                os._exit(any(os.read(reader, 100) != b"of the program" for reader, _ in pipes[::2]))
+            if fork() == 0:
+                lost = [end for pipe in pipes for end in pipe if not os.path.exists(f"/proc/self/fd/{{end}}")]
+                os._exit(bool(lost) or any(os.read(reader, 100) != b"of the program" for reader, _ in pipes[::2]))
             print(os.waitstatus_to_exitcode(os.wait()[1]), end=" ")
             for _, writer in pipes[::2]:
                 os.write(writer, b"of the program")
@@ -1136,6 +1164,48 @@ def test_a_program_that_has_closed_all_descriptors_forks_and_keeps_its_own(start
         wait=False,
     )
     assert (target.line(), target.line()) == ("0 0 True", "ready")
+
+
+def test_a_program_that_has_closed_all_descriptors_is_asked_when_its_next_loop_runs(start, capsys):
+    """And the thread that has lost its pipe is gone: Python counts it at a fork."""
+    target = start(
+        """
+        import warnings
+        def names():
+            return [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+        async def comes():
+            while not any(name.startswith("aioxide@") for name in names()):
+                await aioxide.sleep(0.001)
+            await aioxide.sleep(0.1)  # (the thread has its pipe by then)
+        async def main():
+            ready(said)
+            await aioxide.sleep(1000)
+        counts = []
+        # (who is registered first is called last)
+        os.register_at_fork(before=lambda: counts.append(len(os.listdir("/proc/self/task"))))
+        said = []
+        for _ in range(2):
+            aioxide.run(comes())
+            os.closerange(3, 256)
+            kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                if (child := os.fork()) == 0:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            said += [counts.pop(), *(str(warning.message) for warning in caught)]
+        aioxide.run(comes())
+        os.closerange(3, 256)
+        kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+        aioxide.run(main())
+    """,
+        wait=False,
+    )
+    assert target.line() == "ready [1, 1]"
+    code, _, err = ask(capsys, "ps", target.pid)
+    assert (code, err) == (0, "")
+    threads = [(thread / "comm").read_text() for thread in Path(f"/proc/{target.pid}/task").iterdir()]
+    assert sum(name.startswith(client.THREAD) for name in threads) == 1
 
 
 def test_a_process_list(start, capsys):
@@ -1169,6 +1239,29 @@ def test_nobody_asks_so_nothing_happens(start):
     assert mine == ["anon_inode", "anon_inode", "pipe"]
     assert not any("inotify" in what for what in target.opened().values())
     assert list(target.runtime.iterdir()) == []
+
+
+@pytest.mark.parametrize("most", [4, 1])
+def test_without_descriptors_it_waits_and_does_not_spin(start, most):
+    """4: nobody can be let in. 1: it cannot even wait for several at once."""
+    target = start(SLEEPS)
+    with Connection(target.pid) as first, socket.socket(socket.AF_UNIX) as second:
+        assert first.tasks()["total"] == 1
+        thread = target.attach_thread()
+        assert thread is not None
+        [path] = [f"{thread}/fd/{fd}" for fd, what in target.opened_apart().items() if client.SOCKET in what]
+        limits = resource.prlimit(target.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(target.pid, resource.RLIMIT_NOFILE, (most, limits[1]))
+        second.settimeout(30)
+        second.connect(path)
+        second.sendall(b"\0\0\0\x051 now")
+        before = processor_time(thread)
+        time.sleep(1)
+        assert processor_time(thread) - before < 0.2
+        if most == 4:
+            assert first.ask("now")["v"] == 1
+        resource.prlimit(target.pid, resource.RLIMIT_NOFILE, limits)
+        assert second.recv(4)
 
 
 def test_nothing_is_left_of_the_dead(start):

@@ -138,8 +138,8 @@ class Connection:
         if not process.has_door() and not process.comes_to_have_door():
             raise Failure(
                 NO_LOOP,
-                f"process {pid} has no event loop of aioxide's that could be asked (none has run yet, or it has "
-                "AIOXIDE_DIAG=0).\n"
+                f"process {pid} has no event loop of aioxide's that could be asked (none has run yet, or since "
+                "it has closed all its descriptors, or it has AIOXIDE_DIAG=0).\n"
                 f"If it runs asyncio's own loop on Python 3.14 or later: python3.14 -m asyncio ps {pid}",
             )
         if os.geteuid() not in (0, process.user):

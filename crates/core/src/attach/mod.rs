@@ -15,9 +15,9 @@
 //! 4. A child of a `fork` has no thread. It closes what it has inherited ([`after_fork`]) and may [`start`] its own.
 //! 5. What the thread opens lies in a table of its own, where the kernel allows that (`sys/apart.rs`): it ends with the
 //!    thread, and who is connected asks again. Elsewhere, and as far as the pipe goes, a program may close all descriptors
-//!    (`os.closerange`), ours too, and their numbers are then its own. The thread ends when it finds that out, and touches
-//!    none of them any more. (Who rings first looks whether that is a pipe of which one
-//!    descriptor is both ends, which programs do not have.)
+//!    (`os.closerange`), ours too, and their numbers are then its own. The thread ends when it finds that out (at once, if
+//!    it has a table of its own), and touches none of them any more; who wants to be asked again starts another. (Who rings
+//!    first looks whether that is a pipe of which one descriptor is both ends, which programs do not have.)
 //! 6. Whatever goes wrong here is no error of the program: then nobody can ask, and that is all.
 //! 7. Nothing is left behind by a process that is killed, and nothing needs to be cleaned up: there are no names.
 
@@ -32,7 +32,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::sys::apart;
-use crate::sys::local::{Door, Inherited, until_gone};
+use crate::sys::local::{Door, Inherited, soon, until_gone};
 use crate::sys::threads;
 use server::Server;
 
@@ -71,8 +71,16 @@ static OPEN: Inherited<{ MOST_CLIENTS + 3 }> = Inherited::new();
 #[derive(Debug)]
 pub struct Running<A> {
     door: Arc<Door>,
-    /// `None` in the end: rule 5.
-    thread: JoinHandle<Option<Box<Server<A>>>>,
+    thread: JoinHandle<Ended<A>>,
+}
+
+/// What a thread leaves.
+#[derive(Debug)]
+struct Ended<A> {
+    /// `None`: rule 5.
+    server: Option<Box<Server<A>>>,
+    /// Where the kernel has shown it.
+    thread: Option<PathBuf>,
 }
 
 /// All that the thread has, while there is none.
@@ -98,17 +106,28 @@ impl<A: Answer> Running<A> {
     /// (`os.fork()` warns of processes with threads: before it there is to be none that the program has not started.)
     #[must_use]
     pub fn stop(self) -> Option<Stopped<A>> {
-        if !self.door.end() {
-            // rule 5: it may not hear of its end for long, and is left to itself; so is the number of the door
+        let Self { door, thread } = self;
+        if !door.end() {
+            // rule 5: the number of the door is the program's
             OPEN.note(std::iter::empty());
-            std::mem::forget(self.door);
-            return None;
+            std::mem::forget(door);
+            // in the program's table it may not hear of its end for long, and is left to itself
+            if !soon(|| thread.is_finished()) {
+                return None;
+            }
         }
-        let server = self.thread.join().ok()??;
-        if let Some(thread) = &server.thread {
+        let ended = thread.join().ok()?;
+        if let Some(thread) = &ended.thread {
             until_gone(thread);
         }
-        Some(Stopped(server))
+        ended.server.map(Stopped)
+    }
+
+    /// Can it be asked? Not if the program has closed its pipe (rule 5): then [`stop`](Running::stop) answers `None`, and
+    /// another may be started.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.door.is_ours()
     }
 }
 
@@ -125,12 +144,17 @@ impl<A: Answer> Stopped<A> {
             .name(format!("{THREAD}{}", door.number()))
             .stack_size(256 * 1024)
             .spawn(move || {
-                if server.run() {
-                    return Some(server);
+                let told = server.run();
+                let thread = server.thread.clone();
+                if told {
+                    return Ended {
+                        server: Some(server),
+                        thread,
+                    };
                 }
                 OPEN.note(std::iter::empty());
                 std::mem::forget(server);
-                None
+                Ended { server: None, thread }
             })?;
         Ok(Running { door, thread })
     }

@@ -11,8 +11,12 @@ use super::limit::Limit;
 use super::{Answer, DIRECTORIES, IDLE, MOST_CLIENTS, OPEN};
 use crate::clock::{Clock, Monotonic};
 use crate::sys::apart;
-use crate::sys::local::{self, Door, Listener, Wanted};
+use crate::sys::local::{self, Door, Heard, Listener, Wanted};
 use crate::sys::names;
+
+/// How long nobody is let in when that has failed, in seconds: there may be no descriptor left. (Whoever waits to be let
+/// in stays, and `poll` would say so at once, again and again.)
+const PAUSE: f64 = 0.1;
 
 /// All that the thread has.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ struct Reception {
     clients: Vec<Client>,
     /// When somebody was last heard of.
     active: f64,
+    /// Until then nobody is let in: [`PAUSE`].
+    closed_until: f64,
 }
 
 impl<A: Answer> Server<A> {
@@ -77,11 +83,14 @@ impl<A: Answer> Server<A> {
             if !door.is_ours() {
                 return false;
             }
-            let rung = door.take();
+            let heard = door.listen();
+            if heard == Heard::Closed {
+                return false;
+            }
             if door.is_over() {
                 return true;
             }
-            if rung {
+            if heard == Heard::Ring {
                 self.open(door);
             }
             let Some(reception) = &mut self.reception else {
@@ -121,6 +130,7 @@ impl<A: Answer> Server<A> {
             listener,
             clients: Vec::new(),
             active: now,
+            closed_until: 0.0,
         });
         self.is_expecting &= self.reception.is_none();
         note_open(door, self.reception.as_ref());
@@ -169,10 +179,13 @@ impl Reception {
     /// Sleeps until something happens or something is due: which of door, socket, connections are ready.
     fn wait(&self, door: &Door, limit: &mut Limit) -> (Vec<bool>, f64) {
         let now = Monotonic.now();
-        let mut all = vec![
-            (door.as_fd(), Wanted::Read),
-            (self.listener.as_fd(), Wanted::Read),
-        ];
+        let closed = self.closed_until - now;
+        let news = if closed > 0.0 {
+            Wanted::Nothing
+        } else {
+            Wanted::Read
+        };
+        let mut all = vec![(door.as_fd(), Wanted::Read), (self.listener.as_fd(), news)];
         let mut timeout = Duration::from_secs_f64((self.active + IDLE.as_secs_f64() - now).max(0.0));
         let held_back = limit.wait(now);
         for client in &self.clients {
@@ -182,6 +195,9 @@ impl Reception {
             } else {
                 all.push((client.as_fd(), client.wanted()));
             }
+        }
+        if closed > 0.0 {
+            timeout = timeout.min(Duration::from_secs_f64(closed));
         }
         let ready = local::wait(&all, Some(timeout));
         (ready, Monotonic.now())
@@ -241,7 +257,15 @@ impl Reception {
 
     /// Rule 1 of the module. Whoever is one too many is let go of at once.
     fn accept(&mut self, now: f64) {
-        while let Ok(socket) = self.listener.accept() {
+        loop {
+            let socket = match self.listener.accept() {
+                Ok(socket) => socket,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.closed_until = now + PAUSE;
+                    return;
+                }
+            };
             let allowed = local::peer(&socket).is_ok_and(|user| user == local::user() || user == 0);
             if allowed && self.clients.len() < MOST_CLIENTS {
                 self.active = now;

@@ -26,6 +26,8 @@ use rustix::pipe::{self, PipeFlags};
 const BACKLOG: i32 = 8;
 /// What [`Door::end`] writes; others write anything else.
 const END: u8 = b'.';
+/// How long one waits who cannot wait for anything, at most.
+const UNPOLLED: Duration = Duration::from_millis(100);
 /// What the name of a [hidden](Listener::hidden_in) socket's file begins with, which is there no more: /proc shows it.
 pub const HIDDEN: &str = ".aioxide-";
 
@@ -81,13 +83,20 @@ impl Door {
         })
     }
 
-    /// The same door, for a thread that has [left](super::apart) the table of descriptors.
+    /// The same door, for a thread that has [left](super::apart) the table of descriptors. That has one end of the pipe,
+    /// and the program has the only other one: so it hears of it when that is closed ([`Heard::Closed`]).
     ///
     /// # Errors
     /// EBADF: the program has closed it.
     pub fn bring(&self) -> io::Result<Self> {
+        let both = super::apart::bring(self.fd.as_fd())?;
+        if identity(both.as_fd()) != Some(self.identity) {
+            return Err(Errno::BADF.into()); // what the program has there now is not ours to open
+        }
+        let one = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         Ok(Self {
-            fd: super::apart::bring(self.fd.as_fd())?,
+            // (whose process has changed its user may not open it; then nothing is heard of its closing)
+            fd: fs::open(of_own(&both), one, Mode::empty()).unwrap_or(both),
             identity: self.identity,
             over: Arc::clone(&self.over),
         })
@@ -123,14 +132,28 @@ impl Door {
         self.over.swap(false, Ordering::AcqRel)
     }
 
-    /// Has somebody rung since the last time?
+    /// What has happened there since the last time?
     #[must_use]
-    pub fn take(&self) -> bool {
+    pub fn listen(&self) -> Heard {
         let mut bytes = [END; 4096];
-        // (a byte of our own may be left of an end that was heard of before it was read)
-        retry_on_intr(|| rustix::io::read(&self.fd, &mut bytes)).is_ok()
-            && bytes.iter().any(|byte| *byte != END)
+        match retry_on_intr(|| rustix::io::read(&self.fd, &mut bytes)) {
+            Ok(0) => Heard::Closed,
+            // (a byte of our own may be left of an end that was heard of before it was read)
+            Ok(_) if bytes.iter().any(|byte| *byte != END) => Heard::Ring,
+            _ => Heard::Nothing,
+        }
     }
+}
+
+/// What one hears at a [`Door`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Heard {
+    /// Nobody has been there but this process.
+    Nothing,
+    /// Somebody has rung.
+    Ring,
+    /// The program has closed it. (Only by who has [brought](Door::bring) it elsewhere.)
+    Closed,
 }
 
 impl AsFd for Door {
@@ -287,12 +310,18 @@ pub fn wait(all: &[(BorrowedFd<'_>, Wanted)], timeout: Option<Duration>) -> Vec<
             PollFd::from_borrowed_fd(*fd, flags)
         })
         .collect();
-    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-    // (interrupted or out of memory: nothing is ready, and the caller looks at its clock)
-    match poll(&mut fds, timeout.as_ref()) {
-        Ok(_) => fds.iter().map(|fd| !fd.revents().is_empty()).collect(),
-        Err(_) => vec![false; all.len()],
+    let span = |timeout: Duration| Timespec::try_from(timeout).ok();
+    let polled = poll(&mut fds, timeout.and_then(span).as_ref());
+    if polled.is_ok() {
+        return fds.iter().map(|fd| !fd.revents().is_empty()).collect();
     }
+    // (nothing is ready, and the caller looks at its clock; without memory, or with more than the process may have open,
+    // that is not to be at once)
+    if polled != Err(Errno::INTR) {
+        let longest = UNPOLLED.min(timeout.unwrap_or(UNPOLLED));
+        let _ = poll(&mut [], span(longest).as_ref());
+    }
+    vec![false; all.len()]
 }
 
 /// Where /proc shows the calling thread, if it does.
@@ -304,13 +333,19 @@ pub fn this_thread() -> Option<PathBuf> {
 
 /// Waits until the kernel no longer counts a thread that has ended: a moment after others have seen its end.
 pub fn until_gone(thread: &Path) {
+    soon(|| !thread.exists());
+}
+
+/// Waits for a moment for what is about to happen. Has it?
+pub fn soon(has_happened: impl Fn() -> bool) -> bool {
     const LONGEST: u32 = 1000;
     for _ in 0..LONGEST {
-        if !thread.exists() {
-            return;
+        if has_happened() {
+            return true;
         }
         pause(50e-6);
     }
+    false
 }
 
 /// Does nothing for a while; not at all if that is over.

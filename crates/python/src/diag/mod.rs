@@ -203,7 +203,7 @@ pub(crate) fn on_run(core: &LoopCore) -> bool {
     if records::are_waiting() {
         vitals.want(Job::Deliver);
     }
-    attach::on_run();
+    attach::on_run(is_first);
     let mut all = lock();
     if !all.iter().any(|running| Arc::ptr_eq(&running.vitals, vitals)) {
         all.push(Running {

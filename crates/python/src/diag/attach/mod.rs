@@ -61,23 +61,30 @@ fn thread() -> MutexGuard<'static, Thread> {
     THREAD.lock()
 }
 
-/// A loop begins to run: the thread is started, if it is not yet. With the GIL.
+/// A loop begins to run, for the first time or again: the thread is started, if it is not yet. With the GIL.
 #[inline]
-pub(super) fn on_run() {
+pub(super) fn on_run(is_first: bool) {
     let here = threads::fork_epoch().wrapping_add(1);
-    if STARTED.swap(here, Ordering::Relaxed) != here {
+    if STARTED.swap(here, Ordering::Relaxed) != here || is_first && is_lost() {
         start();
     }
+}
+
+/// Has the program closed all descriptors, that of the thread too?
+fn is_lost() -> bool {
+    matches!(&*thread(), Thread::Running(running) if !running.is_there())
 }
 
 #[cold]
 fn start() {
     super::signals::on_first_run();
-    if !matches!(*thread(), Thread::None) {
-        return go_on();
+    if is_lost() {
+        pause();
     }
+    go_on();
+    let is_missing = matches!(*thread(), Thread::None);
     // (without a thread nobody can ask, and that is all)
-    if let Err(raised) = prepare() {
+    if is_missing && let Err(raised) = prepare() {
         raised.ignore();
     }
 }
