@@ -142,6 +142,33 @@ def test_the_one_who_waits_is_named():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("name", ["parent", None])
+def test_the_one_who_waited_is_named_when_he_is_no_more(name):
+    async def main() -> None:
+        child = asyncio.create_task(asyncio.sleep(60))
+
+        async def parent() -> None:
+            names.append(asyncio.current_task().get_name())
+            await child
+
+        names: list[str] = []
+        task = asyncio.create_task(parent(), name=name)
+        await asyncio.sleep(0)
+        task.cancel()
+        await stopped(task)
+        del task
+        gc.collect()
+        assert [diag.cancel_info(child).through] == names
+        # who is cancelled by himself next has nobody to thank
+        other = asyncio.create_task(asyncio.sleep(60))
+        await asyncio.sleep(0)
+        other.cancel()
+        await stopped(other)
+        assert diag.cancel_info(other).through is None
+
+    asyncio.run(main())
+
+
 def test_the_end_of_the_program_is_the_reason():
     left: list[asyncio.Task[Any]] = []
 

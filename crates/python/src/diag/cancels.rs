@@ -1,8 +1,8 @@
 //! Cancel forensics: who cancelled a task, from where and why; and which cancellations come to nothing.
 //!
 //! Rules
-//! 1. A [`Cancellation`] keeps nothing alive: of the task that cancelled, its number and (if it had one of its own)
-//!    the text of its name; of the line, a [`Site`].
+//! 1. A [`Cancellation`] keeps nothing alive: of a task that cancelled, or through which it came, its number and (if it had
+//!    one of its own) the text of its name; of the line, a [`Site`].
 //! 2. What is *swallowed* is decided by what has happened, not by what might: a task that has got a CancelledError and
 //!    awaits something is cleaning up, as long as any of its functions still handles that exception or has it in a
 //!    variable. If none has, and it goes on for [`SWALLOWED_AFTER`], or ends with a result, it is swallowed; unless
@@ -19,7 +19,6 @@ use super::{dev, settings};
 use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::errors::{R, Raised, type_error};
 use crate::ffi::function::Kind::Plain;
-use crate::ffi::links::Linked;
 use crate::ffi::object::Static;
 use crate::ffi::stack::Site;
 use crate::ffi::{Args, Class, ClassCell, Fifo, Obj, Own, Slot, Slots, Visitor, class, running};
@@ -71,12 +70,14 @@ impl Why {
 #[derive(Clone, Copy, Default)]
 struct Cause {
     why: Why,
-    /// The task whose cancellation was handed on, because it waits for this one.
+    /// The task whose cancellation was handed on, because it waits for this one. Its name is in [`THROUGH`].
     through: u64,
 }
 
 thread_local! {
     static CAUSE: Cell<Cause> = const { Cell::new(Cause { why: Why::Program, through: 0 }) };
+    /// The name of its own, of the task that hands on its cancellation: a str.
+    static THROUGH: RefCell<Option<Obj>> = const { RefCell::new(None) };
 }
 
 /// Whatever `f` cancels is cancelled for this reason.
@@ -101,8 +102,10 @@ pub(crate) fn handed_on<T>(task: &Own<Task>, f: impl FnOnce() -> T) -> T {
         through: task.serial(),
         ..before
     });
+    let name_before = THROUGH.replace(task.own_name());
     let result = f();
     CAUSE.set(before);
+    drop(THROUGH.replace(name_before));
     result
 }
 
@@ -130,6 +133,8 @@ pub(crate) struct Cancellation {
     /// A str.
     by_name: Slot,
     through: Cell<u64>,
+    /// A str.
+    through_name: Slot,
     site: Cell<Site>,
     why: Cell<Why>,
     /// On the monotonic clock, a few milliseconds old at most. 0: it was never cancelled.
@@ -147,6 +152,7 @@ struct Facts {
     by: u64,
     by_name: Option<Obj>,
     through: u64,
+    through_name: Option<Obj>,
     site: Site,
     why: Why,
     at: f64,
@@ -158,11 +164,13 @@ impl Cancellation {
     /// For `tp_traverse`.
     pub(crate) fn visit(&self, visitor: &mut Visitor) {
         self.by_name.visit(visitor);
+        self.through_name.visit(visitor);
     }
 
     /// For `tp_clear`.
     pub(crate) fn clear(&self) {
         self.by_name.put(None);
+        self.through_name.put(None);
     }
 
     fn facts(&self) -> Facts {
@@ -170,6 +178,7 @@ impl Cancellation {
             by: self.by.get(),
             by_name: self.by_name.get(),
             through: self.through.get(),
+            through_name: self.through_name.get(),
             site: self.site.get(),
             why: self.why.get(),
             at: self.at.get(),
@@ -222,6 +231,10 @@ impl Own<Task> {
         cancellation.by.set(by);
         cancellation.by_name.put(name);
         cancellation.through.set(cause.through);
+        cancellation.through_name.put(match cause.through {
+            0 => None,
+            _ => THROUGH.with_borrow(Clone::clone),
+        });
         cancellation.why.set(cause.why);
         cancellation.site.set(running::site());
         cancellation.at.set(coarse_now());
@@ -262,7 +275,14 @@ impl Class for Thrown {
     }
     fn visit(&self, visitor: &mut Visitor) {
         self.0.for_each(|(exception, facts)| {
-            for object in std::iter::once(exception).chain(&facts.by_name) {
+            for object in [
+                Some(exception),
+                facts.by_name.as_ref(),
+                facts.through_name.as_ref(),
+            ]
+            .into_iter()
+            .flatten()
+            {
                 visitor.obj(object);
             }
         });
@@ -499,6 +519,15 @@ fn name(task: &Own<Task>) -> Option<String> {
     waits::name_of(task.obj()).map_err(Raised::ignore).ok()
 }
 
+/// The name of a task that may be no more, by its number and the name of its own. `None`: there was no task, or none whose name
+/// is a plain str.
+fn name_kept(number: u64, name: Option<&Obj>) -> Option<String> {
+    match name {
+        Some(name) => name.to_string().map_err(Raised::ignore).ok(),
+        None => Task::unnamed(number),
+    }
+}
+
 impl Cancellation {
     fn age(&self) -> f64 {
         coarse_now() - self.at.get()
@@ -525,21 +554,12 @@ impl Cancellation {
 impl Facts {
     /// Who cancelled: the name of a task.
     fn by(&self) -> Option<String> {
-        match &self.by_name {
-            Some(name) => name.to_string().map_err(Raised::ignore).ok(),
-            None => Task::unnamed(self.by),
-        }
+        name_kept(self.by, self.by_name.as_ref())
     }
 
     /// Through whom.
     fn through(&self) -> Option<String> {
-        if self.through == 0 {
-            return None;
-        }
-        let all = Task::list().of_thread();
-        waits::name_of_holder(self.through, &all)
-            .map_err(Raised::ignore)
-            .ok()
+        name_kept(self.through, self.through_name.as_ref())
     }
 
     /// Where.
