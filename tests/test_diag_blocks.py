@@ -272,6 +272,37 @@ def test_a_protocol(records):
     assert Slow.data_received.__qualname__ in live["stack"][1]
 
 
+@pytest.mark.parametrize("kind", ["coroutine function", "function", "closure"])
+def test_a_handler_of_a_server_is_where_its_task_comes_from(records, kind):
+    """No line of the program has made it."""
+
+    async def plain(reader, writer):  # begins
+        sleeps()
+        writer.close()
+
+    def closure(done):
+        async def inner(reader, writer):  # of inner
+            sleeps()
+            writer.close()
+            done.append(writer)
+
+        return inner
+
+    async def main():
+        handler = {"coroutine function": plain, "function": lambda *both: plain(*both), "closure": closure([])}[kind]
+        async with await aioxide.start_server(handler, "127.0.0.1", 0) as server:
+            reader, writer = await aioxide.open_connection(*server.sockets[0].getsockname())
+            assert await reader.read() == b""
+            writer.close()
+
+    aioxide.run(main())
+    [live] = records.phase("live")
+    assert live["culprit"] == culprit(sleeps)
+    mark = "# of inner" if kind == "closure" else "# begins"
+    here = test_a_handler_of_a_server_is_where_its_task_comes_from
+    assert live["task_site"] == f"{__file__}:{line_of(here, mark)}"
+
+
 def test_a_signal_handler(records):
     async def main():
         before = signal.signal(signal.SIGUSR1, lambda *_: sleeps())

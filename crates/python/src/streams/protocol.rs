@@ -16,8 +16,8 @@ use crate::ffi::{Args, Class, ClassCell, Obj, Own, Raised, Slot, Slots, Visitor,
 use crate::futures::{Future, callbacks, methods};
 use crate::hook::Hook;
 use crate::imports::{self, names};
-use crate::tasks::spawn;
 use crate::tasks::task::check_coroutine;
+use crate::tasks::{Task, spawn};
 use crate::version;
 use std::cell::{Cell, OnceCell};
 use std::ffi::CStr;
@@ -240,6 +240,9 @@ impl Own<StreamReaderProtocol> {
             Some(core) => spawn::on_loop(loop_, core, &result, None, None, None)?,
             None => loop_.call_method(&names::CREATE_TASK, &[&result])?,
         };
+        if let Some(ours) = Task::class().instance(&task) {
+            ours.is_made_unasked()?;
+        }
         self.task.set(task.clone());
         let hook = Hook::new(
             "StreamReaderProtocol.connection_made.<locals>.callback",

@@ -47,7 +47,7 @@ pub(crate) struct Task {
     name: Slot,
     pub(crate) coro: Slot,
     links: Links,
-    /// The line that made it.
+    /// The line that made it; or where its coroutine begins, if that was no line of the program.
     site: Cell<Site>,
 }
 
@@ -192,6 +192,16 @@ impl Task {
     /// `Task-N`, for a task that was made without a name.
     pub(crate) fn unnamed(identity: u64) -> Option<String> {
         (identity != 0 && identity & NAMED == 0).then(|| format!("Task-{identity}"))
+    }
+
+    /// It was made by us, on nobody's call: what tells where it comes from is its coroutine.
+    pub(crate) fn is_made_unasked(&self) -> R<()> {
+        if let Some(coro) = self.coro.get()
+            && crate::ffi::send::is_coroutine(&coro)
+        {
+            self.site.set(Site::beginning_of(&coro.getattr_str("cr_code")?));
+        }
+        Ok(())
     }
 
     /// `set_name(name)`

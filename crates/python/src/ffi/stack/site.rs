@@ -7,6 +7,7 @@
 //! Unlike the rest of [`super`] it follows pointers: those of its own thread, with the GIL, while nothing moves.
 
 use super::{Frame, KNOWN, OWNER_NO_FUNCTION, Raw, Reader, untagged};
+use crate::ffi::Obj;
 use pyo3::ffi as c;
 
 /// Bits for the offset, in code units.
@@ -53,6 +54,11 @@ impl Site {
             }
         }
         Site::NOWHERE
+    }
+
+    /// Where a code object begins.
+    pub(crate) fn beginning_of(code: &Obj) -> Site {
+        Site((code.as_ptr().addr() as u64) << OFFSET_BITS)
     }
 
     /// What a reader has found where one was kept.
