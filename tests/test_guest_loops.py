@@ -148,3 +148,46 @@ def test_a_host_that_lets_go_of_its_guest_too_soon() -> None:
         thread.join()
     """)
     assert printed == "True\nTrue\n"
+
+
+@hooks
+@pytest.mark.skipif(STDLIB, reason="aioxide's own")
+@pytest.mark.parametrize("finalizer", ["asyncio's", "its own"])
+def test_a_guest_that_is_dropped_leaves_no_descriptor_for_signals(finalizer: str) -> None:
+    """Its number is somebody else's from then on."""
+    printed = succeeds(
+        """
+        import asyncio, os, signal, stat, sys, warnings
+        warnings.simplefilter("ignore")
+
+        class Guest(aio.EventLoop):
+            if sys.argv[1] == "its own":
+                def __del__(self):
+                    pass
+
+        def host():
+            loop = Guest()
+            loop._run_forever_setup()
+            asyncio._set_running_loop(None)
+            sys.set_asyncgen_hooks(None, None)
+            return number()
+
+        def number():
+            found = signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(found, warn_on_full_buffer=False)
+            return found
+
+        async def main():
+            return number()
+
+        of_guest = host()
+        of_next = aio.run(main())
+        others = [os.open("/dev/null", os.O_RDONLY) for _ in range(20)]
+        left = number()
+        print(of_guest != -1, of_next != -1, left == -1 or stat.S_ISFIFO(os.fstat(left).st_mode))
+        if sys.argv[1] != "its own":
+            print(left)
+        """,
+        finalizer,
+    )
+    assert printed == "True True True\n" + ("-1\n" if finalizer == "asyncio's" else "")

@@ -397,6 +397,9 @@ impl Class for LoopCore {
         slots.no_new();
         Ok(())
     }
+    fn leave(&self) {
+        super::signals::abandon(self);
+    }
     fn visit(&self, visitor: &mut Visitor) {
         self.ready.for_each(|entry| match entry {
             Entry::Step(task) | Entry::Wake(task) => visitor.own(task),

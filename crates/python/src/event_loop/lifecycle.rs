@@ -133,6 +133,7 @@ fn set_up(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 
 fn enter(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     threads::stand_still_at_exit();
+    running::let_go_of_guest();
     crate::debug::track_origins(core, true)?;
     let sys = Obj::import("sys")?;
     core.old_asyncgen_hooks
@@ -257,6 +258,8 @@ pub(super) fn del(args: &Args) -> R<Obj> {
     imports::WARN.call_kw(&[&text, exc::resource_warning(), loop_], Some(&kwnames))?;
     if core.thread.get() == 0 {
         loop_.call_method(&names::CLOSE, &[])?;
+    } else {
+        super::on_drop(core);
     }
     Ok(Obj::none())
 }

@@ -86,6 +86,11 @@ fn on_stop(core: &Own<core::LoopCore>) -> R<()> {
     signals::on_stop(core)
 }
 
+/// The loop is dropped while it runs.
+fn on_drop(core: &core::LoopCore) {
+    signals::on_drop(core);
+}
+
 /// The loop has been closed.
 fn on_close(loop_: &Obj, core: &Own<core::LoopCore>) -> R<()> {
     dns::on_close(core)?;

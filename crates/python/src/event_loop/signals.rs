@@ -52,6 +52,12 @@ pub(super) fn reader(core: &LoopCore) -> Option<i32> {
         .with(|pipe| pipe.as_ref().map(SignalPipe::reader))
 }
 
+/// The other one, for the wake-up descriptor; or [`NONE`].
+fn writer(core: &LoopCore) -> i32 {
+    core.signal_pipe
+        .with(|pipe| pipe.as_ref().map_or(NONE, SignalPipe::writer))
+}
+
 /// The pipe is readable: the handles of its signals go to the end of the ready queue.
 #[cold]
 pub(super) fn arrived(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
@@ -163,12 +169,32 @@ pub(super) fn on_run(core: &Own<LoopCore>) -> R<()> {
 /// The loop has stopped.
 pub(super) fn on_stop(core: &Own<LoopCore>) -> R<()> {
     if core.wakes_by_signal.replace(false) && !has_handlers(core)? {
-        return reset_wakeup(
-            core.signal_pipe
-                .with(|pipe| pipe.as_ref().map_or(NONE, SignalPipe::writer)),
-        );
+        return reset_wakeup(writer(core));
     }
     Ok(())
+}
+
+/// The loop is dropped while it runs: the host of a guest has let go of it too soon.
+pub(super) fn on_drop(core: &LoopCore) {
+    let ours = writer(core);
+    if ours != NONE && INSTALLED.load(Ordering::Relaxed) == ours {
+        core.wakes_by_signal.set(false);
+        if let Err(raised) = reset_wakeup(ours) {
+            // rule 2: this is not the main thread
+            raised.ignore();
+        }
+    }
+}
+
+/// Rule 2, when nothing else has seen to it. Runs no Python code.
+pub(super) fn abandon(core: &LoopCore) {
+    let ours = writer(core);
+    if ours != NONE
+        && INSTALLED.load(Ordering::Relaxed) == ours
+        && let Some(pipe) = core.signal_pipe.with(Option::take)
+    {
+        pipe.abandon();
+    }
 }
 
 /// The loop is closed: no handlers any more.

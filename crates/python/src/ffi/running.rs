@@ -45,6 +45,12 @@ pub(crate) fn set(running: Option<&Obj>) -> R<()> {
     Ok(())
 }
 
+/// No loop runs on this thread, by the interpreter's word. If we hold one still (a guest whose host has not told us), it is
+/// let go of.
+pub(crate) fn let_go_of_guest() {
+    current::set_loop(None);
+}
+
 /// The [number](Task::serial) of this thread's current task, if it is one of ours on a loop of ours; else 0. It must
 /// cost next to nothing: every lock that is acquired asks.
 #[inline(always)]
