@@ -1,5 +1,6 @@
 """Records: their form, the ways they take, and what turns them off."""
 
+import asyncio
 import json
 import logging
 import os
@@ -169,6 +170,43 @@ def test_a_callable_that_raises_harms_nobody(settings, monkeypatch):
     assert aioxide.run(main()) == "fine"
     assert seen == ["one", "two"]
     assert [str(entry.exc_value) for entry in raised] == ["mine", "mine"]
+
+
+def test_a_callable_raises_at_the_end_of_a_loop_that_has_failed_already(settings, monkeypatch):
+    """Whose tasks the flight recorder wants to know, and one of them is somebody else's, and raises."""
+    heard, unraisable = [], []
+    loop = aioxide.new_event_loop()
+
+    class Foreign:
+        _loop = loop
+
+        def get_loop(self):
+            return loop
+
+        def done(self):
+            core._emit("late", "", None)  # nothing is going to deliver it but the very end
+            raise ArithmeticError
+
+    def hears(record):
+        heard.append((record["ev"], type(sys.exception())))
+        raise RuntimeError
+
+    foreign, hooks = Foreign(), sys.get_asyncgen_hooks()
+    monkeypatch.setattr(sys, "unraisablehook", lambda info: unraisable.append(info.exc_type))
+    asyncio._register_task(foreign)
+    try:
+        diag.configure(on_event=hears)
+        loop.call_soon(loop.stop)
+        loop.call_soon(lambda: diag.configure(flight=True))
+        with pytest.raises(ArithmeticError):
+            loop.run_forever()
+    finally:
+        asyncio._unregister_task(foreign)
+        diag.configure(flight=False, on_event=None)
+    assert (heard, unraisable) == ([("late", ArithmeticError)], [RuntimeError])
+    assert (loop.is_running(), asyncio._get_running_loop(), sys.get_asyncgen_hooks()) == (False, None, hooks)
+    assert loop.run_until_complete(asyncio.sleep(0, "goes on")) == "goes on"
+    loop.close()
 
 
 def test_a_callable_may_emit_again(settings):
