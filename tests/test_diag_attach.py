@@ -517,9 +517,11 @@ def test_a_ring_on_a_busy_loop_is_looked_at_twice(start, capsys):
 
 
 @pytest.mark.parametrize("watched", [True, False])
-def test_a_block_counts_from_its_beginning_and_its_culprit_is_named(start, capsys, watched):
+def test_a_block_counts_from_its_beginning_and_its_culprit_is_named(start, capsys, tmp_path, watched):
     """As reports of blocks have it: also if nobody has asked before, it is not the first callback since the loop has woken
     up, and it stands in the standard library."""
+    log = tmp_path / "records"
+    log.touch()
     target = start(
         """
         import queue
@@ -531,16 +533,23 @@ def test_a_block_counts_from_its_beginning_and_its_culprit_is_named(start, capsy
             await aioxide.gather(aioxide.sleep(0), aioxide.sleep(0), aioxide.create_task(blocks(), name="blocks"))
         aioxide.run(main())
         """,
-        env={"AIOXIDE_BLOCK_MS": "100" if watched else "0"},
+        env={"AIOXIDE_BLOCK_MS": "100" if watched else "0", "AIOXIDE_DIAG_LOG": f"jsonl:{log}"},
     )
-    time.sleep(1.0)
+    # whoever has told of it has seen it before; and until somebody asks the time goes on
+    end = time.monotonic() + 20
+    while watched and not log.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    seen = time.monotonic()
+    time.sleep(0.5)
     with Connection(target.pid) as connection:
+        asked = time.monotonic()
         [loop] = connection.tasks()["loops"]
     assert loop["watched"] == watched
     assert loop["stack"][0][0].endswith("threading.py")
     assert loop["at"][::2] == [target.process.args[1], "blocks"]
     if watched:
-        assert loop["busy"] > 0.8
+        assert loop["busy"] > asked - seen
     code, out, _ = ask(capsys, "ps", target.pid, "--check")
     assert code == 1
     assert re.search(r"in one callback for [\d.]+ m?s, in blocks, at program0\.py:\d+ blocks$", out.splitlines()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from aioxide.attach import NO_LOOP, NO_PROCESS, Failure, ps
-from aioxide.attach.client import Connection
+from aioxide.attach.client import Connection, Process
 from tests import diag_deadlocks
 from tests.diag_deadlocks import CASES
 from tests.diag_healthy import HEALTHY, SERVICE
@@ -52,6 +53,14 @@ def test_there_are_twenty():
 
 #: What `aioxide ps --check` has seen of each program, meanwhile: the names of tasks in rings.
 SEEN: dict[str, list[set[str]] | None] = {}
+
+
+def has_begun(process: subprocess.Popen[Any]) -> bool:
+    """A loop has, or it has ended."""
+    try:
+        return process.poll() is not None or Process(process.pid).has_door()
+    except Failure:
+        return True
 
 
 def rings_of(pid: int) -> list[set[str]] | None:
@@ -147,9 +156,17 @@ def said_when_healthy(tmp_path_factory) -> dict[str, list[dict[str, Any]]]:
             log,
             subprocess.Popen([sys.executable, str(path)], env=environment(log), stderr=subprocess.DEVNULL),
         )
-    time.sleep(3)
-    SEEN.update({name: rings_of(process.pid) for name, (_, process) in running.items()})
-    time.sleep(3)
+    # They are watched for as long as those take that have something to say, and begin when these run: however fast that is.
+    for _, process in running.values():
+        wait_for(functools.partial(has_begun, process), 60)
+    for name in ("event_that_nobody_sets", "two_locks_in_opposite_order"):
+        command, log = [sys.executable, "-m", "tests.diag_deadlocks", name, "90"], directory / name
+        running[name] = (log, subprocess.Popen(command, env=environment(log), stderr=subprocess.DEVNULL))
+        wait_for(log.read_text, 60)
+        assert log.read_text()
+        for each in [*HEALTHY, "a service"]:
+            SEEN[each] = SEEN.get(each) or rings_of(running[each][1].pid)
+    time.sleep(1)
     for _, process in running.values():
         stop(process)
     return {name: records_in(log) for name, (log, _) in running.items()}
