@@ -95,3 +95,78 @@ def test_patched_coroutine_function(aio):
             mocked.assert_awaited_once_with(10)
 
     run(aio, main())
+
+
+CLASSES = [aioxide.Future, aioxide.Event, aioxide.Queue, aioxide.Semaphore, aioxide.BoundedSemaphore, aioxide.Condition]
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_an_init_that_is_put_into_a_class_is_called(cls, monkeypatch):
+    """Classes of ours are called past ``type.__call__`` as long as nobody can tell."""
+    loop = aioxide.EventLoop()
+    loop.close()
+    keywords = {"loop": loop} if cls is aioxide.Future else {}
+    cls(**keywords)
+    called = 0
+    init = cls.__init__
+
+    def own(self: Any, *args: Any, **kwargs: Any) -> None:
+        nonlocal called
+        called += 1
+        init(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cls, "__init__", own)
+        for _ in range(3):
+            assert type(cls(**keywords)) is cls
+        assert called == 3
+    assert type(cls(**keywords)) is cls
+    assert called == 3
+
+
+def test_a_new_that_is_put_into_a_class_is_called():
+    # (what the interpreter had there itself can't be put back)
+    succeeds(
+        """
+        import aioxide
+        for cls in (aioxide.Event, aioxide.Queue, aioxide.Condition):
+            cls()
+            empty = [cls.__new__(cls) for _ in range(3)]
+            expected = empty[::-1]
+            cls.__new__ = lambda made: empty.pop()
+            for one in expected:
+                assert cls() is one
+        """
+    )
+
+
+def test_arguments_of_a_class():
+    """However they are given, and with the interpreter's words for those that are wrong."""
+    assert aioxide.Queue(3).maxsize == aioxide.Queue(maxsize=3).maxsize == aioxide.Queue(*[3]).maxsize == 3
+    assert aioxide.Queue(maxsize=3).maxsize == next(map(aioxide.Queue, [3])).maxsize == 3
+    for args, kwargs in (((1, 2), {}), ((), {"size": 1}), ((1,), {"maxsize": 2})):
+        with pytest.raises(TypeError) as ours:
+            aioxide.Queue(*args, **kwargs)
+        with pytest.raises(TypeError) as theirs:
+            asyncio.Queue(*args, **kwargs)
+        assert str(ours.value) == str(theirs.value)
+
+
+def test_derived_classes_are_made_by_their_own_methods():
+    class Derived(aioxide.Event):
+        def __new__(cls, *args: Any) -> Any:
+            made.append(args)
+            return super().__new__(cls)
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__()
+
+    made: list[Any] = []
+    for _ in range(3):
+        assert type(Derived(1)) is Derived
+    assert made == [(1,)] * 3
+
+
+def test_init_that_fails_leaves_nothing():
+    with pytest.raises(ValueError, match="must be >= 0"):
+        aioxide.Semaphore(-1)

@@ -9,12 +9,14 @@ use super::function::{self, Imp};
 use super::object::{Obj, Static};
 use super::threads::Unwound;
 use super::unseen;
+use crate::imports::names;
 use pyo3::ffi as c;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What an instance is in memory.
 #[repr(C)]
@@ -90,6 +92,10 @@ pub(crate) trait Resume: Class {
 /// The type object of `T`, and its dead instances.
 pub(crate) struct ClassCell<T> {
     object: Static,
+    /// Its `__init__`, if that is ours.
+    init: Static,
+    /// The version of the class in which that was still so; 0: not known.
+    plain_version: AtomicU32,
     free: std::cell::UnsafeCell<Vec<NonNull<c::PyObject>>>,
     _body: PhantomData<fn() -> T>,
 }
@@ -102,6 +108,8 @@ impl<T: Class> ClassCell<T> {
     pub(crate) const fn new() -> Self {
         ClassCell {
             object: Static::new(),
+            init: Static::new(),
+            plain_version: AtomicU32::new(0),
             free: std::cell::UnsafeCell::new(Vec::new()),
             _body: PhantomData,
         }
@@ -703,6 +711,68 @@ unsafe extern "C" fn new_refused<T: Class>(
     std::ptr::null_mut()
 }
 
+/// What calling the class does, without the tuple and the dict that `type.__call__` wants: `__new__` and `__init__` as they
+/// stand above. (The interpreter has no derived class inherit it.)
+unsafe extern "C" fn construct<T: Class>(
+    class: *mut c::PyObject,
+    args: *const *mut c::PyObject,
+    nargsf: usize,
+    kwnames: *mut c::PyObject,
+) -> *mut c::PyObject {
+    // SAFETY: the interpreter calls this with exactly T's type object, of which `create` has kept the `__init__`, and a
+    // valid argument vector.
+    unsafe {
+        let init = T::class().init.get();
+        // (whatever changes a class changes its version, and no version comes back)
+        let version = (*class.cast::<c::PyTypeObject>()).tp_version_tag;
+        let is_plain = version != 0 && version == T::class().plain_version.load(Ordering::Relaxed)
+            || is_made_plainly::<T>(class.cast());
+        if !is_plain {
+            return guard(std::ptr::null_mut(), || {
+                to_c(function::call_by_type(Obj::view(&class), args, nargsf, kwnames))
+            });
+        }
+        guard(std::ptr::null_mut(), || {
+            let made = || -> R<Obj> {
+                let this = T::class().alloc(T::default())?;
+                drop(Obj::owned(function::call_with_self(
+                    init,
+                    this.obj(),
+                    args,
+                    nargsf,
+                    kwnames,
+                ))?);
+                Ok(this.into_obj())
+            };
+            to_c(made())
+        })
+    }
+}
+
+/// Has nobody put something else in the place of its `__new__` or `__init__`?
+///
+/// # Safety
+/// T's type object.
+#[cold]
+unsafe fn is_made_plainly<T: Class>(class: *mut c::PyTypeObject) -> bool {
+    unsafe extern "C" {
+        fn _PyType_Lookup(class: *mut c::PyTypeObject, name: *mut c::PyObject) -> *mut c::PyObject;
+    }
+    // SAFETY: the caller's promise. What is looked up is only compared.
+    unsafe {
+        let new = (*class).tp_new;
+        let found = _PyType_Lookup(class, names::DUNDER_INIT.as_ptr());
+        let is_plain = found == T::class().init.get().as_ptr()
+            && new.is_some_and(|new| std::ptr::fn_addr_eq(new, new_empty::<T> as c::newfunc));
+        if is_plain {
+            // (to look something up gives the class a version, if there are any left)
+            let version = (*class).tp_version_tag;
+            T::class().plain_version.store(version, Ordering::Relaxed);
+        }
+        is_plain
+    }
+}
+
 /// What a class is made of. Filled by [`Class::slots`].
 pub(crate) struct Slots<T: Class> {
     slots: Vec<c::PyType_Slot>,
@@ -956,6 +1026,9 @@ pub(crate) fn create<T: Class>(base: Option<&Obj>) -> R<()> {
     if let Some((sig, imp)) = slots.init {
         let function = function::make(&sig, module, Some(qualname), imp, function::Kind::Plain)?;
         class.setattr_str("__init__", &function)?;
+        T::class().init.fill(function);
+        // SAFETY: a heap type of ours that nobody has seen.
+        unsafe { (*class.as_ptr().cast::<c::PyTypeObject>()).tp_vectorcall = Some(construct::<T>) };
     }
     T::class().object.fill(class);
     Ok(())

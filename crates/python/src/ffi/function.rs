@@ -248,6 +248,88 @@ pub(super) unsafe extern "C" fn vectorcall(
     }
 }
 
+/// Calls one of our functions as a method of `instance`, the other arguments being those of a vectorcall.
+///
+/// # Safety
+/// `function` is one of ours, the argument vector valid, and all of it alive for the call.
+#[inline]
+pub(super) unsafe fn call_with_self(
+    function: &Obj,
+    instance: &Obj,
+    args: *const *mut c::PyObject,
+    nargsf: usize,
+    kwnames: *mut c::PyObject,
+) -> *mut c::PyObject {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let given = nargsf & !c::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let total = given + count_names(kwnames);
+        if total == 0 {
+            return vectorcall(function.as_ptr(), &instance.as_ptr(), 1, std::ptr::null_mut());
+        }
+        if nargsf != given {
+            // the caller lends us the place before its arguments
+            let all = args.cast_mut().sub(1);
+            let before = all.replace(instance.as_ptr());
+            let result = vectorcall(function.as_ptr(), all, given + 1, kwnames);
+            all.write(before);
+            return result;
+        }
+        let mut all = vec![instance.as_ptr()];
+        all.extend_from_slice(std::slice::from_raw_parts(args, total));
+        vectorcall(function.as_ptr(), all.as_ptr(), given + 1, kwnames)
+    }
+}
+
+/// Calls a class as `type.__call__` does, with the arguments of a vectorcall.
+///
+/// # Safety
+/// `class` is a type, the argument vector valid, and all of it alive for the call.
+#[cold]
+pub(super) unsafe fn call_by_type(
+    class: &Obj,
+    args: *const *mut c::PyObject,
+    nargsf: usize,
+    kwnames: *mut c::PyObject,
+) -> R<Obj> {
+    let given = nargsf & !c::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    // SAFETY: the caller's promise: live references in a row, which `Obj` is one of; nothing is dropped.
+    unsafe {
+        let total = given + count_names(kwnames);
+        let all: &[Obj] = if total == 0 {
+            &[]
+        } else {
+            std::slice::from_raw_parts(args.cast(), total)
+        };
+        let (positional, named) = all.split_at(given);
+        let args = Obj::tuple_of(positional)?;
+        let kwargs = Obj::dict()?;
+        if !named.is_empty() {
+            for (name, value) in Obj::view(&kwnames).tuple_items().iter().zip(named) {
+                kwargs.dict_set(name, value)?;
+            }
+        }
+        match (*c::Py_TYPE(class.as_ptr())).tp_call {
+            Some(call) => Obj::owned(call(class.as_ptr(), args.as_ptr(), kwargs.as_ptr())),
+            None => Err(type_error("a class that can't be called")),
+        }
+    }
+}
+
+/// How many of the arguments of a vectorcall have a name.
+///
+/// # Safety
+/// `kwnames` is null or a tuple.
+#[inline(always)]
+unsafe fn count_names(kwnames: *mut c::PyObject) -> usize {
+    if kwnames.is_null() {
+        0
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { c::PyTuple_GET_SIZE(kwnames) as usize }
+    }
+}
+
 /// The general case: defaults, keywords, `*args`, `**kwargs`.
 ///
 /// # Safety

@@ -2,6 +2,7 @@
 
 use super::spawn;
 use super::task::{Task, check_coroutine};
+use crate::event_loop::core;
 use crate::ffi::errors::{attribute_error, runtime_error, type_error};
 use crate::ffi::{Args, Obj, R, Slots, context};
 use crate::futures::methods::init_fields;
@@ -76,11 +77,19 @@ fn init(args: &Args) -> R<Obj> {
     this.fill(coro.clone(), context, name);
     let loop_ = this.as_future().require_loop()?;
     let eager = match args.get(5) {
-        Some(eager) => eager.truth()? && loop_.call_method(&names::IS_RUNNING, &[])?.truth()?,
+        Some(eager) => eager.truth()? && is_running(&loop_)?,
         None => false,
     };
     spawn::start(this, &loop_, eager)?;
     Ok(Obj::none())
+}
+
+/// `loop.is_running()`
+fn is_running(loop_: &Obj) -> R<bool> {
+    match core::fast(loop_) {
+        Some(core) => Ok(core.thread.get() != 0),
+        None => loop_.call_method(&names::IS_RUNNING, &[])?.truth(),
+    }
 }
 
 /// `str(name)`, unless it is one already.
