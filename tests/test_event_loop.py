@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import aioxide
 from tests.support import Reports, newer, run
 
 
@@ -856,3 +857,27 @@ def test_get_and_set_event_loop(aio, loop):
     with pytest.raises(TypeError):
         aio.set_event_loop(5)
     assert aio._get_running_loop() is None
+
+
+def test_hash_of_a_loop():
+    """What C code reaches without a call, and what Python finds under the name, are the same; and what a program puts
+    there is what counts."""
+
+    class Derived(aioxide.EventLoop):
+        def __hash__(self) -> int:
+            return 7
+
+    class Plain(aioxide.EventLoop):
+        pass
+
+    loops = [aioxide.EventLoop(), Plain(), Derived()]
+    try:
+        assert [hash(loop) for loop in loops] == [loop.__hash__() for loop in loops]
+        assert hash(loops[2]) == 7
+        assert {loop: index for index, loop in enumerate(loops)}[loops[0]] == 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(aioxide.EventLoop, "__hash__", lambda _: 8)
+            assert [hash(loop) for loop in loops] == [8, 8, 7]
+    finally:
+        for loop in loops:
+            loop.close()

@@ -3,7 +3,7 @@
 use super::core::LoopCore;
 use super::{creation, errors, handles, lifecycle, readers, scheduling};
 use crate::ffi::function::Imp;
-use crate::ffi::pyclass::{Body, Field, PyClass};
+use crate::ffi::pyclass::{self, Body, Field, PyClass};
 use crate::ffi::{Args, Class, Obj, Own, R, threads};
 use crate::imports;
 use aioxide_core::Reactor;
@@ -41,6 +41,7 @@ pub(crate) fn init() -> R<()> {
     let class = body.build(&[&imports::BASE_EVENT_LOOP])?;
     CORE.find(&class, "_core")?;
     EVENT_LOOP.fill(class);
+    pyclass::hashed(&EVENT_LOOP, hash_of);
     crate::event_loop::init_later_groups()?;
     handles::init()
 }
@@ -94,11 +95,17 @@ fn repr(args: &Args) -> R<Obj> {
     ))
 }
 
-/// A dict that is keyed by loops is about to look: see `tasks/registry.rs`.
+/// `__hash__`, for who calls it by this name, and for derived classes.
 fn hash(args: &Args) -> R<Obj> {
-    let (loop_, core) = this(args)?;
-    crate::tasks::registry::publish(loop_, core)?;
-    Obj::int((loop_.as_ptr() as usize >> 4) as i64)
+    Obj::int(hash_of(this(args)?.0)? as i64)
+}
+
+/// A dict that is keyed by loops is about to look: see `tasks/registry.rs`. asyncio's own tasks do so four times a step.
+fn hash_of(loop_: &Obj) -> R<isize> {
+    if let Some(core) = super::core::of(loop_) {
+        crate::tasks::registry::publish(loop_, core)?;
+    }
+    Ok((loop_.as_ptr().addr() >> 4) as isize)
 }
 
 /// Somebody replaces a method on the instance (`loop.call_soon = …`): from now on we call it.

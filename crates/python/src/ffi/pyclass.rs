@@ -5,6 +5,7 @@
 //! `type()`, our functions go into their dict, and their state lies in `__slots__` members, which
 //! CPython itself traverses and clears. A [`Field`] reads and writes such a member in one load.
 
+use super::class::{guard, zst};
 use super::errors::R;
 use super::function::{self, Imp, Kind};
 use super::object::{Obj, Static};
@@ -311,6 +312,24 @@ pub(crate) fn track(object: &Obj) {
         // SAFETY: an object of a class with GC support, complete, not tracked.
         unsafe { c::PyObject_GC_Track(object.as_ptr().cast()) }
     }
+}
+
+/// Gives a class that [`Body::build`] has made a slot in the place of the interpreter's, which looks up its `__hash__` and
+/// calls it. `hash` is what that says, and never -1. A derived class has the interpreter's.
+pub(crate) fn hashed<F: Fn(&Obj) -> R<isize> + Copy>(class: &'static PyClass, _hash: F) {
+    // SAFETY: a heap type that we have just made; nobody has an instance yet.
+    unsafe { (*class.get().as_ptr().cast::<c::PyTypeObject>()).tp_hash = Some(hash::<F>) }
+}
+
+unsafe extern "C" fn hash<F: Fn(&Obj) -> R<isize> + Copy>(op: *mut c::PyObject) -> c::Py_hash_t {
+    // SAFETY: the interpreter calls it with an instance, which is alive for the call.
+    guard(-1, || match zst::<F>()(unsafe { Obj::view(&op) }) {
+        Ok(hash) => hash,
+        Err(raised) => {
+            raised.leave();
+            -1
+        }
+    })
 }
 
 /// Where a pool is kept: one static for each class, named by a type.
