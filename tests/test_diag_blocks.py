@@ -136,11 +136,13 @@ def waits_for_sqlite():
 
 @pytest.mark.parametrize("function", [sleeps, loops, calls_c, matches, receives, waits_for_sqlite])
 def test_the_line_that_blocks_is_named_while_it_does(records, function):
-    during = []
+    during, took = [], []
     size("sum"), size("match")
 
     async def task():
+        began = time.monotonic()
         function()
+        took.append((time.monotonic() - began) * 1000)
         during.extend(records.all())  # it is still this callback
 
     async def main():
@@ -161,7 +163,8 @@ def test_the_line_that_blocks_is_named_while_it_does(records, function):
     [end] = [record for record in records.phase("end") if record["id"] == live["id"]]
     assert end["culprit"] == live["culprit"]
     assert end["ms"] > live["ms"]
-    assert end["ms"] > BLOCK * 1000 * 0.7  # it may have been seen late
+    # (it may have been seen late; and what blocks by working does so for less when the machine has come to rest)
+    assert end["ms"] > took[0] * 0.5
     assert end["samples"] >= 1
 
 
