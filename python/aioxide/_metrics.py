@@ -56,7 +56,8 @@ class Histogram:
         for count, bound in zip(self.counts, (*self.bounds, self.max), strict=True):
             end = min(bound, self.max)
             if count and before + count >= wanted:
-                return start + max(end - start, 0.0) * (wanted - before) / count
+                # (of the whole bucket it is the end itself: `start + (end - start)` may be another number)
+                return end if before + count == wanted else start + max(end - start, 0.0) * (wanted - before) / count
             before += count
             start = bound
         return None

@@ -45,6 +45,7 @@ pub mod pipe;
 pub mod published;
 pub mod scripted;
 mod sender;
+pub(crate) mod sleeper;
 pub mod socket;
 pub mod threads;
 pub mod ticks;

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::pulse::{Pulse, State};
 
-/// How many looks there are in the time of the threshold.
-const LOOKS: f64 = 8.0;
+/// How many looks there are in the time of the threshold. Each interrupts whoever has the core, so what is on by default
+/// costs in proportion.
+const LOOKS: f64 = 5.0;
 /// Never less between two looks, in seconds; the first ones after a long sleep come so fast.
 const SHORTEST: f64 = 0.001;
 /// What of a period has to be over: timers are not exact.
@@ -89,6 +90,8 @@ pub struct Sight {
     asleep_since: f64,
     /// When to look again, while looks come fast; 0 during a long sleep.
     pace: f64,
+    /// The next look is due because there may be something to tell then.
+    matters: bool,
 }
 
 impl Sight {
@@ -98,11 +101,18 @@ impl Sight {
         self.running.map(|(entry, _)| (entry, self.since))
     }
 
+    /// Is the next look due because there may be something to tell then? If not, it may be some milliseconds late.
+    #[must_use]
+    pub fn matters(&self) -> bool {
+        self.matters
+    }
+
     /// Looks. `threshold` is in seconds, and more than 0.
     pub fn look(&mut self, pulse: &Pulse, now: f64, floor: f64, threshold: f64) -> Look {
         let period = (threshold / LOOKS).max(SHORTEST);
         let (state, entry, (woke, woke_at)) = (pulse.state(), pulse.entries(), pulse.woke());
         let last_look = std::mem::replace(&mut self.last_look, now);
+        self.matters = false;
         let held = match state {
             State::Stopped => {
                 (self.asleep, self.running) = (None, None);
@@ -135,10 +145,14 @@ impl Sight {
         self.since = self.since.max(floor);
         let age = now - self.since;
         let due = |samples: u32| threshold * 2_f64.powi(samples.min(60) as i32);
-        if age < due(self.samples) {
-            return Look::Again(next_look.min(self.since + due(self.samples)));
+        let is_due = age >= due(self.samples);
+        self.samples += u32::from(is_due);
+        let next_telling = self.since + due(self.samples);
+        self.matters = next_telling <= next_look;
+        let next_look = next_look.min(next_telling);
+        if !is_due {
+            return Look::Again(next_look);
         }
-        self.samples += 1;
         let block = Block {
             entry,
             since: self.since,
@@ -146,7 +160,7 @@ impl Sight {
             sample: self.samples,
             held,
         };
-        Look::Blocked(block, next_look.min(self.since + due(self.samples)))
+        Look::Blocked(block, next_look)
     }
 }
 
@@ -217,16 +231,17 @@ mod tests {
         scene.sleep();
         let woke = scene.now;
         let _ = scene.pulse.count();
-        // after a long sleep the looks come fast, then every eighth of the threshold, and then when it is due
+        // after a long sleep the looks come fast, then every fifth of the threshold, and then when it is due
         let mut dues = Vec::new();
-        for now in [0.01, 0.011, 0.013, 0.017, 0.025, 0.0375, 0.09] {
+        for now in [0.01, 0.011, 0.013, 0.017, 0.025, 0.041, 0.09] {
             scene.now = woke + now;
             let Look::Again(due) = scene.look_after(0.0) else {
                 unreachable!()
             };
             dues.push(((due - woke) * 1e4).round());
+            assert_eq!(scene.sight.matters(), now == 0.09);
         }
-        assert_eq!(dues, [110.0, 130.0, 170.0, 250.0, 375.0, 500.0, 1000.0]);
+        assert_eq!(dues, [110.0, 130.0, 170.0, 250.0, 410.0, 610.0, 1000.0]);
         let block = scene.blocked_after(0.0101);
         assert!(is_near(block.since, woke) && block.age >= THRESHOLD);
         assert_eq!((block.sample, block.held), (1, false));
@@ -289,12 +304,12 @@ mod tests {
         let Look::Again(due) = scene.look_after(1.0) else {
             unreachable!()
         };
-        assert!(is_near(due, scene.now + 0.0125));
+        assert!(is_near(due, scene.now + 0.02));
         assert!(
             matches!(scene.look_after(0.001), Look::Again(_)),
             "too soon to tell"
         );
-        assert_eq!(scene.look_after(0.0125), Look::Quiet);
+        assert_eq!(scene.look_after(0.02), Look::Quiet);
         scene.sleep();
         scene.pulse.sleeps();
         assert!(matches!(scene.look_after(1.0), Look::Again(_)), "it was awake");

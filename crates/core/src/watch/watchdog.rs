@@ -12,7 +12,9 @@
 //! 3. A forked child has no such thread. It gets one when a loop of its own runs.
 //! 4. Before `os.fork()` the thread ends ([`pause`]): Python counts threads, and warns of those that the program has not
 //!    started, too. It begins anew when a loop comes to it ([`go_on`]).
-//! 5. A loop that has slept for [`CALM`] is told so, once until it has run something. It pays nothing for that: a limit
+//! 5. A look that is not to tell of anything may be late by a tick of the kernel ([`Sleeper`]): then it needs no
+//!    interrupt of its own, which costs a virtual machine more than the look does.
+//! 6. A loop that has slept for [`CALM`] is told so, once until it has run something. It pays nothing for that: a limit
 //!    on each of its sleeps would be a timer of the kernel's for each message of a server.
 
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ use crate::sys::apart;
 use crate::sys::local;
 use crate::sys::names::block_signals;
 use crate::sys::published::{PerProcess, Published};
+use crate::sys::sleeper::Sleeper;
 use crate::sys::threads::names;
 
 /// A loop, for whoever looks at it.
@@ -52,7 +55,7 @@ pub trait Watched: Send + Sync + 'static {
 
 /// For how long a loop has slept when it is told so, in seconds.
 pub const CALM: f64 = 1.0;
-/// The threshold if nothing is to be told of blocks: often enough for rule 5.
+/// The threshold if nothing is to be told of blocks: often enough for rule 6.
 const UNHURRIED: f64 = 2.0 * CALM;
 
 /// What the thread and the loops share; a child of a fork has its own.
@@ -211,6 +214,7 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
     block_signals();
     apart::leave();
     let clock = Monotonic;
+    let mut sleeper = Sleeper::default();
     let mut seen: Vec<Seen> = Vec::new();
     let mut generation = u64::MAX;
     let mut floor = 0.0;
@@ -226,8 +230,10 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
             update(&mut seen, &shared.lock());
         }
         let mut due: Option<f64> = None;
+        let mut matters = false;
         for Seen { watched, sight, .. } in &mut seen {
             let look = sight.look(watched.pulse(), now, floor, threshold);
+            matters |= sight.matters();
             if told > 0.0
                 && let Some((entry, since)) = sight.running()
             {
@@ -259,8 +265,9 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
             continue;
         };
         let before = clock.now();
-        // (whatever the threshold is, it is seen soon that a loop sleeps: rule 5)
+        // (whatever the threshold is, it is seen soon that a loop sleeps: rule 6)
         let pause = (due - before).min(left.unwrap_or(CALM / 4.0)).max(0.0);
+        sleeper.is_exact(matters);
         thread::park_timeout(Duration::from_secs_f64(pause));
         let after = clock.now();
         if after - before - pause > threshold / 2.0 {
@@ -275,11 +282,11 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
 struct Seen {
     watched: Arc<dyn Watched>,
     sight: Sight,
-    /// How many entries had begun when it was last seen, since when it sleeps, and whether it has been told (rule 5).
+    /// How many entries had begun when it was last seen, since when it sleeps, and whether it has been told (rule 6).
     quiet: Option<(u64, f64, bool)>,
 }
 
-/// Rule 5: tells those whose time has come. When the next one's comes, in seconds.
+/// Rule 6: tells those whose time has come. When the next one's comes, in seconds.
 fn left_to_calm(seen: &mut [Seen], now: f64) -> Option<f64> {
     let mut first: Option<f64> = None;
     for Seen { watched, quiet, .. } in seen {

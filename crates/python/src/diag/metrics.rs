@@ -18,6 +18,7 @@ use aioxide_core::metrics::{BOUNDS, Counts, Exposition, Kind, Times};
 use aioxide_core::{Clock, Monotonic, PerProcess, cpu};
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 /// `{number: loop}`, weakly.
 static LOOPS: Static = Static::new();
@@ -28,14 +29,21 @@ static SEEN: PerProcess<Mutex<Seen>> = PerProcess::new();
 /// When there are so many, those that have run shortest are forgotten.
 const MOST_SEEN: usize = 4096;
 
+/// How often it is looked which task runs, in seconds of the loop's running: to read it costs as much as the rest of a look.
+const EVERY: f64 = 0.08;
+
 /// The thread that watches has seen that the loop runs; the look before was so many seconds ago.
 pub(super) fn sampled(vitals: &Vitals, now: f64, seconds: f64) {
     if vitals.figures.looked(now) {
         vitals.pulse.ask();
     }
-    if let Some(task) =
-        Reader::new().and_then(|reader| reader.task_identity(reader.task_at(vitals.current())?))
-    {
+    let seconds = f64::from_bits(vitals.unseen.load(Ordering::Relaxed)) + seconds;
+    let is_due = seconds >= EVERY;
+    vitals.unseen.store(
+        if is_due { 0.0_f64 } else { seconds }.to_bits(),
+        Ordering::Relaxed,
+    );
+    if is_due && let Some(task) = Reader::new().and_then(|reader| reader.identity_at(vitals.current())) {
         task_seen(task, seconds);
     }
 }

@@ -73,6 +73,9 @@ pub(crate) struct Vitals {
     thread: AtomicUsize,
     /// Where the pointer to its current task is, while it runs.
     current: AtomicUsize,
+    /// For how long it has run since it was last looked which task it runs, as the bits of a float. For the thread that
+    /// watches.
+    pub(crate) unseen: AtomicU64,
     /// What the thread that watches knows of the entry that runs.
     pub(crate) seen: Seen,
 }

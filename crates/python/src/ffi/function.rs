@@ -9,7 +9,7 @@
 
 use super::bound;
 use super::class::{Class, Own, guard};
-use super::errors::{R, Raised, attribute_error, to_c, type_error};
+use super::errors::{R, Raised, attribute_error, exc, to_c, type_error};
 use super::object::{Obj, Static};
 use super::python_function;
 use crate::imports;
@@ -347,7 +347,7 @@ unsafe fn bind_and_call(
     let mut rest: &[*mut c::PyObject] = &[];
     if args.len() > sig.positional {
         if !sig.varargs {
-            return Err(wrong_call(function, args, kwnames));
+            return wrong_call(function, args, kwnames);
         }
         rest = &args[sig.positional..];
     }
@@ -373,7 +373,7 @@ unsafe fn bind_and_call(
                     dict.dict_set(name, unsafe { Obj::view(value) })?;
                 }
                 // (given twice, or unknown)
-                _ => return Err(wrong_call(function, args, kwnames)),
+                _ => return wrong_call(function, args, kwnames),
             }
         }
     }
@@ -383,7 +383,7 @@ unsafe fn bind_and_call(
         .zip(&bound)
         .any(|(param, place)| param.required && place.is_null())
     {
-        return Err(wrong_call(function, args, kwnames));
+        return wrong_call(function, args, kwnames);
     }
     (function.imp)(&Args {
         bound: &bound[..sig.params.len()],
@@ -406,28 +406,39 @@ fn find(sig: &Signature, name: &Obj) -> R<Option<usize>> {
 }
 
 /// What the interpreter says of such a call, down to "Did you mean": a function that takes the same is called the same way.
+/// asyncio's own may take it (on 3.12 its methods without parameters look at no keywords): then so does ours.
 #[cold]
-fn wrong_call(function: &FunctionObject, args: &[*mut c::PyObject], kwnames: *mut c::PyObject) -> Raised {
-    let raised = || -> R<Raised> {
-        // SAFETY: the caller's argument vector, alive for the call.
-        let given: Vec<&Obj> = args.iter().map(|arg| unsafe { Obj::view(arg) }).collect();
-        let keywords = Obj::dict()?;
-        if !kwnames.is_null() {
-            // SAFETY: a tuple of names; the values lie behind the positional arguments.
-            let names = unsafe { Obj::view(&kwnames) }.tuple_items();
-            for (index, name) in names.iter().enumerate() {
-                // SAFETY: as above.
-                let value = unsafe { Obj::view(&*args.as_ptr().add(args.len() + index)) };
-                keywords.dict_set(name, value)?;
-            }
+fn wrong_call(function: &FunctionObject, args: &[*mut c::PyObject], kwnames: *mut c::PyObject) -> R<Obj> {
+    // SAFETY: the caller's argument vector, alive for the call.
+    let given: Vec<&Obj> = args.iter().map(|arg| unsafe { Obj::view(arg) }).collect();
+    let keywords = Obj::dict()?;
+    if !kwnames.is_null() {
+        // SAFETY: a tuple of names; the values lie behind the positional arguments.
+        let names = unsafe { Obj::view(&kwnames) }.tuple_items();
+        for (index, name) in names.iter().enumerate() {
+            // SAFETY: as above.
+            let value = unsafe { Obj::view(&*args.as_ptr().add(args.len() + index)) };
+            keywords.dict_set(name, value)?;
         }
-        let said = match c_counterpart(function, &given)? {
-            Some((callable, given)) => callable.call_with(&Obj::tuple(&given)?, Some(&keywords)),
-            None => twin(function)?.call_with(&Obj::tuple(&given)?, Some(&keywords)),
-        };
-        Ok(said.err().unwrap_or_else(|| type_error("wrong arguments")))
+    }
+    let said = match c_counterpart(function, &given)? {
+        Some((callable, given)) => callable.call_with(&Obj::tuple(&given)?, Some(&keywords)),
+        None => twin(function)?.call_with(&Obj::tuple(&given)?, Some(&keywords)),
     };
-    raised().unwrap_or_else(|raised| raised)
+    let is_taken = args.len() == 1 && function.signature.params.len() == 1;
+    match said {
+        Err(raised) if !is_taken || raised.matches(exc::type_error()) => Err(raised),
+        Ok(_) if !is_taken => Err(type_error("wrong arguments")),
+        said => {
+            // (what it says of a future without a loop is no concern of anybody's)
+            drop(said.map_err(Raised::take));
+            (function.imp)(&Args {
+                bound: args,
+                rest: &[],
+                kwargs: None,
+            })
+        }
+    }
 }
 
 /// asyncio's own function or class, if that is written in C, which has other words; and what to call it with. A method is

@@ -7,9 +7,11 @@ use super::site::Site;
 use super::{Frame, Reader, word_in};
 use crate::tasks::Task;
 use crate::tasks::task::{NAMED, layout};
-use aioxide_core::memory;
+use aioxide_core::memory::{self, Piece};
 
-/// In a class: the one that it derives from. The same in all versions.
+/// In an object: its class. The same in all versions, as is the next.
+const CLASS: usize = 8;
+/// In a class: the one that it derives from.
 const CLASS_BASE: usize = 256;
 /// How many steps a class of the program's may be away from ours.
 const MOST_BASES: usize = 8;
@@ -18,14 +20,8 @@ impl Reader {
     /// The address of the task that the pointer at `place` leads to, if it does lead to one of ours.
     pub(crate) fn task_at(&self, place: usize) -> Option<usize> {
         let task = memory::word(place).filter(|task| *task != 0)?;
-        let mut class = memory::word(task.wrapping_add(8))?;
-        for _ in 0..MOST_BASES {
-            if class == Task::class().get().as_ptr().addr() {
-                return Some(task);
-            }
-            class = memory::word(class.wrapping_add(CLASS_BASE)).filter(|class| *class != 0)?;
-        }
-        None
+        let class = memory::word(task.wrapping_add(CLASS))?;
+        derives_from_ours(class).then_some(task)
     }
 
     /// The line that made the task at this address, if that is still there to be read.
@@ -46,15 +42,36 @@ impl Reader {
         (number != 0 && number & NAMED == 0).then(|| format!("Task-{number}"))
     }
 
-    /// `Task::identity` of the task at this address.
-    pub(crate) fn task_identity(&self, task: usize) -> Option<(usize, u64)> {
-        let body = task + body_offset();
-        let number = memory::word(body + layout::NUMBER)?;
+    /// `Task::identity` of the task that the pointer at `place` leads to, if it is one of ours. In two system calls, for it is
+    /// asked for at each look.
+    pub(crate) fn identity_at(&self, place: usize) -> Option<(usize, u64)> {
+        let task = memory::word(place).filter(|task| *task != 0)?;
+        let body = task.wrapping_add(body_offset());
+        let (mut class, mut number, mut name) = ([0; 8], [0; 8], [0; 8]);
+        let mut pieces = [
+            Piece::new(task.wrapping_add(CLASS), &mut class),
+            Piece::new(body.wrapping_add(layout::NUMBER), &mut number),
+            Piece::new(body.wrapping_add(layout::NAME), &mut name),
+        ];
+        memory::read_all(&mut pieces);
+        if !pieces.iter().all(|piece| piece.whole) || !derives_from_ours(usize::from_ne_bytes(class)) {
+            return None;
+        }
+        let number = u64::from_ne_bytes(number);
         let told_by = if number == 0 {
-            memory::word(body + layout::NAME)?
+            u64::from_ne_bytes(name)
         } else {
             number
         };
-        Some((body, told_by as u64))
+        Some((body, told_by))
     }
+}
+
+/// Does the class at this address, or is it ours?
+fn derives_from_ours(class: usize) -> bool {
+    let ours = Task::class().get().as_ptr().addr();
+    let base = |class: &usize| memory::word(class.wrapping_add(CLASS_BASE)).filter(|base| *base != 0);
+    std::iter::successors(Some(class), base)
+        .take(MOST_BASES)
+        .any(|class| class == ours)
 }
