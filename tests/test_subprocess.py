@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import aioxide
 from tests import hammer
 from tests.support import STDLIB, Reports, run, succeeds, until
 
@@ -67,6 +68,13 @@ async def shell(script: str, protocol: Any = Log, **kwargs: Any) -> tuple[Any, A
     return await asyncio.get_running_loop().subprocess_shell(protocol, script, **kwargs)
 
 
+async def end_of(*command: Any) -> None:
+    """Spawns a program without pipes, and waits for its end."""
+    transport, protocol = await execute(*command, **NOTHING)
+    await protocol.lost
+    transport.close()
+
+
 def children() -> set[int]:
     """Of this process, dead ones that nobody has waited for included."""
     found = set()
@@ -89,6 +97,7 @@ def descriptors() -> set[str]:
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     """No test leaves a child or a descriptor behind."""
+    aioxide.run(aioxide.sleep(0))  # the first loop of a process makes what all of them use
     gc.collect()
     before = children(), descriptors()
     yield
@@ -616,6 +625,112 @@ def test_popen_is_looked_up(aio, monkeypatch):
                 },
             )
         ]
+
+    run(aio, main())
+
+
+def test_what_is_spawned_is_what_popen_spawns(aio):
+    """Not every child takes Popen's own way, but nobody can tell."""
+
+    def described(popen: Any) -> dict[str, Any]:
+        plain = (bool, int, float, str, tuple, type(None))
+        return {name: value if isinstance(value, plain) else type(value) for name, value in vars(popen).items()}
+
+    async def main() -> None:
+        nowhere, pipe, both = NOTHING, subprocess.PIPE, {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        everything = dict.fromkeys(NOTHING, pipe)
+        for files in (
+            nowhere,
+            nowhere,
+            everything,
+            nowhere | both,
+            nowhere | {"stdin": pipe},
+            nowhere | {"stderr": pipe},
+        ):
+            script = "cat; echo out; echo err >&2; exit 7"
+            # (the standard input of all tests is empty)
+            theirs = subprocess.Popen(("sh", "-c", script), universal_newlines=False, bufsize=0, **files)
+            transport, protocol = await execute("sh", "-c", script, **files)
+            ours = transport.get_extra_info("subprocess")
+            wanted, found = described(theirs), described(ours)
+            assert type(ours) is subprocess.Popen
+            assert found.pop("pid") != wanted.pop("pid")
+            assert found == wanted
+            said = theirs.communicate(b"in\n" if theirs.stdin else None)
+            if files["stdin"]:
+                transport.get_pipe_transport(0).write(b"in\n")
+                transport.get_pipe_transport(0).close()
+            await protocol.lost
+            assert tuple(protocol.data.values()) == tuple(text or b"" for text in said)
+            assert transport.get_returncode() == ours.wait() == theirs.returncode == 7
+            transport.close()
+
+    run(aio, main())
+
+
+def test_failures_are_popens(aio, tmp_path):
+    (tmp_path / "text").write_text("no program")
+    (tmp_path / "forbidden").write_text("#!/bin/sh")
+    (tmp_path / "broken").write_text("#!/nonexistent/shell")
+    for name in ("text", "broken"):
+        (tmp_path / name).chmod(0o755)
+
+    async def main() -> None:
+        await end_of("true")
+        commands = [(str(tmp_path / name), "argument") for name in ("nothing", "forbidden", "text", "broken", "")]
+        for command in [*commands, ("nonexistent-program",), ("",), ("nul\0",), ("true", "nul\0"), ("true", "\ud800")]:
+            for files in (NOTHING, {}):
+                with pytest.raises((OSError, ValueError)) as theirs:
+                    subprocess.Popen(command, bufsize=0)
+                with pytest.raises((OSError, ValueError)) as ours:
+                    await execute(*command, **files)
+                assert (type(ours.value), str(ours.value)) == (type(theirs.value), str(theirs.value)), command
+                assert getattr(ours.value, "filename", None) == getattr(theirs.value, "filename", None)
+
+    run(aio, main())
+
+
+def test_it_says_so_to_audit_hooks(aio):
+    """An audit hook is told before, once, and may forbid it."""
+    events: list[Any] = []
+
+    def hook(event: str, args: Any) -> None:
+        if event == "subprocess.Popen" and events is not None:
+            events.append(args)
+            if args[0] == "forbidden":
+                raise PermissionError("not this one")
+
+    async def main() -> None:
+        nonlocal events
+        for _ in range(3):
+            await end_of("true", "argument")
+        assert events == [("true", ["true", "argument"], None, None)] * 3
+        for files in (NOTHING, {}):
+            with pytest.raises(PermissionError, match="not this one"):
+                await execute("forbidden", **files)
+        assert len(events) == 5
+        events = None
+
+    sys.addaudithook(hook)
+    run(aio, main())
+
+
+@pytest.mark.parametrize("name", ["__init__", "_execute_child", "_get_handles"])
+def test_methods_of_popen_are_looked_up(aio, monkeypatch, name):
+    """Tools replace those, too."""
+    calls = []
+    original = getattr(subprocess.Popen, name)
+
+    def replaced(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        return original(self, *args, **kwargs)
+
+    async def main() -> None:
+        for _ in range(2):
+            await end_of("true")
+        monkeypatch.setattr(subprocess.Popen, name, replaced)
+        await end_of("true")
+        assert calls == [name]
 
     run(aio, main())
 

@@ -68,6 +68,7 @@ pub use resolver::Resolver;
 pub use schedule::{Ready, Timers};
 pub use sys::Backend;
 pub use sys::apart;
+pub use sys::beginning;
 pub use sys::caught;
 pub use sys::child;
 pub use sys::cpu;

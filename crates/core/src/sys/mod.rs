@@ -28,6 +28,7 @@
 //!    that it was forked from, in which nothing changes.
 
 pub mod apart;
+pub mod beginning;
 pub mod caught;
 pub mod child;
 pub mod cpu;

@@ -67,3 +67,12 @@ pub(crate) fn runs(function: &Obj, code: &Obj) -> bool {
             && c::PyFunction_GetCode(function.as_ptr()) == code.as_ptr()
     }
 }
+
+/// Is it a Python function, and are its globals this namespace?
+pub(crate) fn is_defined_in(function: &Obj, namespace: &Obj) -> bool {
+    // SAFETY: alive, and the class is checked before it is asked for its globals.
+    unsafe {
+        c::PyFunction_Check(function.as_ptr()) != 0
+            && c::PyFunction_GetGlobals(function.as_ptr()) == namespace.as_ptr()
+    }
+}

@@ -3,17 +3,19 @@
 //! | file | owns |
 //! |---|---|
 //! | `transport.rs` | `_UnixSubprocessTransport`: a child, from its spawning to `connection_lost` |
+//! | `spawning.rs` | how the child is made: `subprocess.Popen`, of which the plain case goes without its Python code |
 //! | `ending.rs` | how the loop hears that a child has ended, and who takes its status |
 //! | `pipe_protocol.rs` | what stands between a pipe of a child and the child's protocol |
 //! | `stream_protocol.rs` | `SubprocessStreamProtocol`: that protocol, for streams |
 //! | `process.rs` | `Process`, `create_subprocess_exec()`, `create_subprocess_shell()` |
 //!
-//! The child is spawned by `subprocess.Popen`: all of its arguments and audit events are the program's to use, and it
+//! The child is a `subprocess.Popen`: all of its arguments and audit events are the program's to use, and it
 //! knows every way of spawning that is legal at the moment. The loop's part begins with the pid.
 
 pub(crate) mod ending;
 mod pipe_protocol;
 mod process;
+mod spawning;
 mod stream_protocol;
 pub(crate) mod transport;
 

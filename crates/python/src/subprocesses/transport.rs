@@ -8,11 +8,11 @@
 //! 3. Whoever drops it or closes it while the child runs kills the child.
 
 use super::pipe_protocol::{self, PipeProtocol};
+use super::spawning::{self, FILES, PIPE};
 use crate::event_loop::class::EVENT_LOOP;
 use crate::event_loop::core;
 use crate::event_loop::handles;
 use crate::ffi::errors::{R, assertion_error, attribute_error, exc, os_error, raise};
-use crate::ffi::python_function::SeenAs;
 use crate::ffi::{
     Args, Class, ClassCell, Co, Coroutine, Fifo, Inner, Obj, Own, OwnSlot, Slot, Slots, Visitor, WeakRefs,
 };
@@ -24,9 +24,6 @@ use aioxide_core::child::Child;
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::mem::offset_of;
-
-/// `subprocess.PIPE`
-const PIPE: i64 = -1;
 
 /// The object. Its first field is where `asyncio.BaseTransport` has its `_extra`.
 #[repr(C)]
@@ -78,8 +75,6 @@ pub(crate) struct Order<'a> {
     pub(crate) kwargs: Option<Obj>,
 }
 
-const FILES: [&str; 3] = ["stdin", "stdout", "stderr"];
-
 /// Spawns it. Its pipes are not connected yet, and nobody watches for its end.
 pub(crate) fn spawn(order: &Order<'_>) -> R<Own<Subprocess>> {
     let this = CLASS.alloc(Subprocess::default())?;
@@ -92,7 +87,7 @@ pub(crate) fn spawn(order: &Order<'_>) -> R<Own<Subprocess>> {
     }
     // (until it has a child there is nothing to complain about)
     this.closed.set(true);
-    let popen = popen(order)?;
+    let popen = spawning::popen(order)?;
     this.closed.set(false);
     this.popen.set(popen.clone());
     let pid = popen.getattr_str("pid")?;
@@ -117,35 +112,6 @@ pub(crate) fn spawn(order: &Order<'_>) -> R<Own<Subprocess>> {
     }
     Ok(this)
 }
-
-/// `subprocess.Popen(args, shell=…, stdin=…, …, **kwargs)`
-fn popen(order: &Order<'_>) -> R<Obj> {
-    let kwargs = Obj::dict()?;
-    if let Some(more) = &order.kwargs {
-        kwargs.call_method_str("update", &[more])?;
-    }
-    for (name, value) in [
-        ("shell", order.shell),
-        ("stdin", order.files[0]),
-        ("stdout", order.files[1]),
-        ("stderr", order.files[2]),
-        ("universal_newlines", &Obj::bool(false)),
-        ("bufsize", order.bufsize),
-    ] {
-        kwargs.dict_set(&Obj::interned(name)?, value)?;
-    }
-    let popen = imports::SUBPROCESS.getattr_str("Popen")?;
-    let seen_as = if order.shell.truth()? {
-        &SUBPROCESS_SHELL
-    } else {
-        &SUBPROCESS_EXEC
-    };
-    seen_as.call(&popen, &[order.args], Some(&kwargs))
-}
-
-/// Popen waits until the child has begun.
-static SUBPROCESS_EXEC: SeenAs = SeenAs::new("asyncio.base_events", "subprocess_exec");
-static SUBPROCESS_SHELL: SeenAs = SeenAs::new("asyncio.base_events", "subprocess_shell");
 
 // --- its pipes ------------------------------------------------------------------------------------
 

@@ -1,0 +1,359 @@
+//! Spawning: `subprocess.Popen`, of which the plain case goes without its Python code.
+//!
+//! Rules
+//! 1. What is made is a `Popen` in any case, and `Popen` is the judge: whatever is not plain, or does not work here, is done
+//!    by `Popen` itself, which knows what is legal and says in its own words what is wrong.
+//! 2. It is the program's `Popen`: where it or a method of it has been replaced, that is called.
+//! 3. What attributes a `Popen` has differs between versions. The first plain child is spawned by `Popen`, and is the
+//!    pattern of those to come. If it has something that is neither known here nor a plain value, there is no pattern.
+//! 4. The child is made last, when nothing is left that is likely to fail.
+
+use super::transport::Order;
+use crate::ffi::errors::R;
+use crate::ffi::object::{Static, ascii, exact_int, is_exact_str};
+use crate::ffi::python_function::{self, SeenAs};
+use crate::ffi::{Obj, bytes, threads};
+use crate::imports;
+use crate::version;
+use aioxide_core::beginning::{self, Beginning};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+
+/// `subprocess.PIPE`
+pub(super) const PIPE: i64 = -1;
+/// `subprocess.STDOUT`
+const STDOUT: i64 = -2;
+
+pub(super) const FILES: [&str; 3] = ["stdin", "stdout", "stderr"];
+
+/// Rule 3: a tuple of pairs of a name and a value; empty: there is none.
+static PATTERN: Static = Static::new();
+/// What is different for each child.
+const OWN: [&str; 9] = [
+    "args",
+    "stdin",
+    "stdout",
+    "stderr",
+    "pid",
+    "returncode",
+    "_waitpid_lock",
+    "_child_created",
+    "_closed_child_pipe_fds",
+];
+
+/// A frame of asyncio's around it, for Popen waits until the child has begun.
+static SUBPROCESS_EXEC: SeenAs = SeenAs::new("asyncio.base_events", "subprocess_exec");
+static SUBPROCESS_SHELL: SeenAs = SeenAs::new("asyncio.base_events", "subprocess_shell");
+
+/// `subprocess.Popen(args, shell=…, stdin=…, …, **kwargs)`
+pub(super) fn popen(order: &Order<'_>) -> R<Obj> {
+    let class = imports::SUBPROCESS.getattr_str("Popen")?;
+    if !is_plain(order)? || !is_stock(&class)? {
+        return by_popen(order, &class);
+    }
+    if PATTERN.filled()
+        && PATTERN.tuple_len() > 0
+        && let Some(popen) = directly(order, &class)?
+    {
+        return Ok(popen);
+    }
+    let popen = by_popen(order, &class)?;
+    if !PATTERN.filled() {
+        PATTERN.fill(pattern(&popen)?);
+    }
+    Ok(popen)
+}
+
+/// Rule 1: all of it.
+fn by_popen(order: &Order<'_>, class: &Obj) -> R<Obj> {
+    let kwargs = Obj::dict()?;
+    if let Some(more) = &order.kwargs {
+        kwargs.call_method_str("update", &[more])?;
+    }
+    for (name, value) in [
+        ("shell", order.shell),
+        ("stdin", order.files[0]),
+        ("stdout", order.files[1]),
+        ("stderr", order.files[2]),
+        ("universal_newlines", &Obj::bool(false)),
+        ("bufsize", order.bufsize),
+    ] {
+        kwargs.dict_set(&Obj::interned(name)?, value)?;
+    }
+    let seen_as = if order.shell.truth()? {
+        &SUBPROCESS_SHELL
+    } else {
+        &SUBPROCESS_EXEC
+    };
+    seen_as.call(class, &[order.args], Some(&kwargs))
+}
+
+/// A program and its arguments by name, with pipes or the parent's files, and nothing else that `Popen` would have to do.
+fn is_plain(order: &Order<'_>) -> R<bool> {
+    if let Some(kwargs) = &order.kwargs
+        && kwargs.len()? > 0
+    {
+        return Ok(false);
+    }
+    let is_file = |file: &Obj| file.is_none() || exact_int(file) == Some(PIPE);
+    let [stdin, stdout, stderr] = order.files;
+    let is_joined = exact_int(stderr) == Some(STDOUT) && !stdout.is_none();
+    let are_texts = order.args.is_tuple() && order.args.tuple_items().iter().all(is_exact_str);
+    Ok(are_texts
+        && order.args.tuple_len() > 0
+        && order.shell.is(&Obj::bool(false))
+        && exact_int(order.bufsize) == Some(0)
+        && is_file(stdin)
+        && is_file(stdout)
+        && (is_file(stderr) || is_joined))
+}
+
+/// Rule 2: does it derive from nothing, and are the methods that make a child those of its module?
+fn is_stock(class: &Obj) -> R<bool> {
+    let Some(bases) = class.getattr_opt(&Obj::interned("__mro__")?)? else {
+        return Ok(false);
+    };
+    if !bases.is_tuple() || bases.tuple_len() != 2 {
+        return Ok(false);
+    }
+    let namespace = imports::SUBPROCESS.getattr_str("__dict__")?;
+    for name in ["__init__", "_execute_child", "_get_handles"] {
+        let method = class.getattr_opt(&Obj::interned(name)?)?;
+        if !method.is_some_and(|method| python_function::is_defined_in(&method, &namespace)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Rule 3.
+fn pattern(popen: &Obj) -> R<Obj> {
+    let mut pairs = Vec::new();
+    for pair in popen
+        .getattr_str("__dict__")?
+        .call_method_str("items", &[])?
+        .to_vec()?
+    {
+        let [name, value] = pair.tuple_items() else {
+            continue;
+        };
+        if ascii(name).is_some_and(|name| OWN.contains(&name)) {
+            continue;
+        }
+        let is_plain =
+            value.is_none() || ["bool", "int", "float", "str"].contains(&value.class_name().as_str());
+        if !is_plain {
+            return Ok(Obj::empty_tuple());
+        }
+        pairs.push(pair);
+    }
+    Obj::tuple_of(&pairs)
+}
+
+/// A child's file: what it gets, and what we keep.
+struct Pipe {
+    child: OwnedFd,
+    ours: Obj,
+}
+
+/// `None`: rule 1.
+fn directly(order: &Order<'_>, class: &Obj) -> R<Option<Obj>> {
+    let subprocess: &Obj = &imports::SUBPROCESS;
+    if subprocess.getattr_str("_active")?.truth()? {
+        subprocess.call_method_str("_cleanup", &[])?;
+    }
+    let program = &order.args.tuple_items()[0];
+    let none = Obj::none();
+    let args = Obj::list(order.args.tuple_items())?;
+    let event = Obj::interned("subprocess.Popen")?;
+    subprocess
+        .getattr_str("sys")?
+        .call_method_str("audit", &[&event, program, &args, &none, &none])?;
+    let Ok(Some(beginning)) = Beginning::new() else {
+        return Ok(None);
+    };
+    let Some(pipes) = pipes(order)? else {
+        return Ok(None);
+    };
+    let popen = match unborn(order, class, &pipes) {
+        Ok(popen) => popen,
+        Err(raised) => {
+            let failure = raised.take();
+            close(&pipes)?;
+            return Err(crate::ffi::errors::raise(&failure));
+        }
+    };
+    let pid = match fork(program, &args, order, &pipes, &beginning) {
+        Ok(pid) => pid,
+        Err(raised) => {
+            drop(raised.take()); // rule 1
+            close(&pipes)?;
+            return Ok(None);
+        }
+    };
+    if !threads::without_gil(move || beginning.wait()) {
+        let number = pid.to_i64()? as i32;
+        threads::without_gil(|| beginning::forget(number));
+        close(&pipes)?;
+        return Ok(None); // rule 1
+    }
+    popen.setattr_str("pid", &pid)?;
+    popen.setattr_str("_child_created", &Obj::bool(true))?;
+    Ok(Some(popen))
+}
+
+/// The pipes that are asked for. `None`: there cannot be so many.
+fn pipes(order: &Order<'_>) -> R<Option<[Option<Pipe>; 3]>> {
+    let mut pipes = [None, None, None];
+    for (index, file) in order.files.iter().enumerate() {
+        if exact_int(file) != Some(PIPE) {
+            continue;
+        }
+        let made = beginning::pipe().ok().map(|(reader, writer)| match index {
+            0 => (reader, writer, "wb"),
+            _ => (writer, reader, "rb"),
+        });
+        let Some((child, ours, mode)) = made else {
+            close(&pipes)?;
+            return Ok(None);
+        };
+        match file_of(ours, mode) {
+            Ok(ours) => pipes[index] = Some(Pipe { child, ours }),
+            Err(raised) => {
+                let failure = raised.take();
+                close(&pipes)?;
+                return Err(crate::ffi::errors::raise(&failure));
+            }
+        }
+    }
+    Ok(Some(pipes))
+}
+
+/// `io.open(fd, mode, 0)`
+fn file_of(fd: OwnedFd, mode: &str) -> R<Obj> {
+    let number = Obj::int(fd.as_raw_fd().into())?;
+    let io = imports::SUBPROCESS.getattr_str("io")?;
+    let file = io.call_method_str("open", &[&number, &Obj::interned(mode)?, &Obj::int(0)?])?;
+    let _its_own_now = fd.into_raw_fd();
+    Ok(file)
+}
+
+fn close(pipes: &[Option<Pipe>; 3]) -> R<()> {
+    for pipe in pipes.iter().flatten() {
+        pipe.ours.call_method(&imports::names::CLOSE, &[])?;
+    }
+    Ok(())
+}
+
+/// A `Popen` as it is before it has a child.
+fn unborn(order: &Order<'_>, class: &Obj, pipes: &[Option<Pipe>; 3]) -> R<Obj> {
+    let popen = class.call_method_str("__new__", &[class])?;
+    for pair in PATTERN.tuple_items() {
+        let [name, value] = pair.tuple_items() else {
+            continue;
+        };
+        popen.setattr(name, value)?;
+    }
+    let lock = imports::SUBPROCESS
+        .getattr_str("threading")?
+        .call_method_str("Lock", &[])?;
+    let none = Obj::none();
+    let file = |index: usize| pipes[index].as_ref().map_or(&none, |pipe| &pipe.ours);
+    for (name, value) in [
+        ("args", order.args),
+        ("stdin", file(0)),
+        ("stdout", file(1)),
+        ("stderr", file(2)),
+        ("pid", &none),
+        ("returncode", &none),
+        ("_waitpid_lock", &lock),
+        ("_closed_child_pipe_fds", &Obj::bool(true)),
+    ] {
+        popen.setattr_str(name, value)?;
+    }
+    Ok(popen)
+}
+
+/// `_posixsubprocess.fork_exec(…)`: the pid.
+fn fork(
+    program: &Obj,
+    args: &Obj,
+    order: &Order<'_>,
+    pipes: &[Option<Pipe>; 3],
+    beginning: &Beginning,
+) -> R<Obj> {
+    let subprocess: &Obj = &imports::SUBPROCESS;
+    let (none, yes, no, minus_one) = (Obj::none(), Obj::bool(true), Obj::bool(false), Obj::int(-1)?);
+    let child = |index: usize| match &pipes[index] {
+        Some(pipe) => Obj::int(pipe.child.as_raw_fd().into()),
+        None => Ok(minus_one.clone()),
+    };
+    let ours = |index: usize| match &pipes[index] {
+        Some(pipe) => pipe.ours.call_method(&imports::names::FILENO, &[]),
+        None => Ok(minus_one.clone()),
+    };
+    let stderr = child(if exact_int(order.files[2]) == Some(STDOUT) {
+        1
+    } else {
+        2
+    })?;
+    let (kept, told) = beginning.ends();
+    let (kept, told) = (Obj::int(kept.into())?, Obj::int(told.into())?);
+    let paths = paths(program)?;
+    let passed = Obj::tuple(&[&told])?;
+    let (stdin, our_stdin) = (child(0)?, ours(0)?);
+    let (our_stdout, stdout) = (ours(1)?, child(1)?);
+    let our_stderr = ours(2)?;
+    let mut all: Vec<&Obj> = vec![
+        args,
+        &paths,
+        &yes,
+        &passed,
+        /* cwd, env */ &none,
+        &none, // the files
+        &stdin,
+        &our_stdin,
+        &our_stdout,
+        &stdout,
+        &our_stderr,
+        &stderr,
+        &kept,
+        &told,
+        /* restore_signals, start_new_session, process_group */ &yes,
+        &no,
+        &minus_one,
+        /* gid, groups, uid, umask, preexec_fn */ &none,
+        &none,
+        &none,
+        &minus_one,
+        &none,
+    ];
+    let vfork;
+    if !version::SINCE_314.get() {
+        vfork = subprocess.getattr_str("_USE_VFORK")?;
+        all.push(&vfork);
+    }
+    subprocess
+        .getattr_str("_fork_exec")?
+        .call_tuple(&Obj::tuple(&all)?)
+}
+
+/// Where the program may be.
+fn paths(program: &Obj) -> R<Obj> {
+    let os = imports::SUBPROCESS.getattr_str("os")?;
+    let encoded = |text: &Obj| match ascii(text) {
+        Some(text) => bytes::new(text.as_bytes()),
+        None => os.call_method_str("fsencode", &[text]),
+    };
+    let slash = Obj::interned("/")?;
+    if program.contains(&slash)? {
+        return Obj::tuple(&[&encoded(program)?]);
+    }
+    let mut paths = Vec::new();
+    for folder in os.call_method_str("get_exec_path", &[])?.to_vec()? {
+        let path = os
+            .getattr_str("path")?
+            .call_method_str("join", &[&folder, program])?;
+        paths.push(encoded(&path)?);
+    }
+    Obj::tuple_of(&paths)
+}
