@@ -61,8 +61,21 @@ unsafe extern "C" fn vectorcall(
     // argument vector; the function in it is one of ours too.
     unsafe {
         let this = Own::<Bound>::view(&callable);
-        if let (Some(function), Some(instance)) = (this.function.peek(), this.instance.peek()) {
-            return function::call_with_self(function, instance, args, nargsf, kwnames);
+        let given = nargsf & !c::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        if let (Some(function), Some(instance)) = (this.function.peek(), this.instance.peek())
+            && kwnames.is_null()
+        {
+            if given == 0 {
+                return function::vectorcall(function.as_ptr(), &instance.as_ptr(), 1, kwnames);
+            }
+            if nargsf != given {
+                // the caller lends us the place before its arguments
+                let all = args.cast_mut().sub(1);
+                let before = all.replace(instance.as_ptr());
+                let result = function::vectorcall(function.as_ptr(), all, given + 1, kwnames);
+                all.write(before);
+                return result;
+            }
         }
         guard(null_mut(), || match this.method() {
             Ok(method) => c::PyObject_Vectorcall(method.as_ptr(), args, nargsf, kwnames),
