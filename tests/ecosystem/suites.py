@@ -2,7 +2,7 @@
 
 Each suite runs twice from one virtual environment, and only the environment variable AIOXIDE_TAKEOVER differs. What
 passes on asyncio and fails on aioxide is a difference; it is run once more, alone, since a test may be late on a busy
-machine. docs/explanation/suites.md has what came of it.
+machine. What pytest said is in a log for each in ``--place``. docs/explanation/suites.md has what came of it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from . import servers
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTEST = "pytest -q -p no:cacheprovider --timeout 60"
-#: seconds for a whole suite
-ENOUGH = 1800
+#: seconds for a whole suite: aiohttp's takes a quarter of an hour on two busy cores
+ENOUGH = 3600
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ SUITES = {
         "3.14.5",
         needs="pytest-cov pytest-mock pytest-xdist pytest-codspeed freezegun proxy.py blockbuster isal trustme zlib-ng"
         " re-assert time-machine",
-        command=f"{PYTEST} -o addopts= -m 'not dev_mode and not autobahn and not internal' tests",
+        command=f"{PYTEST} -n 2 -o addopts= -m 'not dev_mode and not autobahn and not internal' tests",
         aside="aiohttp",
     ),
     "websockets": Suite(
@@ -167,7 +167,10 @@ def from_unittest(text: str) -> dict[str, str]:
     return outcomes
 
 
-def run(suite: Suite, python: Path, folder: Path, *, takeover: bool, only: list[str] | None = None) -> dict[str, str]:
+def run(
+    suite: Suite, python: Path, folder: Path, log: Path, *, takeover: bool, only: list[str] | None = None
+) -> dict[str, str]:
+    """What came of each test. ``log``: where what is said on the way is kept."""
     pytest = suite.command.startswith("pytest")
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -184,14 +187,15 @@ def run(suite: Suite, python: Path, folder: Path, *, takeover: bool, only: list[
         child = os.environ | {"AIOXIDE_TAKEOVER": str(int(takeover)), "PYTHONDONTWRITEBYTECODE": "1"}
         child |= {"PYTHONPATH": str(source)} if source else {}
         child |= dict(word.split("=", 1) for word in suite.filled(suite.variables, address))
-        log, report = place / "log.txt", place / "report.xml"
+        report = place / "report.xml"
         with log.open("wb") as output:
             status = subprocess.call(
                 [python, *command], cwd=folder, env=child, timeout=ENOUGH, stdout=output, stderr=output
             )
+        said = log.read_text(errors="replace")
         if status > 1:
-            raise RuntimeError(f"the suite did not run:\n{log.read_text()[-4000:]}")
-        return from_junit(report) if pytest else from_unittest(log.read_text())
+            raise RuntimeError(f"the suite did not run:\n{said[-4000:]}")
+        return from_junit(report) if pytest else from_unittest(said)
 
 
 def failed(outcomes: dict[str, str]) -> set[str]:
@@ -212,10 +216,11 @@ def main() -> int:
     rows, worse = ["| suite | passed, asyncio | passed, aioxide | fail on both |", "|---|--:|--:|--:|"], []
     for name, suite in suites.items():
         folder = sources(name, suite, place.resolve(), python, given)
-        asyncio, ours = (run(suite, python, folder, takeover=takeover) for takeover in (False, True))
-        late = sorted(test for test in failed(ours) if asyncio.get(test) == "passed")
+        asyncio = run(suite, python, folder, place / f"{name}-asyncio.log", takeover=False)
+        ours = run(suite, python, folder, place / f"{name}-aioxide.log", takeover=True)
+        late = sorted(test for test, status in ours.items() if status != "passed" and asyncio.get(test) == "passed")
         if late:
-            again = run(suite, python, folder, takeover=True, only=late)
+            again = run(suite, python, folder, place / f"{name}-again.log", takeover=True, only=late)
             ours |= {test: again[test] for test in late if test in again}
         worse += [test for test in late if ours[test] != "passed"]
         passed = [Counter(outcomes.values())["passed"] for outcomes in (asyncio, ours)]
