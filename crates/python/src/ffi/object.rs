@@ -237,8 +237,8 @@ impl Obj {
     #[inline]
     pub(crate) fn call_kw(&self, args: &[&Obj], kwnames: Option<&Obj>) -> R<Obj> {
         let mut stack: [*mut c::PyObject; 16] = [std::ptr::null_mut(); 16];
-        let total = args.len().min(15);
-        debug_assert!(args.len() <= 15);
+        let total = args.len();
+        assert!(total <= 15, "so many go by `call_tuple`");
         for (place, arg) in stack[1..].iter_mut().zip(args) {
             *place = arg.as_ptr();
         }
@@ -277,12 +277,12 @@ impl Obj {
     #[inline]
     pub(crate) fn call_method_kw(&self, name: &Obj, args: &[&Obj], kwnames: Option<&Obj>) -> R<Obj> {
         let mut stack: [*mut c::PyObject; 16] = [std::ptr::null_mut(); 16];
-        debug_assert!(args.len() <= 14);
+        assert!(args.len() <= 14, "so many go by `call_tuple`");
         stack[1] = self.as_ptr();
         for (place, arg) in stack[2..].iter_mut().zip(args) {
             *place = arg.as_ptr();
         }
-        let positional = 1 + args.len().min(14) - kwnames.map_or(0, |names| names.tuple_len());
+        let positional = 1 + args.len() - kwnames.map_or(0, |names| names.tuple_len());
         // SAFETY: as in `call_kw`; the first argument is the object itself.
         unsafe {
             Obj::owned(c::PyObject_VectorcallMethod(
