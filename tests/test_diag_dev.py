@@ -331,8 +331,9 @@ NO_MISTAKES = """
         await asyncio.to_thread(time.sleep, 0.01)
         await loop.getaddrinfo("127.0.0.1", 80)
         await loop.run_in_executor(None, open, os.devnull)
-        process = await asyncio.create_subprocess_exec("true")
-        await process.wait()
+        for program in ("true", "true", "/bin/true"):
+            process = await asyncio.create_subprocess_exec(program)
+            await process.wait()
         server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         await reader.read()

@@ -672,6 +672,10 @@ def test_overridden_methods_are_called(aio, loop):
         log.clear()
         await aio.sleep(0.001)
         assert "call_at" in log
+        given: list[Any] = []
+        aio.get_running_loop().call_later(0, lambda *args: given.append(args), *range(50))
+        await aio.sleep(0.001)
+        assert given == [tuple(range(50))]
         log.clear()
         other.call_soon(lambda: 1 / 0)
         await aio.sleep(0)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import inspect
 import os
 import signal
 import subprocess
@@ -691,28 +692,90 @@ def test_failures_are_popens(aio, tmp_path):
 
 
 def test_it_says_so_to_audit_hooks(aio):
-    """An audit hook is told before, once, and may forbid it."""
+    """An audit hook is told what Popen tells, and may forbid it."""
     events: list[Any] = []
 
     def hook(event: str, args: Any) -> None:
-        if event == "subprocess.Popen" and events is not None:
-            events.append(args)
+        if event in ("subprocess.Popen", "os.posix_spawn") and events is not None:
+            events.append((event, *args))
             if args[0] == "forbidden":
                 raise PermissionError("not this one")
 
+    def popens(*command: str) -> list[Any]:
+        events.clear()
+        with contextlib.suppress(OSError):
+            subprocess.Popen(command, bufsize=0, universal_newlines=False).wait()
+        told = events[:]
+        events.clear()
+        return told
+
     async def main() -> None:
         nonlocal events
-        for _ in range(3):
-            await end_of("true", "argument")
-        assert events == [("true", ["true", "argument"], None, None)] * 3
-        for files in (NOTHING, {}):
-            with pytest.raises(PermissionError, match="not this one"):
-                await execute("forbidden", **files)
-        assert len(events) == 5
+        await end_of("true")
+        for command in (("true", "argument"), ("/bin/true", "argument")):
+            wanted = popens(*command)
+            assert wanted
+            await end_of(*command)
+            assert events == wanted
+        for command in (("forbidden",), ("nonexistent-program",), ("/nonexistent/program",)):
+            wanted = popens(*command)
+            assert wanted
+            for files in (NOTHING, {}):
+                with pytest.raises(OSError, match="not this one|No such file"):
+                    await execute(*command, **files)
+                assert events == wanted
+                events.clear()
         events = None
 
     sys.addaudithook(hook)
     run(aio, main())
+
+
+def test_interrupted_while_the_program_is_looked_for(aio, monkeypatch):
+    """A signal handler that raises ends the call, and nothing is spawned."""
+    original = os.get_exec_path
+
+    def interrupted(*args: Any) -> Any:
+        monkeypatch.setattr(os, "get_exec_path", original)
+        signal.raise_signal(signal.SIGUSR1)
+        return original(*args)
+
+    def handle(*_: Any) -> None:
+        raise Fault
+
+    class Fault(Exception):
+        pass
+
+    async def main() -> None:
+        await end_of("true")
+        for files in (NOTHING, {}):
+            monkeypatch.setattr(os, "get_exec_path", interrupted)
+            with pytest.raises(Fault):
+                await execute("true", **files)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        run(aio, main())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_defaults_of_popen_are_looked_up(aio, monkeypatch):
+    """Tools change those, too."""
+    names = list(inspect.signature(subprocess.Popen).parameters)
+    defaults = list(subprocess.Popen.__init__.__defaults__)
+    defaults[names.index("start_new_session") - 1] = True
+
+    async def main() -> bytes:
+        await end_of("true")
+        monkeypatch.setattr(subprocess.Popen.__init__, "__defaults__", tuple(defaults))
+        transport, protocol = await execute("sh", "-c", "cut -d' ' -f6 /proc/$$/stat; echo $$")
+        await protocol.lost
+        transport.close()
+        return protocol.data[1]
+
+    session, leader = run(aio, main()).split()
+    assert session == leader
 
 
 @pytest.mark.parametrize("name", ["__init__", "_execute_child", "_get_handles"])

@@ -47,11 +47,18 @@ impl Beginning {
         )
     }
 
-    /// The child has been made: waits until it runs its program (`true`), or cannot.
-    #[must_use]
-    pub fn wait(mut self) -> bool {
+    /// The child has been made: waits until it runs its program, or says why it cannot.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn wait(mut self) -> Result<(), Vec<u8>> {
         self.writer = None;
-        retry_on_intr(|| read(&self.reader, &mut [0; 64])) == Ok(0)
+        let mut word = [0; 256];
+        match retry_on_intr(|| read(&self.reader, &mut word)) {
+            Ok(length) if length > 0 => Err(word[..length].to_vec()),
+            // (an error is none of the child's)
+            _ => Ok(()),
+        }
     }
 }
 
@@ -73,11 +80,11 @@ mod tests {
     fn a_closed_end_is_good_news_and_a_word_is_bad_news() {
         let beginning = Beginning::new().unwrap().unwrap();
         drop(dup(beginning.writer.as_ref().unwrap()).unwrap());
-        assert!(beginning.wait());
+        assert_eq!(beginning.wait(), Ok(()));
 
         let beginning = Beginning::new().unwrap().unwrap();
         let child = dup(beginning.writer.as_ref().unwrap()).unwrap();
         write(&child, b"OSError:2:").unwrap();
-        assert!(!beginning.wait());
+        assert_eq!(beginning.wait(), Err(b"OSError:2:".to_vec()));
     }
 }

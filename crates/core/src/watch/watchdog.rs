@@ -12,7 +12,7 @@
 //! 3. A forked child has no such thread. It gets one when a loop of its own runs.
 //! 4. Before `os.fork()` the thread ends ([`pause`]): Python counts threads, and warns of those that the program has not
 //!    started, too. It begins anew when a loop comes to it ([`go_on`]).
-//! 5. A look that is not to tell of anything may be late by a tick of the kernel ([`Sleeper`]): then it needs no
+//! 5. A look that is not to tell of anything may be late by a tick of the kernel ([`Sleeper`]), which is little: then it needs no
 //!    interrupt of its own, which costs a virtual machine more than the look does.
 //! 6. A loop that has slept for [`CALM`] is told so, once until it has run something. It pays nothing for that: a limit
 //!    on each of its sleeps would be a timer of the kernel's for each message of a server.
@@ -57,6 +57,8 @@ pub trait Watched: Send + Sync + 'static {
 pub const CALM: f64 = 1.0;
 /// The threshold if nothing is to be told of blocks: often enough for rule 6.
 const UNHURRIED: f64 = 2.0 * CALM;
+/// Below this threshold a tick is much: every look is exact.
+const HASTY: f64 = 0.02;
 
 /// What the thread and the loops share; a child of a fork has its own.
 #[derive(Default)]
@@ -267,7 +269,8 @@ fn run(shared: &'static Shared) -> Option<PathBuf> {
         let before = clock.now();
         // (whatever the threshold is, it is seen soon that a loop sleeps: rule 6)
         let pause = (due - before).min(left.unwrap_or(CALM / 4.0)).max(0.0);
-        sleeper.is_exact(matters);
+        let exact = matters || threshold < HASTY;
+        sleeper.is_exact(exact);
         thread::park_timeout(Duration::from_secs_f64(pause));
         let after = clock.now();
         if after - before - pause > threshold / 2.0 {

@@ -238,7 +238,9 @@ impl Obj {
     pub(crate) fn call_kw(&self, args: &[&Obj], kwnames: Option<&Obj>) -> R<Obj> {
         let mut stack: [*mut c::PyObject; 16] = [std::ptr::null_mut(); 16];
         let total = args.len();
-        assert!(total <= 15, "so many go by `call_tuple`");
+        if total > 15 {
+            return self.call_many(args, kwnames);
+        }
         for (place, arg) in stack[1..].iter_mut().zip(args) {
             *place = arg.as_ptr();
         }
@@ -251,6 +253,22 @@ impl Obj {
                 stack.as_ptr().add(1),
                 positional | c::PY_VECTORCALL_ARGUMENTS_OFFSET,
                 names,
+            ))
+        }
+    }
+
+    /// [`call_kw`](Self::call_kw) with more arguments than there is room for on the stack.
+    #[cold]
+    fn call_many(&self, args: &[&Obj], kwnames: Option<&Obj>) -> R<Obj> {
+        let named = kwnames.map_or(0, Obj::tuple_len);
+        let all: Vec<*mut c::PyObject> = args.iter().map(|arg| arg.as_ptr()).collect();
+        // SAFETY: live references, of which the last ones have these names.
+        unsafe {
+            Obj::owned(c::PyObject_Vectorcall(
+                self.as_ptr(),
+                all.as_ptr(),
+                all.len() - named,
+                kwnames.map_or(std::ptr::null_mut(), Obj::as_ptr),
             ))
         }
     }
@@ -277,7 +295,9 @@ impl Obj {
     #[inline]
     pub(crate) fn call_method_kw(&self, name: &Obj, args: &[&Obj], kwnames: Option<&Obj>) -> R<Obj> {
         let mut stack: [*mut c::PyObject; 16] = [std::ptr::null_mut(); 16];
-        assert!(args.len() <= 14, "so many go by `call_tuple`");
+        if args.len() > 14 {
+            return self.getattr(name)?.call_many(args, kwnames);
+        }
         stack[1] = self.as_ptr();
         for (place, arg) in stack[2..].iter_mut().zip(args) {
             *place = arg.as_ptr();

@@ -76,3 +76,42 @@ pub(crate) fn is_defined_in(function: &Obj, namespace: &Obj) -> bool {
             && c::PyFunction_GetGlobals(function.as_ptr()) == namespace.as_ptr()
     }
 }
+
+/// What a Python function consists of, as far as a program can change it: itself, its code and its defaults. `None`: it is
+/// none.
+pub(crate) fn parts(function: &Obj) -> R<Option<Obj>> {
+    // SAFETY: alive.
+    if unsafe { c::PyFunction_Check(function.as_ptr()) } == 0 {
+        return Ok(None);
+    }
+    let [code, defaults, named] =
+        ["__code__", "__defaults__", "__kwdefaults__"].map(|name| function.getattr_str(name));
+    Obj::tuple(&[function, &code?, &defaults?, &named?]).map(Some)
+}
+
+/// Are these still its [`parts`]?
+pub(crate) fn consists_of(function: &Obj, parts: &Obj) -> bool {
+    let [known, code, defaults, named] = (if parts.is_tuple() {
+        parts.tuple_items()
+    } else {
+        &[]
+    }) else {
+        return false;
+    };
+    // (a function without defaults has a null pointer there)
+    let is = |found: *mut c::PyObject, known: &Obj| {
+        found == known.as_ptr() || (found.is_null() && known.is_none())
+    };
+    // SAFETY: alive, and a Python function, as `known` is one.
+    function.is(known)
+        && unsafe {
+            is(c::PyFunction_GetCode(function.as_ptr()), code)
+                && is(PyFunction_GetDefaults(function.as_ptr()), defaults)
+                && is(PyFunction_GetKwDefaults(function.as_ptr()), named)
+        }
+}
+
+unsafe extern "C" {
+    fn PyFunction_GetDefaults(function: *mut c::PyObject) -> *mut c::PyObject;
+    fn PyFunction_GetKwDefaults(function: *mut c::PyObject) -> *mut c::PyObject;
+}

@@ -31,6 +31,7 @@ use transport::Subprocess;
 /// Makes the classes.
 pub(crate) fn init() -> R<()> {
     let base: &Obj = &imports::SUBPROCESS_TRANSPORT;
+    spawning::init()?;
     transports::check_layout(base)?;
     class::create::<Subprocess>(Some(base))?;
     class::create::<PipeProtocol>(Some(&imports::BASE_PROTOCOL))?;

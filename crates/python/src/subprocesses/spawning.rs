@@ -1,15 +1,15 @@
 //! Spawning: `subprocess.Popen`, of which the plain case goes without its Python code.
 //!
 //! Rules
-//! 1. What is made is a `Popen` in any case, and `Popen` is the judge: whatever is not plain, or does not work here, is done
-//!    by `Popen` itself, which knows what is legal and says in its own words what is wrong.
-//! 2. It is the program's `Popen`: where it or a method of it has been replaced, that is called.
+//! 1. What is made is a `Popen` in any case, and whatever is not plain is done by `Popen` itself, which knows what is legal.
+//!    Audit events, the exceptions and their order are those of `Popen`.
+//! 2. It is the program's `Popen`: where it has been replaced, or a method of it that makes a child, that is called.
 //! 3. What attributes a `Popen` has differs between versions. The first plain child is spawned by `Popen`, and is the
 //!    pattern of those to come. If it has something that is neither known here nor a plain value, there is no pattern.
-//! 4. The child is made last, when nothing is left that is likely to fail.
+//! 4. The child is made last, when nothing is left that is likely to fail. After the first audit event nobody else is asked.
 
 use super::transport::Order;
-use crate::ffi::errors::R;
+use crate::ffi::errors::{R, Raised, exc, raise, raise_new};
 use crate::ffi::object::{Static, ascii, exact_int, is_exact_str};
 use crate::ffi::python_function::{self, SeenAs};
 use crate::ffi::{Obj, bytes, threads};
@@ -97,28 +97,61 @@ fn is_plain(order: &Order<'_>) -> R<bool> {
     let is_file = |file: &Obj| file.is_none() || exact_int(file) == Some(PIPE);
     let [stdin, stdout, stderr] = order.files;
     let is_joined = exact_int(stderr) == Some(STDOUT) && !stdout.is_none();
-    let are_texts = order.args.is_tuple() && order.args.tuple_items().iter().all(is_exact_str);
-    Ok(are_texts
-        && order.args.tuple_len() > 0
-        && order.shell.is(&Obj::bool(false))
+    if !order.args.is_tuple() || order.args.tuple_len() == 0 {
+        return Ok(false);
+    }
+    let null = Obj::interned("\0")?;
+    for arg in order.args.tuple_items() {
+        if !is_exact_str(arg) || arg.contains(&null)? {
+            return Ok(false);
+        }
+    }
+    Ok(order.shell.is(&Obj::bool(false))
         && exact_int(order.bufsize) == Some(0)
         && is_file(stdin)
         && is_file(stdout)
         && (is_file(stderr) || is_joined))
 }
 
-/// Rule 2: does it derive from nothing, and are the methods that make a child those of its module?
+/// The methods that make a child.
+const METHODS: [&str; 4] = ["__init__", "_execute_child", "_get_handles", "_posix_spawn"];
+/// Rule 2: the class and what those are, as they were when we were imported; `None`: they were somebody else's by then.
+static STOCK: Static = Static::new();
+
+/// To be called once.
+pub(super) fn init() -> R<()> {
+    let class = imports::SUBPROCESS.getattr_str("Popen")?;
+    let namespace = imports::SUBPROCESS.getattr_str("__dict__")?;
+    let mut stock = vec![class.clone()];
+    let bases = class.getattr_str("__mro__")?;
+    let mut is_stock = bases.is_tuple() && bases.tuple_len() == 2;
+    for name in METHODS {
+        let method = class.getattr_str(name)?;
+        is_stock &= python_function::is_defined_in(&method, &namespace);
+        stock.push(python_function::parts(&method)?.unwrap_or_else(Obj::none));
+    }
+    STOCK.fill(if is_stock {
+        Obj::tuple_of(&stock)?
+    } else {
+        Obj::none()
+    });
+    Ok(())
+}
+
+/// Rule 2.
 fn is_stock(class: &Obj) -> R<bool> {
-    let Some(bases) = class.getattr_opt(&Obj::interned("__mro__")?)? else {
-        return Ok(false);
-    };
-    if !bases.is_tuple() || bases.tuple_len() != 2 {
+    if !STOCK.is_tuple() {
         return Ok(false);
     }
-    let namespace = imports::SUBPROCESS.getattr_str("__dict__")?;
-    for name in ["__init__", "_execute_child", "_get_handles"] {
-        let method = class.getattr_opt(&Obj::interned(name)?)?;
-        if !method.is_some_and(|method| python_function::is_defined_in(&method, &namespace)) {
+    let [stock, methods @ ..] = STOCK.tuple_items() else {
+        return Ok(false);
+    };
+    if !class.is(stock) {
+        return Ok(false);
+    }
+    for (name, parts) in METHODS.iter().zip(methods) {
+        let method = class.getattr_str(name)?;
+        if !python_function::consists_of(&method, parts) {
             return Ok(false);
         }
     }
@@ -161,44 +194,83 @@ fn directly(order: &Order<'_>, class: &Obj) -> R<Option<Obj>> {
     if subprocess.getattr_str("_active")?.truth()? {
         subprocess.call_method_str("_cleanup", &[])?;
     }
-    let program = &order.args.tuple_items()[0];
-    let none = Obj::none();
-    let args = Obj::list(order.args.tuple_items())?;
-    let event = Obj::interned("subprocess.Popen")?;
-    subprocess
-        .getattr_str("sys")?
-        .call_method_str("audit", &[&event, program, &args, &none, &none])?;
     let Ok(Some(beginning)) = Beginning::new() else {
         return Ok(None);
     };
     let Some(pipes) = pipes(order)? else {
         return Ok(None);
     };
-    let popen = match unborn(order, class, &pipes) {
-        Ok(popen) => popen,
+    match with_pipes(order, class, &pipes, beginning) {
+        Ok(popen) => Ok(Some(popen)),
         Err(raised) => {
             let failure = raised.take();
-            close(&pipes)?;
-            return Err(crate::ffi::errors::raise(&failure));
+            close(&pipes);
+            Err(raise(&failure))
         }
-    };
-    let pid = match fork(program, &args, order, &pipes, &beginning) {
-        Ok(pid) => pid,
-        Err(raised) => {
-            drop(raised.take()); // rule 1
-            close(&pipes)?;
-            return Ok(None);
-        }
-    };
-    if !threads::without_gil(move || beginning.wait()) {
+    }
+}
+
+fn with_pipes(order: &Order<'_>, class: &Obj, pipes: &[Option<Pipe>; 3], beginning: Beginning) -> R<Obj> {
+    let popen = unborn(order, class, pipes)?;
+    let program = &order.args.tuple_items()[0];
+    let args = Obj::list(order.args.tuple_items())?;
+    audit(program, &args)?;
+    let paths = paths(program)?;
+    let pid = fork(&args, &paths, order, pipes, &beginning)?;
+    let began = threads::without_gil(move || beginning.wait());
+    if let Err(word) = began {
         let number = pid.to_i64()? as i32;
         threads::without_gil(|| beginning::forget(number));
-        close(&pipes)?;
-        return Ok(None); // rule 1
+        return Err(why_not(&word, program)?);
     }
     popen.setattr_str("pid", &pid)?;
     popen.setattr_str("_child_created", &Obj::bool(true))?;
-    Ok(Some(popen))
+    Ok(popen)
+}
+
+/// The audit events of `Popen`: since 3.13 it spawns a program that is named by its path with `os.posix_spawn`, if it can.
+fn audit(program: &Obj, args: &Obj) -> R<()> {
+    let subprocess: &Obj = &imports::SUBPROCESS;
+    let audit = subprocess.getattr_str("sys")?.getattr_str("audit")?;
+    let none = Obj::none();
+    let event = Obj::interned("subprocess.Popen")?;
+    SUBPROCESS_EXEC.call(&audit, &[&event, program, args, &none, &none], None)?;
+    let is_set = |name: &str| match subprocess.getattr_opt(&Obj::interned(name)?)? {
+        Some(value) => value.truth(),
+        None => Ok(false),
+    };
+    if has_path(program)? && is_set("_USE_POSIX_SPAWN")? && is_set("_HAVE_POSIX_SPAWN_CLOSEFROM")? {
+        let event = Obj::interned("os.posix_spawn")?;
+        SUBPROCESS_EXEC.call(&audit, &[&event, program, args, &none], None)?;
+    }
+    Ok(())
+}
+
+/// What `Popen` raises if the child has said this: `OSError:`, a number in hexadecimal, and a colon.
+#[cold]
+fn why_not(word: &[u8], program: &Obj) -> R<Raised> {
+    let text = String::from_utf8_lossy(word);
+    let mut parts = text.splitn(3, ':');
+    let (kind, number, more) = (parts.next(), parts.next(), parts.next());
+    let number = number.and_then(|number| i64::from_str_radix(number, 16).ok());
+    let (Some("OSError"), Some(number), Some(more)) = (kind, number, more) else {
+        let class = imports::SUBPROCESS.getattr_str("SubprocessError")?;
+        return Ok(raise_new(
+            &class,
+            &format!("Bad exception data from child: {text:?}"),
+        ));
+    };
+    let number = Obj::int(number)?;
+    let said = imports::SUBPROCESS
+        .getattr_str("os")?
+        .call_method_str("strerror", &[&number])?;
+    // (it has not come as far as the program)
+    let exception = if more.starts_with("noexec") {
+        exc::os_error().call(&[&number, &said])?
+    } else {
+        exc::os_error().call(&[&number, &said, program])?
+    };
+    Ok(raise(&exception))
 }
 
 /// The pipes that are asked for. `None`: there cannot be so many.
@@ -213,15 +285,15 @@ fn pipes(order: &Order<'_>) -> R<Option<[Option<Pipe>; 3]>> {
             _ => (writer, reader, "rb"),
         });
         let Some((child, ours, mode)) = made else {
-            close(&pipes)?;
+            close(&pipes);
             return Ok(None);
         };
         match file_of(ours, mode) {
             Ok(ours) => pipes[index] = Some(Pipe { child, ours }),
             Err(raised) => {
                 let failure = raised.take();
-                close(&pipes)?;
-                return Err(crate::ffi::errors::raise(&failure));
+                close(&pipes);
+                return Err(raise(&failure));
             }
         }
     }
@@ -237,11 +309,12 @@ fn file_of(fd: OwnedFd, mode: &str) -> R<Obj> {
     Ok(file)
 }
 
-fn close(pipes: &[Option<Pipe>; 3]) -> R<()> {
+fn close(pipes: &[Option<Pipe>; 3]) {
     for pipe in pipes.iter().flatten() {
-        pipe.ours.call_method(&imports::names::CLOSE, &[])?;
+        if let Err(raised) = pipe.ours.call_method(&imports::names::CLOSE, &[]) {
+            raised.unraisable(&pipe.ours);
+        }
     }
-    Ok(())
 }
 
 /// A `Popen` as it is before it has a child.
@@ -275,8 +348,8 @@ fn unborn(order: &Order<'_>, class: &Obj, pipes: &[Option<Pipe>; 3]) -> R<Obj> {
 
 /// `_posixsubprocess.fork_exec(…)`: the pid.
 fn fork(
-    program: &Obj,
     args: &Obj,
+    paths: &Obj,
     order: &Order<'_>,
     pipes: &[Option<Pipe>; 3],
     beginning: &Beginning,
@@ -298,14 +371,13 @@ fn fork(
     })?;
     let (kept, told) = beginning.ends();
     let (kept, told) = (Obj::int(kept.into())?, Obj::int(told.into())?);
-    let paths = paths(program)?;
     let passed = Obj::tuple(&[&told])?;
     let (stdin, our_stdin) = (child(0)?, ours(0)?);
     let (our_stdout, stdout) = (ours(1)?, child(1)?);
     let our_stderr = ours(2)?;
     let mut all: Vec<&Obj> = vec![
         args,
-        &paths,
+        paths,
         &yes,
         &passed,
         /* cwd, env */ &none,
@@ -337,6 +409,11 @@ fn fork(
         .call_tuple(&Obj::tuple(&all)?)
 }
 
+/// Is it said where the program is?
+fn has_path(program: &Obj) -> R<bool> {
+    program.contains(&Obj::interned("/")?)
+}
+
 /// Where the program may be.
 fn paths(program: &Obj) -> R<Obj> {
     let os = imports::SUBPROCESS.getattr_str("os")?;
@@ -344,8 +421,7 @@ fn paths(program: &Obj) -> R<Obj> {
         Some(text) => bytes::new(text.as_bytes()),
         None => os.call_method_str("fsencode", &[text]),
     };
-    let slash = Obj::interned("/")?;
-    if program.contains(&slash)? {
+    if has_path(program)? {
         return Obj::tuple(&[&encoded(program)?]);
     }
     let mut paths = Vec::new();
