@@ -16,7 +16,7 @@ use super::pulse::{Pulse, State};
 
 /// How many looks there are in the time of the threshold. Each interrupts whoever has the core, so what is on by default
 /// costs in proportion.
-const LOOKS: f64 = 5.0;
+const LOOKS: f64 = 8.0;
 /// Never less between two looks, in seconds; the first ones after a long sleep come so fast.
 const SHORTEST: f64 = 0.001;
 /// What of a period has to be over: timers are not exact.
@@ -90,7 +90,7 @@ pub struct Sight {
     asleep_since: f64,
     /// When to look again, while looks come fast; 0 during a long sleep.
     pace: f64,
-    /// The next look is due because there may be something to tell then.
+    /// The next look is due because there may be something to tell then, or looks come fast.
     matters: bool,
 }
 
@@ -101,7 +101,7 @@ impl Sight {
         self.running.map(|(entry, _)| (entry, self.since))
     }
 
-    /// Is the next look due because there may be something to tell then? If not, it may be some milliseconds late.
+    /// Has the next look to be in time? If not, it may be some milliseconds late.
     #[must_use]
     pub fn matters(&self) -> bool {
         self.matters
@@ -148,7 +148,7 @@ impl Sight {
         let is_due = age >= due(self.samples);
         self.samples += u32::from(is_due);
         let next_telling = self.since + due(self.samples);
-        self.matters = next_telling <= next_look;
+        self.matters = next_telling <= next_look || self.pace < period;
         let next_look = next_look.min(next_telling);
         if !is_due {
             return Look::Again(next_look);
@@ -231,17 +231,17 @@ mod tests {
         scene.sleep();
         let woke = scene.now;
         let _ = scene.pulse.count();
-        // after a long sleep the looks come fast, then every fifth of the threshold, and then when it is due
+        // after a long sleep the looks come fast, then every eighth of the threshold, and then when it is due
         let mut dues = Vec::new();
-        for now in [0.01, 0.011, 0.013, 0.017, 0.025, 0.041, 0.09] {
+        for now in [0.01, 0.011, 0.013, 0.017, 0.025, 0.0375, 0.09] {
             scene.now = woke + now;
             let Look::Again(due) = scene.look_after(0.0) else {
                 unreachable!()
             };
             dues.push(((due - woke) * 1e4).round());
-            assert_eq!(scene.sight.matters(), now == 0.09);
+            assert_eq!(scene.sight.matters(), !(0.02..0.05).contains(&now));
         }
-        assert_eq!(dues, [110.0, 130.0, 170.0, 250.0, 410.0, 610.0, 1000.0]);
+        assert_eq!(dues, [110.0, 130.0, 170.0, 250.0, 375.0, 500.0, 1000.0]);
         let block = scene.blocked_after(0.0101);
         assert!(is_near(block.since, woke) && block.age >= THRESHOLD);
         assert_eq!((block.sample, block.held), (1, false));
@@ -304,12 +304,12 @@ mod tests {
         let Look::Again(due) = scene.look_after(1.0) else {
             unreachable!()
         };
-        assert!(is_near(due, scene.now + 0.02));
+        assert!(is_near(due, scene.now + 0.0125));
         assert!(
             matches!(scene.look_after(0.001), Look::Again(_)),
             "too soon to tell"
         );
-        assert_eq!(scene.look_after(0.02), Look::Quiet);
+        assert_eq!(scene.look_after(0.0125), Look::Quiet);
         scene.sleep();
         scene.pulse.sleeps();
         assert!(matches!(scene.look_after(1.0), Look::Again(_)), "it was awake");
