@@ -760,6 +760,27 @@ def test_interrupted_while_the_program_is_looked_for(aio, monkeypatch):
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_popen_was_replaced_before_we_came():
+    """By anything that can be called."""
+    program = """
+import subprocess
+real, calls = subprocess.Popen, []
+def popen(*args, **kwargs):
+    calls.append(args)
+    return real(*args, **kwargs)
+subprocess.Popen = popen
+import aioxide
+async def main():
+    for _ in range(2):
+        process = await aioxide.create_subprocess_exec("true")
+        assert await process.wait() == 0
+aioxide.run(main())
+print(len(calls))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.stdout, done.stderr) == ("2\n", "")
+
+
 def test_defaults_of_popen_are_looked_up(aio, monkeypatch):
     """Tools change those, too."""
     names = list(inspect.signature(subprocess.Popen).parameters)

@@ -123,10 +123,14 @@ pub(super) fn init() -> R<()> {
     let class = imports::SUBPROCESS.getattr_str("Popen")?;
     let namespace = imports::SUBPROCESS.getattr_str("__dict__")?;
     let mut stock = vec![class.clone()];
-    let bases = class.getattr_str("__mro__")?;
-    let mut is_stock = bases.is_tuple() && bases.tuple_len() == 2;
+    // (a tool may have put anything in its place)
+    let bases = class.getattr_opt(&Obj::interned("__mro__")?)?;
+    let mut is_stock = bases.is_some_and(|bases| bases.is_tuple() && bases.tuple_len() == 2);
     for name in METHODS {
-        let method = class.getattr_str(name)?;
+        let Some(method) = class.getattr_opt(&Obj::interned(name)?)? else {
+            is_stock = false;
+            break;
+        };
         is_stock &= python_function::is_defined_in(&method, &namespace);
         stock.push(python_function::parts(&method)?.unwrap_or_else(Obj::none));
     }
