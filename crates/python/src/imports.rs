@@ -118,6 +118,10 @@ imports! {
     UNIX_EVENTS = "asyncio"."unix_events";
     SUBPROCESS = "asyncio.base_events"."subprocess";
     POPEN = "subprocess"."Popen";
+    IO = "subprocess"."io";
+    OS = "subprocess"."os";
+    SYS = "subprocess"."sys";
+    THREADING = "subprocess"."threading";
     FORMAT_PIPE = "asyncio.base_events"."_format_pipe";
     DATAGRAM_TRANSPORT = "asyncio.transports"."DatagramTransport";
     READ_TRANSPORT = "asyncio.transports"."ReadTransport";

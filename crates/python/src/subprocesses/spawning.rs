@@ -235,7 +235,7 @@ fn with_pipes(order: &Order<'_>, class: &Obj, pipes: &[Option<Pipe>; 3], beginni
 /// The audit events of `Popen`: since 3.13 it spawns a program that is named by its path with `os.posix_spawn`, if it can.
 fn audit(program: &Obj, args: &Obj) -> R<()> {
     let subprocess: &Obj = &imports::SUBPROCESS;
-    let audit = subprocess.getattr_str("sys")?.getattr_str("audit")?;
+    let audit = imports::SYS.getattr_str("audit")?;
     let none = Obj::none();
     let event = Obj::interned("subprocess.Popen")?;
     SUBPROCESS_EXEC.call(&audit, &[&event, program, args, &none, &none], None)?;
@@ -265,9 +265,7 @@ fn why_not(word: &[u8], program: &Obj) -> R<Raised> {
         ));
     };
     let number = Obj::int(number)?;
-    let said = imports::SUBPROCESS
-        .getattr_str("os")?
-        .call_method_str("strerror", &[&number])?;
+    let said = imports::OS.call_method_str("strerror", &[&number])?;
     // (it has not come as far as the program)
     let exception = if more.starts_with("noexec") {
         exc::os_error().call(&[&number, &said])?
@@ -307,8 +305,7 @@ fn pipes(order: &Order<'_>) -> R<Option<[Option<Pipe>; 3]>> {
 /// `io.open(fd, mode, 0)`
 fn file_of(fd: OwnedFd, mode: &str) -> R<Obj> {
     let number = Obj::int(fd.as_raw_fd().into())?;
-    let io = imports::SUBPROCESS.getattr_str("io")?;
-    let file = io.call_method_str("open", &[&number, &Obj::interned(mode)?, &Obj::int(0)?])?;
+    let file = imports::IO.call_method_str("open", &[&number, &Obj::interned(mode)?, &Obj::int(0)?])?;
     let _its_own_now = fd.into_raw_fd();
     Ok(file)
 }
@@ -330,9 +327,7 @@ fn unborn(order: &Order<'_>, class: &Obj, pipes: &[Option<Pipe>; 3]) -> R<Obj> {
         };
         popen.setattr(name, value)?;
     }
-    let lock = imports::SUBPROCESS
-        .getattr_str("threading")?
-        .call_method_str("Lock", &[])?;
+    let lock = imports::THREADING.call_method_str("Lock", &[])?;
     let none = Obj::none();
     let file = |index: usize| pipes[index].as_ref().map_or(&none, |pipe| &pipe.ours);
     for (name, value) in [
@@ -420,7 +415,7 @@ fn has_path(program: &Obj) -> R<bool> {
 
 /// Where the program may be.
 fn paths(program: &Obj) -> R<Obj> {
-    let os = imports::SUBPROCESS.getattr_str("os")?;
+    let os: &Obj = &imports::OS;
     let encoded = |text: &Obj| match ascii(text) {
         Some(text) => bytes::new(text.as_bytes()),
         None => os.call_method_str("fsencode", &[text]),
