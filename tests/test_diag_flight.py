@@ -593,6 +593,29 @@ def test_a_child_answers_for_itself_from_its_first_loop_on(tmp_path):
     assert int(path.name.split("-")[1]) == File(path).events[0]["pid"]
 
 
+def test_a_signal_is_answered_after_all_descriptors_have_been_closed(tmp_path):
+    """And what the program opens instead is its own."""
+    program = """
+    import os, signal, time
+    from aioxide import diag
+    diag.register(signal.SIGUSR1)
+
+    async def main():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await aio.sleep(0)
+
+    os.closerange(3, 256)
+    opened = [os.memfd_create("its own") for _ in range(64)]
+    aio.run(main())
+    folder = os.environ["AIOXIDE_FLIGHT_DIR"]
+    while f"aioxide-{os.getpid()}-signal.json" not in os.listdir(folder):
+        time.sleep(0.01)
+    print([os.fstat(number).st_size for number in opened if os.fstat(number).st_size])
+    """
+    done = python(program, env={"AIOXIDE_FLIGHT": "1", "AIOXIDE_FLIGHT_DIR": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
 # -- what it does not change --------------------------------------------------------------------------------------------
 
 

@@ -13,22 +13,22 @@ use crate::ffi::errors::{os_error, value_error};
 use crate::ffi::function::Kind::Plain;
 use crate::ffi::{Args, Obj, R, stack, threads};
 use crate::module::export;
-use aioxide_core::caught::{Before, Caught, restore};
+use aioxide_core::caught::{self, Before};
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The thread's place and the process that it is of, and the signals that it answers. A child inherits it: what it does at
-/// a signal is its own, but what was done before is not forgotten.
+/// The process that has the thread, and the signals that it answers. A child inherits it: what it does at a signal is its
+/// own, but what was done before is not forgotten.
 #[derive(Debug)]
 struct Registered {
-    caught: Option<(u32, Arc<Caught>)>,
+    answered_in: Option<u32>,
     before: BTreeMap<i32, Before>,
 }
 
 /// Locked with the GIL only: so nobody has it at an `os.fork()`.
 static REGISTERED: Mutex<Registered> = Mutex::new(Registered {
-    caught: None,
+    answered_in: None,
     before: BTreeMap::new(),
 });
 
@@ -37,21 +37,14 @@ impl Registered {
         REGISTERED.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This process's place, with its thread.
-    fn caught(&mut self) -> io::Result<Arc<Caught>> {
-        let here = threads::fork_epoch();
-        if let Some((process, caught)) = &self.caught
-            && *process == here
-        {
-            return Ok(Arc::clone(caught));
+    /// This process has the thread from now on.
+    fn answered_here(&mut self) -> io::Result<()> {
+        let here = Some(threads::fork_epoch());
+        if self.answered_in != here {
+            caught::answer(answer)?;
+            self.answered_in = here;
         }
-        let caught = Arc::new(Caught::new()?);
-        caught.answer(answer)?;
-        if let Some((_, parents)) = self.caught.replace((here, Arc::clone(&caught))) {
-            // (the handler may be at it; and its number is not in use again)
-            std::mem::forget(parents);
-        }
-        Ok(caught)
+        Ok(())
     }
 }
 
@@ -60,7 +53,7 @@ pub(super) fn on_first_run() {
     let mut registered = Registered::lock();
     if !registered.before.is_empty() {
         // (without a thread nobody answers, and that is all)
-        let _ = registered.caught();
+        let _ = registered.answered_here();
     }
 }
 
@@ -81,8 +74,8 @@ fn register_signal(args: &Args) -> R<Obj> {
         return Err(value_error("signals of crashes are faulthandler's"));
     }
     let mut registered = Registered::lock();
-    let caught = registered.caught().map_err(|error| os_error(&error))?;
-    let before = caught.catch(signal).map_err(|error| os_error(&error))?;
+    registered.answered_here().map_err(|error| os_error(&error))?;
+    let before = caught::catch(signal).map_err(|error| os_error(&error))?;
     registered.before.entry(signal).or_insert(before);
     Ok(Obj::none())
 }
@@ -94,7 +87,7 @@ fn unregister_signal(args: &Args) -> R<Obj> {
     let Some(before) = registered.before.remove(&signal) else {
         return Ok(Obj::bool(false));
     };
-    restore(signal, &before).map_err(|error| os_error(&error))?;
+    caught::restore(signal, &before).map_err(|error| os_error(&error))?;
     Ok(Obj::bool(true))
 }
 
