@@ -15,7 +15,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target/py$(subst .,,$(version))
 
 .PHONY: soak services demo test bench docs lint matrix conformance conformance-table conformance-record build pytest core clean requirements ecosystem ecosystem-table
 
-demo: build  ## two tasks, 300 pages, and one table: asyncio beside aioxide
+demo: build  ## an example, and one table: asyncio beside aioxide
 	$(bin)/python -m aioxide examples/tasks.py
 	$(bin)/python -m benchmarks.demo
 

@@ -193,6 +193,11 @@ def interpreter(*args: str, env: dict[str, str] | None = None, timeout: float = 
     )
 
 
+def place_of(warning: Any) -> str:
+    """`asyncio/streams.py`: the file that a warning comes from, by which filters know it."""
+    return "/".join(Path(warning.filename).parts[-2:])
+
+
 def succeeds(source: str, *args: str, **kwargs: Any) -> str:
     """The source in a fresh interpreter: it must end with status 0. Returns what it printed."""
     done = python(source, *args, **kwargs)

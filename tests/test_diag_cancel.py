@@ -254,6 +254,65 @@ def test_swallowed_and_goes_on(tmp_path):
     assert record["how"] == "goes on"
 
 
+REQUEST = """
+    import asyncio as stdlib
+
+    async def fails():
+        await asyncio.sleep(0)
+        raise ValueError
+
+    async def main():
+        try:
+            async with {group} as group:
+                group.create_task(fails())
+                group.create_task(asyncio.sleep(60))
+                {body}
+        except* ValueError:
+            pass
+        await asyncio.sleep({pause})
+"""
+
+
+@pytest.mark.parametrize("group", ["asyncio.TaskGroup()", "stdlib.TaskGroup()"])
+@pytest.mark.parametrize("pause", [0, 1.5])
+@pytest.mark.parametrize("body", ["pass", "await asyncio.sleep(60)"], ids=["at the end", "in the block"])
+def test_a_task_goes_on_after_its_group_has_failed(tmp_path, group, pause, body):
+    """Up to 3.12 the group calls no uncancel() if it was waiting for its tasks."""
+    text = REQUEST.format(group=group, body=body, pause=pause)
+    assert records(text, tmp_path, AIOXIDE_DEV="1") == []
+
+
+def test_who_swallows_the_cancellation_by_a_group_in_its_block_is_told_of(tmp_path):
+    forgets = """
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    pass
+                await asyncio.sleep(1.5)
+    """
+    for group in ("asyncio.TaskGroup()", "stdlib.TaskGroup()"):
+        text = REQUEST.format(group=group, body=forgets.strip(), pause=0)
+        [record] = records(text, tmp_path)
+        assert (record["ev"], record["task"], record["how"]) == ("cancel_swallowed", "Task-1", "goes on")
+
+
+def test_frames_of_ours_are_no_place_that_cancels(tmp_path):
+    """In debug mode there is one around each callback."""
+    body = """
+    async def main():
+        try:
+            async with asyncio.timeout(0.01):
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    pass
+        except TimeoutError:
+            pass
+    """
+    [record] = records(body, tmp_path, PYTHONASYNCIODEBUG="1", AIOXIDE_DEV="1")
+    assert (record["ev"], record["reason"], record["by_site"]) == ("cancel_swallowed", "timeout", None)
+
+
 @pytest.mark.parametrize("dev", ["0", "1"])
 def test_who_goes_on_is_warned_of_in_development_only(dev):
     """It may be emptying its queue, as workers do that are told to end."""

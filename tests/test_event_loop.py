@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import aioxide
-from tests.support import Reports, newer, run
+from tests.support import Reports, newer, place_of, python, run
 
 
 @pytest.fixture
@@ -76,9 +76,23 @@ def test_run_until_complete(aio, loop):
 
 def test_unclosed_loop_warns(aio):
     loop = aio.new_event_loop()
-    with pytest.warns(ResourceWarning, match="unclosed event loop <"):
+    with pytest.warns(ResourceWarning, match="unclosed event loop <") as caught:
         del loop
         gc.collect()
+    assert [place_of(warning) for warning in caught] == ["asyncio/base_events.py"]
+
+
+def test_filters_know_unclosed_things_by_their_module():
+    program = """
+    import gc, warnings
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", category=ResourceWarning, module="asyncio")
+    loop = aio.new_event_loop()
+    del loop
+    gc.collect()
+    """
+    done = python(program)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_time(aio, loop):

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests import support
-from tests.support import STDLIB, Reports, run, until
+from tests.support import STDLIB, Reports, place_of, run, until
 
 MANY = b"0123456789abcdef" * 65536  # 1 MiB: more than a pipe takes
 
@@ -740,6 +740,7 @@ def test_unclosed(aio, side):
                 del transport
                 gc.collect()
             assert [str(warning.message) for warning in caught] == [f"unclosed transport {text}"]
+            assert place_of(caught[0]) == "asyncio/unix_events.py"
             assert pipe.closed
 
     run(aio, main())

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import streams_fuzz
-from tests.support import STDLIB, Reports, newer, run, run_hops
+from tests.support import STDLIB, Reports, newer, place_of, run, run_hops
 
 MANY = b"0123456789abcdef" * 131072  # 2 MiB: more than a socket takes at once
 FINALIZER = hasattr(asyncio.StreamWriter, "__del__")
@@ -930,6 +930,7 @@ def test_writer_that_is_dropped_closes_its_transport_and_warns(aio):
             del writer
             gc.collect()
         assert [str(warning.message) for warning in caught] == [f"unclosed {text}"]
+        assert place_of(caught[0]) == "asyncio/streams.py"
         assert transport.log == ["close"]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -21,7 +21,7 @@ import pytest
 
 import aioxide
 from tests import hammer
-from tests.support import STDLIB, Reports, run, succeeds, until
+from tests.support import STDLIB, Reports, place_of, run, succeeds, until
 
 OLD = sys.version_info < (3, 14)
 
@@ -417,10 +417,11 @@ def test_unclosed(aio):
             await protocol.lost
             await asyncio.sleep(0)
             gc.collect()
-        texts = [str(warning.message) for warning in caught]
+        texts, places = [str(warning.message) for warning in caught], [place_of(warning) for warning in caught]
         caught.clear()  # (a warning knows what it is about)
         assert reference() is None
         assert "unclosed transport <_UnixSubprocessTransport pid=" in texts[0]
+        assert places[0] == "asyncio/base_subprocess.py"
 
     run(aio, main())
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from tests import certificates, support
 from tests.certificates import client_context, server_context
-from tests.support import STDLIB, Reports, run, until
+from tests.support import STDLIB, Reports, place_of, run, until
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 MANY = bytes(range(256)) * 20480  # 5 MiB
@@ -1034,8 +1034,8 @@ def test_unclosed_transport_warns(aio):
             warnings.simplefilter("always")
             del protocol
             gc.collect()
-        texts = [str(one.message) for one in caught if one.category is ResourceWarning]
-        assert texts == ["unclosed transport <asyncio._SSLProtocolTransport object>"]
+        told = [(str(one.message), place_of(one)) for one in caught if one.category is ResourceWarning]
+        assert told == [("unclosed transport <asyncio._SSLProtocolTransport object>", "asyncio/sslproto.py")]
 
     run(aio, main())
 

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import STDLIB, Log, Reports, run, until
+from tests.support import STDLIB, Log, Reports, place_of, run, until
 
 MANY = b"0123456789abcdef" * 524288  # 8 MiB: more than a socket takes at once
 
@@ -894,7 +894,8 @@ def test_unclosed_transport_warns(aio):
             warnings.simplefilter("always")
             del transport
             gc.collect()
-        assert f"unclosed transport {text}" in [str(warning.message) for warning in caught]
+        told = (f"unclosed transport {text}", "asyncio/selector_events.py")
+        assert told in [(str(warning.message), place_of(warning)) for warning in caught]
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
         peer.close()

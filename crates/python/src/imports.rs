@@ -76,6 +76,7 @@ imports! {
     AWAITABLE_ABC = "collections.abc"."Awaitable";
     GENERIC_ALIAS = "types"."GenericAlias";
     WARN = "warnings"."warn";
+    WARN_EXPLICIT = "warnings"."warn_explicit";
     WARN_UNAWAITED = "warnings"."_warn_unawaited_coroutine";
     CONCURRENT_FUTURE = "concurrent.futures"."Future";
     CONCURRENT_CANCELLED = "concurrent.futures"."CancelledError";
@@ -106,6 +107,7 @@ imports! {
     GAIERROR = "socket"."gaierror";
     ASYNCIO_SERVER = "asyncio.base_events"."Server";
     TRANSPORT = "asyncio.transports"."Transport";
+    SELECTOR_TRANSPORT = "asyncio.selector_events"."_SelectorTransport";
     SSL_TRANSPORT = "asyncio.sslproto"."_SSLProtocolTransport";
     FLOW_CONTROL_MIXIN = "asyncio.transports"."_FlowControlMixin";
     PROTOCOL = "asyncio.protocols"."Protocol";

@@ -32,6 +32,7 @@ mod threads;
 mod timeouts;
 mod tls;
 mod transports;
+mod unclosed;
 mod version;
 
 use pyo3::prelude::*;

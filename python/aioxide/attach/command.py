@@ -116,7 +116,8 @@ def parse(command: str, arguments: list[str]) -> Options:
     wanted = 2 if command == "why" else 1
     least = 0 if command == "ps" else wanted
     if not least <= len(positional) <= wanted:
-        raise Failure(USAGE, usage(command))
+        what = "a PID and a task" if wanted == 2 else "one PID"
+        raise Failure(USAGE, f"it takes {what}\n{usage(command)}")
     if positional:
         if not positional[0].isdecimal() or not 0 < int(positional[0]) < 2**31:
             raise Failure(USAGE, f"a PID is a number, and not {positional[0]!r}\n{usage(command)}")

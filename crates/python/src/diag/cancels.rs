@@ -11,6 +11,8 @@
 //!    reported but in development: the cancellation has had its effect, though nobody can tell. Nor is the block of a
 //!    `timeout()` that ends so: who has caught the CancelledError there may know very well that the time is over.
 //! 4. One record for each cancellation at most.
+//! 5. Up to 3.12 a TaskGroup that has cancelled its parent while that waited for it keeps the CancelledError, and does not
+//!    call `uncancel()`. That is no swallowing, and the parent need not end: the group has what it wanted.
 
 use super::own;
 use super::records::{self, Record};
@@ -24,6 +26,7 @@ use crate::ffi::stack::Site;
 use crate::ffi::{Args, Class, ClassCell, Fifo, Obj, Own, Slot, Slots, Visitor, class, running};
 use crate::imports;
 use crate::tasks::Task;
+use crate::version;
 use aioxide_core::coarse_now;
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
@@ -204,6 +207,24 @@ impl Cancellation {
         true
     }
 
+    /// Rule 5, of asyncio's TaskGroup. (Whoever caught it in the block has had it taken back by the group.)
+    fn is_kept_by_group(&self) -> bool {
+        let of_group = |file: &str, function: &str, name: &str| {
+            function == name && file.ends_with("asyncio/taskgroups.py") && own::is_library(file)
+        };
+        !version::TASKGROUP_313.get()
+            && self
+                .site
+                .get()
+                .resolve()
+                .is_some_and(|by| of_group(&by.file, &by.function, "TaskGroup._on_task_done"))
+            && self
+                .thrown
+                .borrow()
+                .first()
+                .is_none_or(|at| of_group(&at.file, &at.function, "TaskGroup.__aexit__"))
+    }
+
     /// The CancelledError that the task has got last, if it is still there.
     fn delivered(&self) -> Option<Obj> {
         let here = self.facts();
@@ -245,6 +266,15 @@ impl Own<Task> {
     #[inline]
     pub(crate) fn note_uncancel(&self) {
         if let Some(cancellation) = self.cancellation() {
+            cancellation.fate.set(Fate::TakenBack);
+        }
+    }
+
+    /// Rule 5: it has ended the wait of the group of ours that had asked for it.
+    pub(crate) fn note_kept_by_group(&self) {
+        if let Some(cancellation) = self.cancellation()
+            && cancellation.why.get() == Why::TaskGroup
+        {
             cancellation.fate.set(Fate::TakenBack);
         }
     }
@@ -407,7 +437,11 @@ pub(crate) fn ended(task: &Own<Task>, exception: Option<&Obj>) {
         Fate::Open | Fate::Handled => cancellation.deliveries.get() > 0 && dev::enabled(),
         Fate::TakenBack | Fate::Reported => false,
     };
-    if !swallowed || !settings::enabled() || exception.is_some_and(is_no_swallowing) {
+    if !swallowed
+        || !settings::enabled()
+        || exception.is_some_and(is_no_swallowing)
+        || cancellation.is_kept_by_group()
+    {
         return;
     }
     let how = match exception {
@@ -458,7 +492,7 @@ pub(crate) fn swallowed_by_block(task: &Obj) {
         Fate::Open | Fate::Handled => dev::enabled() && cancellation.is_gone(),
         Fate::TakenBack | Fate::Reported => false,
     };
-    if !swallowed || !settings::enabled() {
+    if !swallowed || !settings::enabled() || cancellation.is_kept_by_group() {
         return;
     }
     report_swallowed(
@@ -635,6 +669,7 @@ impl Watched {
         if task.future.is_done()
             || task.cancels.get() == 0
             || matches!(fate, Fate::TakenBack | Fate::Reported)
+            || cancellation.is_kept_by_group()
         {
             return false;
         }

@@ -12,6 +12,7 @@ use crate::futures::foreign;
 use crate::hook::Hook;
 use crate::imports::{self, names};
 use crate::tasks::spawn;
+use crate::unclosed;
 use crate::version;
 
 /// What this file adds to the class.
@@ -253,9 +254,8 @@ pub(super) fn del(args: &Args) -> R<Obj> {
     if core.closed.get() || core.reactor.with(|reactor| reactor.is_none()) {
         return Ok(Obj::none());
     }
-    let text = Obj::str(&format!("unclosed event loop {}", loop_.repr()?))?;
-    let kwnames = Obj::tuple(&[&Obj::interned("source")?])?;
-    imports::WARN.call_kw(&[&text, exc::resource_warning(), loop_], Some(&kwnames))?;
+    let text = format!("unclosed event loop {}", loop_.repr()?);
+    unclosed::warn(&imports::BASE_EVENT_LOOP, &text, Some(loop_))?;
     if core.thread.get() == 0 {
         loop_.call_method(&names::CLOSE, &[])?;
     } else {

@@ -58,30 +58,29 @@ impl SeenAs {
     }
 }
 
+/// Is it a Python function?
+pub(crate) fn is_one(function: &Obj) -> bool {
+    // SAFETY: alive.
+    unsafe { c::PyFunction_Check(function.as_ptr()) != 0 }
+}
+
 /// Is it a Python function that runs this code?
 #[inline]
 pub(crate) fn runs(function: &Obj, code: &Obj) -> bool {
-    // SAFETY: alive, and the class is checked before it is asked for its code.
-    unsafe {
-        c::PyFunction_Check(function.as_ptr()) != 0
-            && c::PyFunction_GetCode(function.as_ptr()) == code.as_ptr()
-    }
+    // SAFETY: alive, and a Python function.
+    is_one(function) && unsafe { c::PyFunction_GetCode(function.as_ptr()) == code.as_ptr() }
 }
 
 /// Is it a Python function, and are its globals this namespace?
 pub(crate) fn is_defined_in(function: &Obj, namespace: &Obj) -> bool {
-    // SAFETY: alive, and the class is checked before it is asked for its globals.
-    unsafe {
-        c::PyFunction_Check(function.as_ptr()) != 0
-            && c::PyFunction_GetGlobals(function.as_ptr()) == namespace.as_ptr()
-    }
+    // SAFETY: alive, and a Python function.
+    is_one(function) && unsafe { c::PyFunction_GetGlobals(function.as_ptr()) == namespace.as_ptr() }
 }
 
 /// What a Python function consists of, as far as a program can change it: itself, its code and its defaults. `None`: it is
 /// none.
 pub(crate) fn parts(function: &Obj) -> R<Option<Obj>> {
-    // SAFETY: alive.
-    if unsafe { c::PyFunction_Check(function.as_ptr()) } == 0 {
+    if !is_one(function) {
         return Ok(None);
     }
     let [code, defaults, named] =

@@ -11,11 +11,12 @@ use super::protocol::StreamReaderProtocol;
 use super::reader::StreamReader;
 use super::reading::raise_stored;
 use super::transport;
-use crate::ffi::errors::{R, assertion_error, exc};
+use crate::ffi::errors::{R, assertion_error};
 use crate::ffi::{Args, Class, ClassCell, Co, Coroutine, Obj, Own, Slot, Slots, Step, Visitor, WeakRefs};
 use crate::futures::methods;
 use crate::imports::{self, names};
 use crate::locks::waiters::{self, ARGUMENT, START};
+use crate::unclosed;
 use crate::version;
 use std::ffi::CStr;
 use std::mem::offset_of;
@@ -360,11 +361,7 @@ fn close_unclosed(this: &Own<StreamWriter>) -> R<()> {
     if this.loop_.is_empty() || transport::is_closing(&this.transport())? {
         return Ok(());
     }
-    let warn = |text: &str| {
-        imports::WARN
-            .call(&[&Obj::str(text)?, exc::resource_warning()])
-            .map(drop)
-    };
+    let warn = |text: &str| unclosed::warn(&imports::STREAM_WRITER, text, None);
     let loop_ = this.loop_.get_or_none();
     if loop_.call_method(&names::IS_CLOSED, &[])?.truth()? {
         return warn("loop is closed");

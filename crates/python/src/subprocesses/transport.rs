@@ -652,7 +652,10 @@ impl Class for Subprocess {
         if this.closed.get() {
             return;
         }
-        for end in [|this: &Own<Subprocess>| warn_unclosed(this.obj()), close] {
+        for end in [
+            |this: &Own<Subprocess>| warn_unclosed(&imports::UNIX_SUBPROCESS_TRANSPORT, this.obj()),
+            close,
+        ] {
             if let Err(raised) = end(this) {
                 raised.unraisable(this.obj());
             }

@@ -9,6 +9,7 @@ use crate::ffi::errors::{exc, finally_raised, raise_with_context};
 use crate::ffi::{Args, Class, Coroutine, Obj, Own, R, Step, exceptions};
 use crate::futures::{Future, Role, callbacks, methods};
 use crate::imports;
+use crate::tasks::Task;
 use crate::tasks::waiting::{self, AWAITING};
 use crate::version;
 
@@ -192,6 +193,12 @@ impl Own<TaskGroup> {
             return Ok(if swallow { Obj::bool(true) } else { Obj::none() });
         }
         let parent = self.parent();
+        if self.parent_cancel_requested.get()
+            && !self.taken_back.get()
+            && let Some(parent) = Task::class().instance(&parent)
+        {
+            parent.note_kept_by_group();
+        }
         if version::TASKGROUP_313.get() && waiting::cancelling(&parent)? > 0 {
             // Cancelled from outside: delivered again at the next await, and the count stays as it is.
             waiting::uncancel(&parent)?;

@@ -3,10 +3,11 @@
 use super::protocol::{self, SslProtocol, abort};
 use super::{reading, shutdown, writing};
 use crate::ffi::bytes;
-use crate::ffi::errors::{R, exc, not_implemented, type_error};
+use crate::ffi::errors::{R, not_implemented, type_error};
 use crate::ffi::{Args, Class, ClassCell, Obj, Own, OwnSlot, Slot, Slots, Visitor, WeakRefs};
 use crate::imports::{self, names};
 use crate::transports::flow;
+use crate::unclosed;
 use crate::version;
 use aioxide_core::tls::Machine;
 use std::cell::Cell;
@@ -290,9 +291,8 @@ impl Class for SslTransport {
         if this.closed.replace(true) {
             return;
         }
-        let warned = Obj::str("unclosed transport <asyncio._SSLProtocolTransport object>")
-            .and_then(|text| imports::WARN.call(&[&text, exc::resource_warning()]));
-        if let Err(raised) = warned {
+        let text = "unclosed transport <asyncio._SSLProtocolTransport object>";
+        if let Err(raised) = unclosed::warn(&imports::SSL_TRANSPORT, text, None) {
             raised.unraisable(this.obj());
         }
     }

@@ -27,6 +27,7 @@ use crate::ffi::pyclass::Field;
 use crate::ffi::{Args, Class, Obj, Own, OwnSlot, Raised, Slot, Slots, Visitor, WeakRefs, class, context};
 use crate::futures::Future;
 use crate::imports::{self, names};
+use crate::unclosed;
 use crate::version;
 use aioxide_core::socket::Address;
 use std::cell::Cell;
@@ -84,6 +85,8 @@ pub(crate) trait Transport: Class + Deref<Target = Life> {
     const WRITE_READY: &'static str = "_write_ready";
     /// What `_fatal_error` says unless it is told what to say.
     const FATAL_ERROR: &'static str = "Fatal error on transport";
+    /// The class of asyncio's that it stands for.
+    const ASYNCIOS: &'static Static = &imports::SELECTOR_TRANSPORT;
     /// Others must not watch its descriptor.
     const OCCUPIES: bool = true;
 
@@ -569,7 +572,7 @@ pub(super) fn finalize<T: Transport>(this: &Own<T>) {
     if this.socket.is_gone() {
         return;
     }
-    if let Err(raised) = warn_unclosed(this.obj()) {
+    if let Err(raised) = warn_unclosed(T::ASYNCIOS, this.obj()) {
         raised.unraisable(this.obj());
     }
     stop_reading(this, false);
@@ -581,12 +584,13 @@ pub(super) fn finalize<T: Transport>(this: &Own<T>) {
     }
 }
 
-pub(crate) fn warn_unclosed(this: &Obj) -> R<()> {
-    let text = Obj::str(&format!("unclosed transport {}", this.repr()?))?;
-    let kwnames = Obj::tuple(&[&Obj::interned("source")?])?;
-    imports::WARN
-        .call_kw(&[&text, exc::resource_warning(), this], Some(&kwnames))
-        .map(drop)
+/// `asyncios` is the class of asyncio's that would.
+pub(crate) fn warn_unclosed(asyncios: &Obj, this: &Obj) -> R<()> {
+    unclosed::warn(
+        asyncios,
+        &format!("unclosed transport {}", this.repr()?),
+        Some(this),
+    )
 }
 
 // --- what the program may ask for -----------------------------------------------------------------

@@ -9,6 +9,7 @@ use super::socket::Socket;
 use super::{Source, log};
 use crate::event_loop::core::{self, Entry, LoopCore};
 use crate::ffi::errors::{R, exc, os_error, runtime_error, value_error};
+use crate::ffi::object::Static;
 use crate::ffi::{Class, ClassCell, Obj, Own, Slots, Visitor, context};
 use crate::futures::Future;
 use crate::imports::{self, names};
@@ -196,6 +197,7 @@ fn end(this: &Own<ReadPipe>, core: &Own<LoopCore>, protocol: &Obj) -> R<()> {
 }
 
 impl Transport for ReadPipe {
+    const ASYNCIOS: &'static Static = &imports::READ_PIPE_TRANSPORT;
     const EXTRA: &'static [&'static str] = &[];
     const FATAL_ERROR: &'static str = "Fatal error on pipe transport";
     const OCCUPIES: bool = false;

@@ -14,6 +14,7 @@ use super::writing::Queue;
 use crate::event_loop::core::LoopCore;
 use crate::ffi::bytes::{self, Buffer, Bytes};
 use crate::ffi::errors::{R, assertion_error, attribute_error, exc, os_error};
+use crate::ffi::object::Static;
 use crate::ffi::{Args, Class, ClassCell, Inner, Obj, Own, Raised, Slots, Visitor};
 use crate::futures::Future;
 use crate::imports::{self, names};
@@ -219,6 +220,7 @@ fn peer_is_gone(this: &Own<WritePipe>) -> R<()> {
 }
 
 impl Transport for WritePipe {
+    const ASYNCIOS: &'static Static = &imports::WRITE_PIPE_TRANSPORT;
     const EXTRA: &'static [&'static str] = &[];
     const FATAL_ERROR: &'static str = "Fatal error on pipe transport";
     const OCCUPIES: bool = false;

@@ -6,7 +6,7 @@
 //!
 //! Unlike the rest of [`super`] it follows pointers: those of its own thread, with the GIL, while nothing moves.
 
-use super::{Frame, KNOWN, OWNER_NO_FUNCTION, Raw, Reader, untagged};
+use super::{Frame, KNOWN, NATIVE_FILE, OWNER_NO_FUNCTION, Raw, Reader, untagged};
 use crate::ffi::Obj;
 use pyo3::ffi as c;
 
@@ -66,7 +66,8 @@ impl Site {
         Site(u64::from_ne_bytes(bytes))
     }
 
-    /// The line, if its function is still there. Any thread.
+    /// The line, if its function is still there, and not one that we have put around a call for the sake of those who look
+    /// up the stack. Any thread.
     pub(crate) fn resolve(self) -> Option<Frame> {
         if self == Site::NOWHERE {
             return None;
@@ -74,13 +75,14 @@ impl Site {
         let mut reader = Reader::new()?;
         let code = (self.0 >> OFFSET_BITS) as usize;
         let offset = (self.0 & ((1 << OFFSET_BITS) - 1)) as usize;
-        reader.frame(&Raw {
+        let frame = reader.frame(&Raw {
             at: 0,
             code,
             previous: 0,
             instruction: code + reader.known.layout.code_instructions + 2 * offset,
             stack_top: 0,
             owner: 0,
-        })
+        })?;
+        Some(frame).filter(|frame| !frame.file.starts_with(NATIVE_FILE))
     }
 }
