@@ -76,8 +76,10 @@ class Service:
                 wrong.append("the service does not end at SIGTERM")
         if self._process.wait() != -signal.SIGTERM:
             wrong.append(f"the service ended with {self._process.returncode}")
-        # (uvicorn says when it is interrupted while it waits; that is no complaint)
-        if text := self._log.read_text().strip():
+        # (that the loop is blocked is the doing of the census, which counts all objects, and of whoever else uses the machine)
+        lines = self._log.read_text().splitlines()
+        said = [line for line in lines if not line.startswith("event loop blocked for ")]
+        if text := "\n".join(said).strip():
             wrong.append(f"the service said: {text[-4000:]}")
         return wrong
 
