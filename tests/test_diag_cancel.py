@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -264,21 +265,27 @@ REQUEST = """
     async def main():
         try:
             async with {group} as group:
+                for _ in range({others}):
+                    group.create_task(asyncio.sleep(60))
                 group.create_task(fails())
-                group.create_task(asyncio.sleep(60))
                 {body}
         except* ValueError:
             pass
-        await asyncio.sleep({pause})
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(60)
+        except TimeoutError:
+            await asyncio.sleep({pause})
 """
 
 
 @pytest.mark.parametrize("group", ["asyncio.TaskGroup()", "stdlib.TaskGroup()"])
 @pytest.mark.parametrize("pause", [0, 1.5])
 @pytest.mark.parametrize("body", ["pass", "await asyncio.sleep(60)"], ids=["at the end", "in the block"])
-def test_a_task_goes_on_after_its_group_has_failed(tmp_path, group, pause, body):
-    """Up to 3.12 the group calls no uncancel() if it was waiting for its tasks."""
-    text = REQUEST.format(group=group, body=body, pause=pause)
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_task_goes_on_after_its_group_has_failed(tmp_path, group, pause, body, others):
+    """Up to 3.12 the group calls no uncancel() if it was waiting for its tasks. So `cancelling()` is 1 from then on."""
+    text = REQUEST.format(group=group, body=body, pause=pause, others=others)
     assert records(text, tmp_path, AIOXIDE_DEV="1") == []
 
 
@@ -291,9 +298,51 @@ def test_who_swallows_the_cancellation_by_a_group_in_its_block_is_told_of(tmp_pa
                 await asyncio.sleep(1.5)
     """
     for group in ("asyncio.TaskGroup()", "stdlib.TaskGroup()"):
-        text = REQUEST.format(group=group, body=forgets.strip(), pause=0)
+        text = REQUEST.format(group=group, body=forgets.strip(), pause=0, others=1)
         [record] = records(text, tmp_path)
         assert (record["ev"], record["task"], record["how"]) == ("cancel_swallowed", "Task-1", "goes on")
+
+
+@pytest.mark.parametrize("group", ["asyncio.TaskGroup()", "stdlib.TaskGroup()"])
+def test_a_task_whose_groups_fail_again_and_again(tmp_path, group):
+    body = f"""
+    import asyncio as stdlib
+
+    async def fails():
+        raise ValueError
+
+    async def main():
+        for _ in range(20):
+            try:
+                async with {group} as group:
+                    group.create_task(fails())
+                    group.create_task(asyncio.sleep(60))
+            except* ValueError:
+                pass
+            await asyncio.sleep(0.07)
+    """
+    assert records(body, tmp_path, AIOXIDE_DEV="1") == []
+
+
+@pytest.mark.parametrize("group", ["asyncio.TaskGroup()", "stdlib.TaskGroup()"])
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="the group hands it on since 3.13")
+def test_what_a_failing_group_loses_for_another_is_told_of(tmp_path, group):
+    body = f"""
+    import asyncio as stdlib
+
+    async def fails(parent):
+        asyncio.get_running_loop().call_soon(parent.cancel)
+        raise ValueError
+
+    async def main():
+        try:
+            async with {group} as group:
+                group.create_task(fails(asyncio.current_task()))
+        except* ValueError:
+            pass
+    """
+    [record] = records(body, tmp_path, AIOXIDE_DEV="1")
+    assert (record["ev"], record["requests"]) == ("cancel_swallowed", 2)
 
 
 def test_frames_of_ours_are_no_place_that_cancels(tmp_path):

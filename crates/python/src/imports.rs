@@ -115,6 +115,7 @@ imports! {
     SUBPROCESS_PROTOCOL = "asyncio.protocols"."SubprocessProtocol";
     SUBPROCESS_STREAM_PROTOCOL = "asyncio.subprocess"."SubprocessStreamProtocol";
     SUBPROCESS_TRANSPORT = "asyncio.transports"."SubprocessTransport";
+    UNIX_LOOP = "asyncio.unix_events"."_UnixSelectorEventLoop";
     UNIX_SUBPROCESS_TRANSPORT = "asyncio.unix_events"."_UnixSubprocessTransport";
     BASE_EVENTS = "asyncio"."base_events";
     UNIX_EVENTS = "asyncio"."unix_events";

@@ -21,6 +21,7 @@ mod module;
 mod number;
 mod policy;
 mod queues;
+mod resource_warning;
 mod runners;
 mod servers;
 mod streams;
@@ -32,7 +33,6 @@ mod threads;
 mod timeouts;
 mod tls;
 mod transports;
-mod unclosed;
 mod version;
 
 use pyo3::prelude::*;

@@ -12,7 +12,9 @@
 //!    `timeout()` that ends so: who has caught the CancelledError there may know very well that the time is over.
 //! 4. One record for each cancellation at most.
 //! 5. Up to 3.12 a TaskGroup that has cancelled its parent while that waited for it keeps the CancelledError, and does not
-//!    call `uncancel()`. That is no swallowing, and the parent need not end: the group has what it wanted.
+//!    call `uncancel()`. That is no swallowing, and the parent need not end: the group has what it wanted. (It keeps what
+//!    others have sent as well, which is swallowed. Of asyncio's groups it is not known which of them has asked: where an
+//!    inner one keeps what an outer one has sent, nothing is told.)
 
 use super::own;
 use super::records::{self, Record};
@@ -144,6 +146,8 @@ pub(crate) struct Cancellation {
     at: Cell<f64>,
     requests: Cell<u32>,
     deliveries: Cell<u32>,
+    /// Of the requests that are not taken back, how many nobody is going to (rule 5).
+    kept: Cell<u32>,
     fate: Cell<Fate>,
     /// Where the CancelledError came in, and where it was caught.
     thrown: RefCell<Vec<Place>>,
@@ -207,22 +211,34 @@ impl Cancellation {
         true
     }
 
-    /// Rule 5, of asyncio's TaskGroup. (Whoever caught it in the block has had it taken back by the group.)
+    /// Rule 5: as good as taken back.
+    fn keep(&self) {
+        self.kept.set(self.kept.get() + 1);
+        self.fate.set(Fate::TakenBack);
+    }
+
+    /// Is it for this reason, has it come in, and was there no other?
+    fn is_one_by(&self, why: Why) -> bool {
+        (self.why.get(), self.requests.get(), self.deliveries.get()) == (why, 1, 1)
+    }
+
+    /// Rule 5, of asyncio's TaskGroup. (Whoever caught it in the block has had it taken back by the group. What the group
+    /// has let through has a traceback of more lines than one.)
     fn is_kept_by_group(&self) -> bool {
         let of_group = |file: &str, function: &str, name: &str| {
             function == name && file.ends_with("asyncio/taskgroups.py") && own::is_library(file)
         };
-        !version::TASKGROUP_313.get()
-            && self
-                .site
-                .get()
-                .resolve()
-                .is_some_and(|by| of_group(&by.file, &by.function, "TaskGroup._on_task_done"))
-            && self
-                .thrown
-                .borrow()
-                .first()
-                .is_none_or(|at| of_group(&at.file, &at.function, "TaskGroup.__aexit__"))
+        let settled = matches!(self.fate.get(), Fate::TakenBack | Fate::Reported);
+        if version::TASKGROUP_313.get() || settled || !self.is_one_by(Why::Program) {
+            return false;
+        }
+        let by = self.site.get().resolve();
+        by.is_some_and(|by| of_group(&by.file, &by.function, "TaskGroup._on_task_done"))
+            && match &self.thrown.borrow()[..] {
+                [] => true,
+                [at] => of_group(&at.file, &at.function, "TaskGroup.__aexit__"),
+                _ => false,
+            }
     }
 
     /// The CancelledError that the task has got last, if it is still there.
@@ -244,10 +260,15 @@ impl Own<Task> {
     pub(crate) fn note_cancel(&self) {
         let cause = CAUSE.get();
         let cancellation = &self.future.extra().cancellation;
-        if cancellation.fate.replace(Fate::Open) == Fate::TakenBack {
+        if cancellation.is_kept_by_group() {
+            cancellation.keep();
+        }
+        if cancellation.fate.get() == Fate::TakenBack {
             cancellation.requests.set(0);
             cancellation.deliveries.set(0);
         }
+        cancellation.fate.set(Fate::Open);
+        cancellation.thrown.borrow_mut().clear();
         let (by, name) = running::current_task(|task| (task.serial(), task.own_name())).unwrap_or_default();
         cancellation.by.set(by);
         cancellation.by_name.put(name);
@@ -262,20 +283,23 @@ impl Own<Task> {
         cancellation.requests.set(cancellation.requests.get() + 1);
     }
 
-    /// The last request to cancel it was taken back.
+    /// A request to cancel it was taken back, and so many are left.
     #[inline]
-    pub(crate) fn note_uncancel(&self) {
-        if let Some(cancellation) = self.cancellation() {
+    pub(crate) fn note_uncancel(&self, left: u32) {
+        if let Some(cancellation) = self.cancellation()
+            && left <= cancellation.kept.get()
+        {
+            cancellation.kept.set(left);
             cancellation.fate.set(Fate::TakenBack);
         }
     }
 
-    /// Rule 5: it has ended the wait of the group of ours that had asked for it.
+    /// Rule 5: a group of ours ends that had asked for it.
     pub(crate) fn note_kept_by_group(&self) {
         if let Some(cancellation) = self.cancellation()
-            && cancellation.why.get() == Why::TaskGroup
+            && cancellation.is_one_by(Why::TaskGroup)
         {
-            cancellation.fate.set(Fate::TakenBack);
+            cancellation.keep();
         }
     }
 
@@ -353,6 +377,10 @@ pub(crate) fn goes_on(task: &Own<Task>, exception: &Obj) {
     let Some(cancellation) = task.cancellation() else {
         return;
     };
+    // (in the step that got it; a further request makes it open again)
+    if matches!(cancellation.fate.get(), Fate::TakenBack | Fate::Reported) {
+        return;
+    }
     let looked = || -> R<()> {
         let fate = if is_handled(task)? {
             Fate::Handled
@@ -362,6 +390,9 @@ pub(crate) fn goes_on(task: &Own<Task>, exception: &Obj) {
         cancellation.fate.set(fate);
         let thrown = places_of(exception)?;
         cancellation.thrown.replace(thrown);
+        if fate == Fate::Forgotten && cancellation.is_kept_by_group() {
+            cancellation.keep();
+        }
         Ok(())
     };
     if let Err(raised) = looked() {

@@ -11,8 +11,8 @@ use crate::futures::callbacks;
 use crate::futures::foreign;
 use crate::hook::Hook;
 use crate::imports::{self, names};
+use crate::resource_warning;
 use crate::tasks::spawn;
-use crate::unclosed;
 use crate::version;
 
 /// What this file adds to the class.
@@ -255,7 +255,7 @@ pub(super) fn del(args: &Args) -> R<Obj> {
         return Ok(Obj::none());
     }
     let text = format!("unclosed event loop {}", loop_.repr()?);
-    unclosed::warn(&imports::BASE_EVENT_LOOP, &text, Some(loop_))?;
+    resource_warning::warn(&imports::BASE_EVENT_LOOP, "__del__", &text, Some(loop_))?;
     if core.thread.get() == 0 {
         loop_.call_method(&names::CLOSE, &[])?;
     } else {
@@ -285,11 +285,8 @@ fn asyncgen_firstiter(args: &Args) -> R<Obj> {
             "asynchronous generator {} was scheduled after loop.shutdown_asyncgens() call",
             agen.repr()?
         );
-        let kwnames = Obj::tuple(&[&Obj::interned("source")?])?;
-        imports::WARN.call_kw(
-            &[&Obj::str(&text)?, exc::resource_warning(), loop_],
-            Some(&kwnames),
-        )?;
+        let method = "_asyncgen_firstiter_hook";
+        resource_warning::warn(&imports::BASE_EVENT_LOOP, method, &text, Some(loop_))?;
     }
     if let Some(all) = core.asyncgens.get() {
         all.call_method(&names::ADD, &[agen])?;

@@ -20,6 +20,7 @@ use crate::ffi::function::{self, Imp, Kind};
 use crate::ffi::object::Static;
 use crate::ffi::{Args, Obj, Own, R, exceptions, threads};
 use crate::imports;
+use crate::resource_warning;
 use aioxide_core::{Interest, SignalPipe};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -230,11 +231,7 @@ fn remove_all(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
             "Closing the loop {} on interpreter shutdown stage, skipping signal handlers removal",
             loop_.repr()?
         );
-        let kwnames = Obj::tuple(&[&Obj::interned("source")?])?;
-        imports::WARN.call_kw(
-            &[&Obj::str(&text)?, exc::resource_warning(), loop_],
-            Some(&kwnames),
-        )?;
+        resource_warning::warn(&imports::UNIX_LOOP, "close", &text, Some(loop_))?;
         handlers.call_method_str("clear", &[])?;
         return Ok(());
     }

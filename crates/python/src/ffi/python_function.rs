@@ -58,8 +58,19 @@ impl SeenAs {
     }
 }
 
+/// Of a Python function, without the audit events of its attributes. `None`: it is none.
+pub(crate) fn code_and_globals(function: &Obj) -> Option<(Obj, Obj)> {
+    // SAFETY: alive, and a Python function, which has both.
+    is_one(function).then(|| unsafe {
+        (
+            Obj::borrowed_unchecked(c::PyFunction_GetCode(function.as_ptr())),
+            Obj::borrowed_unchecked(c::PyFunction_GetGlobals(function.as_ptr())),
+        )
+    })
+}
+
 /// Is it a Python function?
-pub(crate) fn is_one(function: &Obj) -> bool {
+fn is_one(function: &Obj) -> bool {
     // SAFETY: alive.
     unsafe { c::PyFunction_Check(function.as_ptr()) != 0 }
 }

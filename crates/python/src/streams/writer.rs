@@ -16,7 +16,7 @@ use crate::ffi::{Args, Class, ClassCell, Co, Coroutine, Obj, Own, Slot, Slots, S
 use crate::futures::methods;
 use crate::imports::{self, names};
 use crate::locks::waiters::{self, ARGUMENT, START};
-use crate::unclosed;
+use crate::resource_warning;
 use crate::version;
 use std::ffi::CStr;
 use std::mem::offset_of;
@@ -361,7 +361,7 @@ fn close_unclosed(this: &Own<StreamWriter>) -> R<()> {
     if this.loop_.is_empty() || transport::is_closing(&this.transport())? {
         return Ok(());
     }
-    let warn = |text: &str| unclosed::warn(&imports::STREAM_WRITER, text, None);
+    let warn = |text: &str| resource_warning::warn(&imports::STREAM_WRITER, "__del__", text, None);
     let loop_ = this.loop_.get_or_none();
     if loop_.call_method(&names::IS_CLOSED, &[])?.truth()? {
         return warn("loop is closed");

@@ -168,6 +168,14 @@ impl Own<TaskGroup> {
 
     /// All tasks are done: how the block ends.
     fn end_exit(&self, kind: Option<Obj>, body: Option<Obj>) -> R<Obj> {
+        if !version::TASKGROUP_313.get()
+            && self.parent_cancel_requested.get()
+            && !self.taken_back.get()
+            && self.propagate.is_empty()
+            && let Some(parent) = Task::class().instance(&self.parent())
+        {
+            parent.note_kept_by_group();
+        }
         if let Some(error) = self.base_error.get() {
             return Err(raise_with_context(&error));
         }
@@ -193,12 +201,6 @@ impl Own<TaskGroup> {
             return Ok(if swallow { Obj::bool(true) } else { Obj::none() });
         }
         let parent = self.parent();
-        if self.parent_cancel_requested.get()
-            && !self.taken_back.get()
-            && let Some(parent) = Task::class().instance(&parent)
-        {
-            parent.note_kept_by_group();
-        }
         if version::TASKGROUP_313.get() && waiting::cancelling(&parent)? > 0 {
             // Cancelled from outside: delivered again at the next await, and the count stays as it is.
             waiting::uncancel(&parent)?;

@@ -246,9 +246,7 @@ impl Own<Task> {
     pub(crate) fn uncancel(&self) -> u32 {
         let left = self.cancels.get().saturating_sub(1);
         self.cancels.set(left);
-        if left == 0 {
-            self.note_uncancel();
-        }
+        self.note_uncancel(left);
         if left == 0 && version::UNCANCEL_CLEARS_MUST_CANCEL.get() {
             self.must_cancel.set(false);
         }

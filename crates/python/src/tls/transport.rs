@@ -6,8 +6,8 @@ use crate::ffi::bytes;
 use crate::ffi::errors::{R, not_implemented, type_error};
 use crate::ffi::{Args, Class, ClassCell, Obj, Own, OwnSlot, Slot, Slots, Visitor, WeakRefs};
 use crate::imports::{self, names};
+use crate::resource_warning;
 use crate::transports::flow;
-use crate::unclosed;
 use crate::version;
 use aioxide_core::tls::Machine;
 use std::cell::Cell;
@@ -292,7 +292,7 @@ impl Class for SslTransport {
             return;
         }
         let text = "unclosed transport <asyncio._SSLProtocolTransport object>";
-        if let Err(raised) = unclosed::warn(&imports::SSL_TRANSPORT, text, None) {
+        if let Err(raised) = resource_warning::warn(&imports::SSL_TRANSPORT, "__del__", text, None) {
             raised.unraisable(this.obj());
         }
     }

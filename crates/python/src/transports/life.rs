@@ -27,7 +27,7 @@ use crate::ffi::pyclass::Field;
 use crate::ffi::{Args, Class, Obj, Own, OwnSlot, Raised, Slot, Slots, Visitor, WeakRefs, class, context};
 use crate::futures::Future;
 use crate::imports::{self, names};
-use crate::unclosed;
+use crate::resource_warning;
 use crate::version;
 use aioxide_core::socket::Address;
 use std::cell::Cell;
@@ -586,8 +586,9 @@ pub(super) fn finalize<T: Transport>(this: &Own<T>) {
 
 /// `asyncios` is the class of asyncio's that would.
 pub(crate) fn warn_unclosed(asyncios: &Obj, this: &Obj) -> R<()> {
-    unclosed::warn(
+    resource_warning::warn(
         asyncios,
+        "__del__",
         &format!("unclosed transport {}", this.repr()?),
         Some(this),
     )
