@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COPIED = (
     *("tests", "examples", "benchmarks", "docs", "crates/python/src/docs"),
     *("pyproject.toml", "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "DESIGN.md"),
+    *("LICENSE-APACHE", "LICENSE-MIT"),
 )
 WHERE = "import aioxide, sys; print(aioxide.__file__); print(aioxide.__version__)"
 
