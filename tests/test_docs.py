@@ -14,6 +14,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import importlib.util
 import os
 import re
 import subprocess
@@ -197,3 +199,20 @@ def test_reference_names_nothing_that_no_python_has():
         thing = aioxide
         for part in name.split("."):
             thing = getattr(thing, part)
+
+
+def test_what_the_pages_refer_to_is_in_the_inventory():
+    """Else `make docs` fails, which is not run here."""
+    spec = importlib.util.spec_from_file_location("python_inventory", ROOT / "docs" / "_ext" / "python_inventory.py")
+    inventory = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(inventory)
+    modules = ("aioxide", "asyncio", *inventory.MODULES)
+    role = re.compile(r"\{py:\w+\}`(?:[^`<]*<)?~?([\w.]+)>?`")
+    names = {name for page in PAGES for name in role.findall(page.read_text())}
+    assert len(names) > 10
+    unknown = [
+        name
+        for name in names
+        if not hasattr(builtins, name) and not any(f"{name}.".startswith(f"{module}.") for module in modules)
+    ]
+    assert unknown == []

@@ -17,14 +17,17 @@ import zlib
 from pathlib import Path
 
 MODULES = (
+    "atexit",
     "concurrent.futures",
     "contextvars",
+    "faulthandler",
     "functools",
     "queue",
     "signal",
     "socket",
     "ssl",
     "subprocess",
+    "sys",
     "threading",
 )
 #: where the names of asyncio's modules are documented
