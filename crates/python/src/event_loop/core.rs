@@ -24,8 +24,8 @@ use crate::ffi::{
 };
 use crate::futures::Future;
 use crate::tasks::Task;
+use crate::transports::outbox::Outbox;
 use crate::transports::peers::Peers;
-use crate::transports::writing::Held;
 use crate::transports::{Happening, Source};
 use aioxide_core::{Clock, Events, Monotonic, Reactor, Resolver, SignalPipe, Timers};
 use std::cell::Cell;
@@ -112,8 +112,8 @@ pub(crate) struct LoopCore {
     pub(crate) peers: Peers,
     /// What TLS reads into.
     pub(crate) window: OwnSlot<Window>,
-    /// Transports that send at the end of this callback: rule 1 of `transports/writing.rs`.
-    pub(crate) held_back: Fifo<Held>,
+    /// Transports that have something to send.
+    pub(crate) outbox: Outbox,
     /// The task whose step runs. (On 3.14+ the thread state knows.)
     #[cfg(not(Py_3_14))]
     pub(crate) current: OwnSlot<Task>,
@@ -420,7 +420,7 @@ impl Class for LoopCore {
         self.diagnosis.visit(visitor);
         self.eager.for_each(|source| source.visit(visitor));
         self.peers.visit(visitor);
-        self.held_back.for_each(|held| held.visit(visitor));
+        self.outbox.visit(visitor);
         self.timers.with(|timers| {
             for timer in timers.iter() {
                 match timer {
@@ -465,7 +465,7 @@ impl Class for LoopCore {
         drop(self.ready.take());
         drop(self.timers.with(Timers::drain));
         drop(self.watches.with(std::mem::take));
-        drop(self.held_back.take());
+        self.outbox.clear();
         drop(self.eager.take());
         self.diagnosis.clear();
         self.peers.clear();

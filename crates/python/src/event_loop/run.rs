@@ -21,7 +21,7 @@ use crate::ffi::{Class, Obj, Own, context, threads, unseen};
 use crate::futures::Role;
 use crate::hook::Hook;
 use crate::tasks::{alarm, step};
-use crate::transports::{self, Happening};
+use crate::transports::Happening;
 use aioxide_core::effects;
 use aioxide_core::{Clock, Events, Monotonic, RESOLUTION, Timers, timeout_until};
 use std::time::Duration;
@@ -61,24 +61,28 @@ pub(crate) fn turn_of_guest(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
 /// One turn.
 fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     if core.is_idle() {
+        // (a turn within a turn, as nest_asyncio does it: it may wait for the answer to what the outer one has written)
+        core.outbox.flush()?;
         threads::check_signals()?;
         if core.vitals.pulse.is_asked() || core.vitals.figures.is_measuring() {
             aside(loop_, core)?;
         }
     }
     unseen::show_all();
-    if core.is_idle() {
+    let begun = if core.is_idle() {
         sleep(loop_, core)?;
         fire_timers(core, core.time(loop_)?);
+        core.last_poll.get()
     } else {
-        busy(loop_, core)?;
-    }
+        busy(loop_, core)?
+    };
     if lookups::are_answered(core) {
         lookups::deliver(core)?;
     }
     let pulse = &core.vitals.pulse;
     let ready = core.ready.len();
     core.vitals.figures.turn(ready);
+    core.outbox.begin(pulse.entries(), ready, begun);
     for _ in 0..ready {
         if pulse.count() {
             watched_entry(loop_, core)?;
@@ -90,13 +94,14 @@ fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         let result = run(loop_, core, entry);
         after_entry(core, result)?;
     }
+    core.outbox.end(core);
     Ok(())
 }
 
-/// What the entry has written goes out.
+/// What the entry has written goes out, unless it waits for more.
 #[inline(always)]
 fn after_entry(core: &Own<LoopCore>, result: R<()>) -> R<()> {
-    if core.held_back.is_empty() {
+    if core.outbox.is_empty() || (result.is_ok() && core.outbox.waits(core)) {
         result
     } else {
         flush(core, result)
@@ -167,10 +172,10 @@ fn aside(loop_: &Obj, core: &Own<LoopCore>) -> R<bool> {
 
 /// What the entry has written goes out, however it has ended. Telling of a connection that is broken runs
 /// Python code, which must not find the entry's exception set.
-#[cold]
+#[inline(never)]
 fn flush(core: &Own<LoopCore>, result: R<()>) -> R<()> {
     let failure = result.err().map(Raised::take);
-    let flushed = transports::flush(core);
+    let flushed = core.outbox.flush();
     let Some(exception) = failure else {
         return flushed;
     };
@@ -180,9 +185,9 @@ fn flush(core: &Own<LoopCore>, result: R<()>) -> R<()> {
     Err(raise(&exception))
 }
 
-/// There is work: look at descriptors and timers without sleeping (rule 3).
+/// There is work: look at descriptors and timers without sleeping (rule 3). When that was; 0: nothing has asked the clock.
 #[inline]
-fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
+fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<f64> {
     let timers = core.timers.with(|timers| timers.len());
     let watched = core.watched.get() > 0;
     let now = if timers > 0 || watched {
@@ -205,14 +210,14 @@ fn busy(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     }
     if timers > 0 {
         purge_timers(core);
-        let now = if core.own_time.get() {
+        let due = if core.own_time.get() {
             core.time(loop_)?
         } else {
             now
         };
-        fire_timers(core, now);
+        fire_timers(core, due);
     }
-    Ok(())
+    Ok(now)
 }
 
 /// Nothing to do: sleep until a descriptor, a timer, a signal or another thread calls.

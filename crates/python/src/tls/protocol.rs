@@ -15,7 +15,7 @@ use crate::ffi::errors::{R, assertion_error, exc, runtime_error, value_error};
 use crate::ffi::{Args, Class, ClassCell, Fifo, Inner, Obj, Own, OwnSlot, Slot, Slots, Visitor, WeakRefs};
 use crate::imports::{self, names};
 use crate::transports::log_debug;
-use crate::transports::writing::Turns;
+use crate::transports::outbox::Turns;
 use crate::version;
 use aioxide_core::tls::{Machine, Refused};
 use std::cell::Cell;

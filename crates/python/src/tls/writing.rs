@@ -19,8 +19,8 @@ use crate::ffi::bytes::{Buffer, Bytes};
 use crate::ffi::errors::{R, exc};
 use crate::ffi::{Class, Obj, Own};
 use crate::imports::{self, names};
+use crate::transports::outbox::Held;
 use crate::transports::stream::Stream;
-use crate::transports::writing::Held;
 use aioxide_core::tls::{Machine, Pressure, Write};
 
 /// asyncio warns from this write on after the connection was lost.
@@ -81,7 +81,7 @@ fn hold_back(this: &Own<SslProtocol>, core: &LoopCore, list: &[&Obj]) -> R<()> {
         keep(this, data)?;
     }
     if !this.turns.held_back.replace(true) {
-        core.held_back.push_back(Held::Tls(this.clone()));
+        core.outbox.push(core, Held::Tls(this.clone()));
     }
     let waiting = this.backlog_size.get();
     let (high, _) = this.machine.with(|machine| machine.outgoing.marks());

@@ -7,7 +7,7 @@
 //! Rules
 //! 1. `BlockingIOError` and `InterruptedError` mean: not now.
 //! 2. A method is the program's, and may do anything to the transport: what was true before has to be looked up again.
-//! 3. Nothing is held back to go out with what comes next (rule 1 of `writing.rs`): each write is a call.
+//! 3. Nothing is held back to go out with what comes next (rule 1 of `outbox.rs`): each write is a call.
 
 use super::life;
 use super::reading::{self, deliver, end, failed, updated};

@@ -7,6 +7,7 @@
 //! | `stream.rs` | `_SelectorSocketTransport`: a TCP or Unix connection |
 //! | `reading.rs` | what comes in, to `data_received` or into the buffer of a `BufferedProtocol` |
 //! | `writing.rs` | what goes out: `write`, `writelines`, the queue, `write_eof` |
+//! | `outbox.rs` | how long what is written waits for more of it |
 //! | `foreign.rs` | both, over a socket of a class that may have methods of its own |
 //! | `datagram.rs` | `_SelectorDatagramTransport`: a socket for datagrams |
 //! | `receiving.rs` | datagrams that come in |
@@ -25,6 +26,7 @@ pub(crate) mod datagram;
 pub(crate) mod flow;
 mod foreign;
 pub(crate) mod life;
+pub(crate) mod outbox;
 pub(crate) mod peers;
 pub(crate) mod read_pipe;
 mod reading;
@@ -50,7 +52,7 @@ use stream::Stream;
 use write_pipe::WritePipe;
 
 pub(crate) use life::{check_layout, close, pause_reading, resume_reading, warn_unclosed};
-pub(crate) use writing::{flush, write};
+pub(crate) use writing::write;
 
 /// Something that the reactor tells that its descriptor is ready.
 #[derive(Clone)]

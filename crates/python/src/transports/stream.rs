@@ -6,7 +6,7 @@
 use super::flow::{self, Buffered, Flow};
 use super::life::{self, Life, Transport};
 use super::socket::Socket;
-use super::{Source, reading, writing};
+use super::{Source, outbox, reading, writing};
 use crate::event_loop::core::{self, LoopCore};
 use crate::ffi::errors::{R, finally, runtime_error};
 use crate::ffi::{Class, ClassCell, Inner, Obj, Own, OwnSlot, Slot, Slots, Visitor};
@@ -32,7 +32,7 @@ pub(crate) struct Stream {
     pub(super) buffered: Cell<bool>,
     /// How much came at the last read.
     pub(super) last_read: Cell<u32>,
-    pub(super) turns: writing::Turns,
+    pub(super) turns: outbox::Turns,
     /// `loop.sendfile` waits for the queue to run empty; meanwhile nobody may write.
     pub(super) empty_waiter: Slot,
     pub(super) queue: Inner<writing::Queue>,

@@ -1,29 +1,25 @@
 //! What goes out: `write`, `writelines`, `write_eof`, and the queue of what the kernel has not taken yet.
 //!
 //! Rules
-//! 1. A program may count on what it has written being on its way when `write()` returns, so the first write of
-//!    a callback (or of a step of a task) goes out at once. More writes of the same callback wait until it has
-//!    ended, and go out in one system call. A connection that was written to several times by the callback
-//!    before is likely to be so again: then the first one waits, too.
+//! 1. What is written goes out at once, or waits for what else is written: `outbox.rs` says which.
 //! 2. What waits for that reason goes out before anything that could tell the difference: the size of the
 //!    buffer, the socket itself, the marks of flow control, `close()`, `write_eof()`, `abort()`.
 //! 3. What the program can change is copied when it has to wait.
 //! 4. Nothing is sent or dropped but in order.
 
 use super::life::{self, Transport};
+use super::outbox::Held;
 use super::stream::{self, Stream};
 use super::{flow, foreign};
-use crate::event_loop::core::{self, LoopCore};
+use crate::event_loop::core;
 use crate::ffi::bytes::{self, Buffer, Bytes};
 use crate::ffi::errors::{R, connection_error, os_error, runtime_error, type_error};
 use crate::ffi::window::Window;
-use crate::ffi::{Args, Obj, Own, Slots, Visitor, threads};
+use crate::ffi::{Args, Obj, Own, Slots};
 use crate::futures::methods;
 use crate::imports::{self, names};
-use crate::tls::{self, protocol::SslProtocol};
 use crate::version;
 use aioxide_core::socket;
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
@@ -121,62 +117,6 @@ impl Queue {
             done += 1;
         }
         self.pieces.drain(..done).collect()
-    }
-}
-
-/// Who has something that goes out when the callback has ended.
-pub(crate) enum Held {
-    /// Bytes.
-    Stream(Own<Stream>),
-    /// Bytes that are to be encrypted first.
-    Tls(Own<SslProtocol>),
-}
-
-impl Held {
-    /// For the garbage collector.
-    pub(crate) fn visit(&self, visitor: &mut Visitor) {
-        match self {
-            Held::Stream(stream) => visitor.own(stream),
-            Held::Tls(protocol) => visitor.own(protocol),
-        }
-    }
-}
-
-/// Rule 1: what is known of the writes of one callback, and of the callback before.
-pub(crate) struct Turns {
-    /// Which callback of the loop was the last to write.
-    callback: Cell<u64>,
-    /// How often it did.
-    writes: Cell<u8>,
-    /// The one before did more than once.
-    bursts: Cell<bool>,
-    /// Something waits for the end of the callback.
-    pub(crate) held_back: Cell<bool>,
-}
-
-impl Default for Turns {
-    fn default() -> Turns {
-        Turns {
-            callback: Cell::new(u64::MAX),
-            writes: Cell::new(0),
-            bursts: Cell::new(false),
-            held_back: Cell::new(false),
-        }
-    }
-}
-
-impl Turns {
-    /// Another write. Is it to be held back?
-    #[inline]
-    pub(crate) fn hold_back(&self, core: &LoopCore) -> bool {
-        let callback = core.vitals.pulse.entries();
-        if self.callback.replace(callback) == callback {
-            self.writes.set(self.writes.get().saturating_add(1));
-        } else {
-            self.bursts.set(self.writes.get() > 1);
-            self.writes.set(1);
-        }
-        (self.writes.get() > 1 || self.bursts.get()) && core.thread.get() == threads::ident()
     }
 }
 
@@ -405,7 +345,7 @@ fn settle(this: &Own<Stream>, idle: bool, hold_back: bool) -> R<()> {
         if let Some(loop_) = this.loop_.get()
             && let Some(core) = core::of(&loop_)
         {
-            core.held_back.push_back(Held::Stream(this.clone()));
+            core.outbox.push(core, Held::Stream(this.clone()));
         }
     }
     let waiting = this.waiting();
@@ -413,18 +353,6 @@ fn settle(this: &Own<Stream>, idle: bool, hold_back: bool) -> R<()> {
         flush_now(this)?;
     }
     flow::maybe_pause(this)
-}
-
-/// A callback has ended: what it has written goes out.
-#[cold]
-pub(crate) fn flush(core: &Own<LoopCore>) -> R<()> {
-    while let Some(held) = core.held_back.pop_front() {
-        match held {
-            Held::Stream(stream) => flush_now(&stream)?,
-            Held::Tls(protocol) => tls::writing::flush_now(&protocol)?,
-        }
-    }
-    Ok(())
 }
 
 /// Rule 2.
