@@ -95,6 +95,30 @@ def test_filters_know_unclosed_things_by_their_module():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_whoever_shows_the_warning_may_run_anything_and_raise():
+    program = """
+    import gc, sys, warnings
+    shown, unraisable = [], []
+    def show(message, *args, **kwargs):
+        shown.append(str(message).partition(" <")[0])
+        if len(shown) == 1:
+            loop = aio.new_event_loop()
+            del loop
+            gc.collect()
+            raise ValueError("not shown")
+    warnings.simplefilter("always")
+    warnings.showwarning = show
+    sys.unraisablehook = lambda what: unraisable.append(repr(what.exc_value))
+    loop = aio.new_event_loop()
+    del loop
+    gc.collect()
+    gc.collect()  # (within a collection there is no other)
+    print(shown.count("unclosed event loop"), unraisable)
+    """
+    done = python(program)
+    assert (done.stdout, done.stderr) == ("2 [\"ValueError('not shown')\"]\n", "")
+
+
 def test_time(aio, loop):
     before = time.monotonic()
     assert before <= loop.time() <= time.monotonic()

@@ -732,6 +732,34 @@ def test_it_says_so_to_audit_hooks(aio):
     run(aio, main())
 
 
+def test_what_is_called_while_spawning_may_spawn():
+    """An audit hook, and whatever is in the place of io.open."""
+    program = """
+    import io, subprocess, sys
+    events = []
+    def again(what):
+        events.append(what)
+        if len(events) < 6:
+            assert subprocess.run(["true"], stdout=subprocess.PIPE).returncode == 0
+            loop = aio.new_event_loop()
+            loop.close()
+    real = io.open
+    def opens(*args, **kwargs):
+        again("open")
+        return real(*args, **kwargs)
+    sys.addaudithook(lambda event, args: again("audit") if event == "subprocess.Popen" else None)
+    async def main():
+        for stock in (real, opens):
+            io.open = stock
+            process = await aio.create_subprocess_exec("echo", "hello", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            print(await process.communicate(), process.returncode)
+            del events[:]
+    with aio.Runner(loop_factory=aio.new_event_loop) as runner:
+        runner.run(main())
+    """
+    assert succeeds(program) == "(b'hello\\n', b'') 0\n" * 2
+
+
 def test_interrupted_while_the_program_is_looked_for(aio, monkeypatch):
     """A signal handler that raises ends the call, and nothing is spawned."""
     original = os.get_exec_path

@@ -9,10 +9,10 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 
 use rustix::thread::futex;
 
+use super::apart;
 use super::threads::names;
 
 /// How many signals have been caught (modulo 2³²).
@@ -70,10 +70,7 @@ pub fn answer(answer: impl Fn() + Send + 'static) -> io::Result<()> {
             answer();
         }
     };
-    thread::Builder::new()
-        .name(names::SIGNAL.into())
-        .spawn(serve)
-        .map(drop)
+    apart::spawn(names::SIGNAL, serve).map(drop)
 }
 
 /// Waits until the count is another: that one.
