@@ -64,7 +64,7 @@ SUITES = {
         "3.14.5",
         needs="pytest-cov pytest-mock pytest-xdist pytest-codspeed freezegun proxy.py blockbuster isal trustme zlib-ng"
         " re-assert time-machine",
-        command=f"{PYTEST} -n 2 -o addopts= -m 'not dev_mode and not autobahn and not internal' tests",
+        command=f"{PYTEST} -p no:asyncio -n 2 -o addopts= -m 'not dev_mode and not autobahn and not internal' tests",
         aside="aiohttp",
     ),
     "websockets": Suite(
