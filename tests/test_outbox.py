@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import logging
 import os
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.certificates import client_context, server_context
-from tests.support import STDLIB, Log, run
+from tests.support import STDLIB, Log, run, until
 
 only_ours = pytest.mark.skipif(STDLIB, reason="asyncio sends each write at once")
 
@@ -122,9 +126,13 @@ def test_few_callbacks_send_at_once(aio):
 def test_quick_callbacks_send_at_once(aio):
     async def main() -> None:
         async with busy(8) as connections:
-            sent = [all(await connections.turn(seconds=0)) for _ in range(50)]
-            # (what the rest of the machine does may make some of them slow)
-            assert sum(sent) > 25
+            # (when another process has made one of them slow, some dozen seem to take their time)
+            in_a_row = 0
+            for _ in range(3000):
+                in_a_row = in_a_row + 1 if all(await connections.turn(seconds=0)) else 0
+                if in_a_row == 20:
+                    return
+            pytest.fail("they are held back")
 
     run(aio, main())
 
@@ -172,6 +180,68 @@ def test_what_is_held_back_does_not_wait_for_more_than_one_slow_callback(aio):
                 assert await seen, "it was too long"
                 assert connections.peers[0].recv(10) == b"y"
                 if before == [False]:
+                    return
+                await connections.turn()
+            pytest.fail("nothing was ever held back")
+
+    run(aio, main())
+
+
+@only_ours
+def test_a_callback_that_blocks_again_and_again_makes_answers_late_now_and_then(aio):
+    """Whether the turn has many that write beside it, or hardly one."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with busy(16) as connections:
+            for writers, quick in ((1, 3), (8, 0), (12, 40)):
+                few = Busy(connections.transports[:8], connections.peers[:8])
+                await few.when_held(lambda: None)
+                late = 0
+                for _ in range(40):
+                    done = loop.create_future()
+                    sent: list[bool] = []
+
+                    def block(sent: list[bool] = sent) -> None:
+                        sent.append(arrived(connections.peers[0]))
+                        spin(0.002)
+
+                    for transport in connections.transports[:writers]:
+                        loop.call_soon(transport.write, b"y")
+                    loop.call_soon(block)
+                    for _ in range(quick):
+                        loop.call_soon(spin, 10e-6)
+                    loop.call_soon(done.set_result, None)
+                    await done
+                    late += sent == [False]
+                    for peer in connections.peers[:writers]:
+                        assert peer.recv(10) == b"y"
+                # (nothing is known of it at first, and it is forgotten after some dozen turns)
+                assert late <= 5
+
+    run(aio, main())
+
+
+@only_ours
+def test_one_callback_that_writes_to_many_holds_back_no_more_than_sixteen(aio):
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with busy() as connections, busy(40) as more:
+            for _ in range(3000):
+                done = loop.create_future()
+
+                def tell_all(done: asyncio.Future[list[bool]] = done) -> None:
+                    for transport in more.transports:
+                        transport.write(b"y")
+                    done.set_result(more.which_arrived())
+
+                loop.call_soon(tell_all)
+                for _ in range(4):
+                    loop.call_soon(int)
+                sent = await done
+                assert [peer.recv(10) for peer in more.peers] == [b"y"] * 40
+                if not sent[0]:
+                    assert sent == [False] * 16 + [True] * 24
                     return
                 await connections.turn()
             pytest.fail("nothing was ever held back")
@@ -296,6 +366,130 @@ def test_it_goes_out_beside_a_fatal_exception(aio):
     with pytest.raises(asyncio.CancelledError):
         loop.run_until_complete(task)
     loop.close()
+
+
+@only_ours
+def test_it_goes_out_when_a_signal_handler_raises_between_two_callbacks(aio):
+    loop = aio.new_event_loop()
+    kept: list[Any] = []
+    # (no bytecode runs after it that would run the handler)
+    raise_signal = getattr(ctypes.CDLL(None), "raise")
+
+    async def main() -> None:
+        async with busy() as connections:
+            kept.append(connections)
+            await connections.when_held(lambda: None)
+            for transport in connections.transports:
+                loop.call_soon(transport.write, b"x")
+            loop.call_soon(lambda: kept.append(connections.which_arrived()))
+            loop.call_soon(raise_signal, signal.SIGINT)
+            for _ in range(300):
+                loop.call_soon(int)
+            await asyncio.sleep(3600)
+
+    for _ in range(100):
+        task = loop.create_task(main())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+        connections, sent = kept
+        assert all(connections.which_arrived())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        if not any(sent):
+            break
+        kept.clear()
+    else:
+        pytest.fail("nothing was ever held back")
+    loop.close()
+
+
+@only_ours
+def test_an_exception_while_it_goes_out_keeps_back_nothing(aio, monkeypatch):
+    """In debug mode a broken connection is logged, which runs code of the program's."""
+    loop = aio.new_event_loop()
+    kept: list[Any] = []
+    unraisable: list[Any] = []
+
+    def log(*_args: Any, **_kwargs: Any) -> None:
+        raise SystemExit(7)
+
+    async def main() -> None:
+        async with busy() as connections:
+
+            def break_two() -> None:
+                kept.append(Busy([], connections.peers[2:]))
+                for peer in connections.peers[:2]:
+                    peer.close()
+                monkeypatch.setattr(logging.getLogger("asyncio"), "debug", log)
+
+            await connections.when_held(break_two)
+
+    loop.set_debug(True)
+    loop.slow_callback_duration = 60
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: unraisable.append(repr(what.exc_value)))
+    task = loop.create_task(main())
+    with pytest.raises(SystemExit, match="7"):
+        loop.run_until_complete(task)
+    assert all(kept[0].which_arrived())
+    assert unraisable == ["SystemExit(7)"]
+    monkeypatch.undo()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+
+
+class Refusing(asyncio.Protocol):
+    """Says why, and raises."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(b"why")
+        if data == b"wrong":
+            raise ValueError
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+def test_what_a_protocol_has_written_before_it_raises_arrives(aio, tls):
+    def connect(address: Any) -> list[socket.socket]:
+        peers = []
+        for _ in range(8):
+            sock = socket.create_connection(address, timeout=30)
+            if tls:
+                sock = client_context().wrap_socket(sock, server_hostname="localhost")
+            peers.append(sock)
+            sock.sendall(b"right")
+            assert sock.recv(10) == b"why"
+        return peers
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: raised.append(context["exception"]))
+        raised: list[Any] = []
+        server = await loop.create_server(Refusing, "127.0.0.1", 0, ssl=server_context() if tls else None)
+        for _ in range(3):
+            peers = await asyncio.to_thread(connect, server.sockets[0].getsockname())
+            async with busy() as connections:
+
+                def ask(peers: list[socket.socket] = peers) -> None:
+                    for peer in peers:
+                        peer.sendall(b"wrong")
+
+                if STDLIB:
+                    ask()
+                else:
+                    await connections.when_held(ask)
+            await until(lambda: len(raised) == 8)
+            assert [await asyncio.to_thread(peer.recv, 10) for peer in peers] == [b"why"] * 8
+            for peer in peers:
+                peer.close()
+            raised.clear()
+        server.close()
+
+    run(aio, main())
 
 
 class Server(asyncio.Protocol):

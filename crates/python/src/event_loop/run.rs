@@ -95,7 +95,12 @@ fn turn(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
         after_entry(core, result)?;
     }
     core.outbox.end(core);
-    Ok(())
+    // (a turn within this one, by a signal handler, may have left fewer entries than were counted)
+    if core.outbox.is_empty() {
+        Ok(())
+    } else {
+        flush(core, Ok(()))
+    }
 }
 
 /// What the entry has written goes out, unless it waits for more.
@@ -112,7 +117,11 @@ fn after_entry(core: &Own<LoopCore>, result: R<()>) -> R<()> {
 /// recorder is on.
 #[cold]
 fn watched_entry(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
-    let is_sample = aside(loop_, core)?;
+    let is_sample = match aside(loop_, core) {
+        Ok(is_sample) => is_sample,
+        // (a signal handler has raised, and the turn ends here)
+        Err(raised) => return flush(core, Err(raised)),
+    };
     let Some(entry) = core.ready.pop_front() else {
         return Ok(());
     };
@@ -257,6 +266,9 @@ fn sleep(loop_: &Obj, core: &Own<LoopCore>) -> R<()> {
     } else {
         limited
     };
+    if timeout == Some(Duration::ZERO) {
+        core.last_poll.set(core.now());
+    }
     let result = poll(loop_, core, timeout);
     waker.unpark();
     result?;

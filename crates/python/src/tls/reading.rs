@@ -11,7 +11,7 @@
 //!    gives back the memory that it has had, and a piece stays in the processor's cache. What has been decrypted takes
 //!    the place of what has been given away, in the same window.
 
-use super::engine::Place;
+use super::engine::{self, Place};
 use super::protocol::{SslProtocol, call_soon, direct, fatal_error};
 use super::{handshake, shutdown, writing};
 use crate::event_loop::core::{self, LoopCore};
@@ -128,7 +128,12 @@ fn read_fresh(this: &Own<SslProtocol>, fresh: Option<Fresh>) -> R<()> {
     }
     match read_and_answer(this, fresh) {
         Err(raised) if raised.matches(exc::exception()) => {
-            fatal_error(this, &raised.take(), "Fatal error on SSL protocol")
+            let exception = raised.take();
+            // what the protocol has written before it raised may say why; an engine that has failed sends no more
+            if !exception.isinstance(engine::ssl_error())? {
+                writing::flush_now(this)?;
+            }
+            fatal_error(this, &exception, "Fatal error on SSL protocol")
         }
         result => result,
     }

@@ -854,7 +854,9 @@ pub(super) fn socket_slots<T: Transport>(slots: &mut Slots<T>) -> R<()> {
         Ok(Obj::none())
     })?;
     slots.method("_force_close(self, exc)", |args| {
-        force_close(args.this::<T>()?, args.opt(1).cloned())?;
+        let this = args.this::<T>()?;
+        T::settle(this)?;
+        force_close(this, args.opt(1).cloned())?;
         Ok(Obj::none())
     })?;
     slots.get(c"_sock", |this| {

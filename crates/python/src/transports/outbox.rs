@@ -10,15 +10,14 @@
 //!    next. So in a turn of many callbacks that take their time what they write waits for one another: for at most
 //!    [`MOST`] connections and [`LONGEST`] seconds, and not beyond the turn.
 //! 3. That callbacks take their time, but not too much of it, is what the turns before have shown. One that is
-//!    slow is known of at once, and takes long to be forgotten: a loop that is blocked now and then is late with
-//!    nothing that had been written before.
-//! 4. A child by `os.fork()` finds nothing here.
+//!    slow while something waits is known of at once, whatever the others do, and takes long to be forgotten: a loop
+//!    that is blocked now and then is late with nothing that had been written before.
+//! 4. A child by `os.fork()` in the loop's thread finds nothing here.
 
 use super::stream::Stream;
 use super::writing;
 use crate::event_loop::core::{self, LoopCore};
-
-use crate::ffi::errors::R;
+use crate::ffi::errors::{R, raise};
 use crate::ffi::{Fifo, Obj, Own, Visitor, running, threads};
 use crate::hook::Hook;
 use crate::tls::{self, protocol::SslProtocol};
@@ -45,12 +44,23 @@ pub(crate) enum Held {
     Tls(Own<SslProtocol>),
 }
 
+impl Held {
+    fn obj(&self) -> &Obj {
+        match self {
+            Held::Stream(stream) => stream.obj(),
+            Held::Tls(protocol) => protocol.obj(),
+        }
+    }
+}
+
 /// Of a loop: whose bytes wait, and how long they may.
 #[derive(Default)]
 pub(crate) struct Outbox {
     held: Fifo<Held>,
     /// Since when the first one waits.
     since: Cell<f64>,
+    /// When a callback ended, or the first one began to wait.
+    looked: Cell<f64>,
     /// The number of the entry at whose end all goes out: the last one of the turn. Or 0, of each.
     last: Cell<u64>,
     /// When the turn began; 0: it is not of many callbacks.
@@ -86,28 +96,51 @@ impl Outbox {
     }
     /// A callback has ended: may what waits wait for the next one, too?
     pub(crate) fn waits(&self, core: &LoopCore) -> bool {
+        if self.last.get() == 0 {
+            return false;
+        }
+        let now = core.now();
+        let took = now - self.looked.replace(now);
+        if took > LONGEST {
+            self.pace.set(took.max(self.pace.get()));
+            self.last.set(0);
+        }
         self.last.get() > core.vitals.pulse.entries()
             && self.held.len() < MOST
-            && core.now() - self.since.get() < LONGEST
+            && now - self.since.get() < LONGEST
+    }
+    /// Does what a callback writes wait for the next one?
+    #[inline]
+    fn has_time(&self, callback: u64) -> bool {
+        self.last.get() > callback && self.held.len() < MOST
     }
     /// One more that waits.
     pub(crate) fn push(&self, core: &LoopCore, held: Held) {
         if self.held.is_empty() {
-            self.since.set(core.now());
-            hear_of_forks();
+            let now = core.now();
+            self.since.set(now);
+            self.looked.set(now);
+            hear_of_forks(held.obj());
         }
         self.held.push_back(held);
     }
-    /// All of it goes out.
+    /// All of it goes out, whatever is raised meanwhile (by the program's code, which is told of a connection that is
+    /// broken): the first exception is the caller's.
     #[inline(never)]
     pub(crate) fn flush(&self) -> R<()> {
+        let mut failure = None;
         while let Some(held) = self.held.pop_front() {
-            match held {
-                Held::Stream(stream) => writing::flush_now(&stream)?,
-                Held::Tls(protocol) => tls::writing::flush_now(&protocol)?,
+            let sent = match &held {
+                Held::Stream(stream) => writing::flush_now(stream),
+                Held::Tls(protocol) => tls::writing::flush_now(protocol),
+            };
+            match sent {
+                Err(raised) if failure.is_none() => failure = Some(raised.take()),
+                Err(raised) => raised.unraisable(held.obj()),
+                Ok(()) => {}
             }
         }
-        Ok(())
+        failure.map_or(Ok(()), |exception| Err(raise(&exception)))
     }
     /// For the garbage collector.
     pub(crate) fn visit(&self, visitor: &mut Visitor) {
@@ -158,19 +191,19 @@ impl Turns {
             self.writes.set(1);
             outbox.writes.set(outbox.writes.get() + 1);
         }
-        (self.writes.get() > 1 || self.bursts.get() || outbox.last.get() > callback)
+        (self.writes.get() > 1 || self.bursts.get() || outbox.has_time(callback))
             && core.thread.get() == threads::ident()
     }
 }
 
 /// Rule 4.
-fn hear_of_forks() {
+fn hear_of_forks(who: &Obj) {
     static ONCE: AtomicBool = AtomicBool::new(false);
     if !ONCE.load(Ordering::Relaxed)
         && !ONCE.swap(true, Ordering::Relaxed)
         && let Err(raised) = register()
     {
-        raised.ignore();
+        raised.unraisable(who);
     }
 }
 

@@ -9,7 +9,7 @@ use super::stream::{self, Stream};
 use super::{
     foreign,
     life::{self, Life},
-    telling,
+    telling, writing,
 };
 use crate::event_loop::core::{LoopCore, MOST};
 use crate::event_loop::run::is_fatal;
@@ -241,5 +241,8 @@ pub(super) fn failed(this: &Own<Stream>, raised: Raised, message: &str) -> R<()>
     if is_fatal(&raised) {
         return Err(raised);
     }
-    stream::fatal_error(this, raised.take(), message)
+    let exception = raised.take();
+    // what it has written before may say why
+    writing::flush_now(this)?;
+    stream::fatal_error(this, exception, message)
 }

@@ -3,7 +3,8 @@
 //! Rules
 //! 1. What is written goes out at once, or waits for what else is written: `outbox.rs` says which.
 //! 2. What waits for that reason goes out before anything that could tell the difference: the size of the
-//!    buffer, the socket itself, the marks of flow control, `close()`, `write_eof()`, `abort()`.
+//!    buffer, the socket itself, the marks of flow control, `close()`, `write_eof()`, `abort()`,
+//!    the end that an exception of the protocol makes.
 //! 3. What the program can change is copied when it has to wait.
 //! 4. Nothing is sent or dropped but in order.
 
