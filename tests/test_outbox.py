@@ -286,6 +286,24 @@ def test_who_looks_finds_it_sent(aio, look):
 
 
 @only_ours
+@pytest.mark.parametrize("use", ["shutdown", "dup", "fileno"])
+def test_the_socket_that_was_shown_before_is_used_after_it(aio, use):
+    async def main() -> None:
+        async with busy() as connections:
+            shown = connections.transports[3].get_extra_info("socket")
+
+            def last() -> bytes:
+                result = getattr(shown, use)(*[socket.SHUT_WR] * (use == "shutdown"))
+                if use == "dup":
+                    result.close()
+                return connections.peers[3].recv(1, socket.MSG_PEEK)
+
+            assert await connections.when_held(last) == b"x"
+
+    run(aio, main())
+
+
+@only_ours
 @pytest.mark.parametrize("end", ["close", "write_eof"])
 def test_the_end_comes_after_it(aio, end):
     async def main() -> None:

@@ -51,6 +51,7 @@ fn classes(module: &Obj) -> R<()> {
         ("EventLoop", event_loop::class::EVENT_LOOP.get()),
         ("Handle", event_loop::handles::class()),
         ("TimerHandle", event_loop::handles::timer_class()),
+        ("TransportSocket", transports::trsock::class()),
         ("SSLProtocol", tls::protocol::SslProtocol::class().get()),
     ] {
         module.setattr_str(name, class)?;

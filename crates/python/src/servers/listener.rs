@@ -17,11 +17,11 @@ use crate::event_loop::{errors, handles};
 use crate::ffi::errors::{R, exc, os_error, raise, runtime_error, type_error};
 use crate::ffi::object::exact_int;
 use crate::ffi::{Class, ClassCell, Obj, Own, OwnSlot, Slot, Slots, Visitor, context};
-use crate::imports::{self, names};
+use crate::imports::names;
 use crate::streams;
 use crate::transports::socket::{Socket, address};
 use crate::transports::stream::{self, Opening};
-use crate::transports::{Happening, Source, log_debug};
+use crate::transports::{Happening, Source, log_debug, trsock};
 use crate::version;
 use aioxide_core::socket::{self as kernel, Address};
 use std::cell::Cell;
@@ -207,10 +207,7 @@ fn look_away(this: &Own<Listener>, loop_: &Obj, core: &Own<LoopCore>, error: &io
     )?;
     report.dict_set(&names::EXCEPTION, &os_error(error).take())?;
     if let Some(object) = this.socket.object()? {
-        report.dict_set(
-            &Obj::interned("socket")?,
-            &imports::TRANSPORT_SOCKET.call(&[&object])?,
-        )?;
+        report.dict_set(&Obj::interned("socket")?, &trsock::shown(&object)?)?;
     }
     loop_
         .call_method(&names::CALL_EXCEPTION_HANDLER, &[&report])

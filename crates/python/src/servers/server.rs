@@ -15,6 +15,7 @@ use crate::ffi::pyclass::{Body, Field, PyClass};
 use crate::ffi::{Args, Class, ClassCell, Co, Coroutine, Inner, Obj, Own, Slot, Slots, Visitor, context};
 use crate::futures::methods;
 use crate::imports::{self, names};
+use crate::transports::trsock;
 use crate::version;
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -184,7 +185,7 @@ fn sockets(core: &ServerCore) -> R<Obj> {
     let shown = sockets
         .to_vec()?
         .iter()
-        .map(|socket| imports::TRANSPORT_SOCKET.call(&[socket]))
+        .map(trsock::shown)
         .collect::<R<Vec<_>>>()?;
     Obj::tuple_of(&shown)
 }

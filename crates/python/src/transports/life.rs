@@ -16,7 +16,7 @@
 //!    transport never touches what the loop has for a number that is not its own any more.
 
 use super::socket::{Socket, address};
-use super::{Happening, Source, log_debug, report, telling};
+use super::{Happening, Source, log_debug, report, telling, trsock};
 use crate::event_loop::core::{self, Entry, LoopCore};
 use crate::event_loop::readers::{self, Side};
 use crate::event_loop::run::is_fatal;
@@ -692,7 +692,7 @@ fn from_fields<T: Transport>(this: &Own<T>, name: &str) -> R<Option<Obj>> {
             let Some(object) = this.socket.object()? else {
                 return Ok(None);
             };
-            let shown = imports::TRANSPORT_SOCKET.call(&[&object])?;
+            let shown = trsock::shown(&object)?;
             extra(this)?.dict_set(&Obj::interned(name)?, &shown)?;
             return Ok(Some(shown));
         }

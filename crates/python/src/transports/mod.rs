@@ -18,6 +18,7 @@
 //! | `flow.rs` | the water marks, pause_writing and resume_writing |
 //! | `telling.rs` | telling a protocol: one of ours is told without a call |
 //! | `socket.rs` | the descriptor, and the `socket.socket` over it |
+//! | `trsock.rs` | `TransportSocket`: what programs see of that |
 //!
 //! A transport is called by the loop without a handle: a [`Source`] in the ready queue says who, a
 //! [`Happening`] says what.
@@ -35,6 +36,7 @@ mod sending;
 pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod telling;
+pub(crate) mod trsock;
 pub(crate) mod write_pipe;
 pub(crate) mod writing;
 
@@ -156,6 +158,7 @@ pub(crate) fn log(level: &str, text: &str, args: &[&Obj], exc_info: Option<&Obj>
 /// Makes the classes.
 pub(crate) fn init() -> R<()> {
     crate::ffi::pysocket::init()?;
+    trsock::init()?;
     let (transport, datagram_transport) = (&imports::TRANSPORT, &imports::DATAGRAM_TRANSPORT);
     life::check_layout(transport)?;
     life::check_layout(datagram_transport)?;

@@ -209,7 +209,7 @@ fn hear_of_forks(who: &Obj) {
 
 #[cold]
 fn register() -> R<()> {
-    let before = Hook::new("send_before_fork", |_, _| send_before_fork(), None, None)?;
+    let before = Hook::new("send_before_fork", |_, _| flush_running(), None, None)?;
     let names = Obj::tuple(&[&Obj::interned("before")?])?;
     Obj::import("os")?
         .getattr_str("register_at_fork")?
@@ -217,7 +217,8 @@ fn register() -> R<()> {
         .map(drop)
 }
 
-fn send_before_fork() -> R<()> {
+/// What the loop that runs in this thread holds back goes out.
+pub(super) fn flush_running() -> R<()> {
     match running::get()?.as_ref().and_then(core::of) {
         Some(core) => core.outbox.flush(),
         None => Ok(()),
