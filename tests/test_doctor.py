@@ -96,6 +96,15 @@ def test_a_module_that_cannot_be_imported_is_an_error(tmp_path, source, text):
     assert done.stdout == ""
 
 
+def test_options_are_no_modules(tmp_path):
+    done = doctor("--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "doctor [module ...]" in done.stdout
+    done = doctor("early", "--quick", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unknown option --quick\nusage: " in done.stderr
+
+
 def test_a_file_of_that_name_is_a_program(tmp_path):
     (tmp_path / "doctor").write_text("print('in')")
     done = interpreter("-m", "aioxide", "doctor", cwd=tmp_path)

@@ -91,6 +91,12 @@ def main(arguments: list[str]) -> None:
     elif first.startswith("-"):
         raise Unusable(f"unknown option {first}\n{USAGE}")
     elif first == "doctor" and not os.path.exists(first):
+        if {"-h", "--help"} & set(rest):
+            print(HELP)
+            return
+        for module in rest:
+            if module.startswith("-"):
+                raise Unusable(f"unknown option {module}\n{USAGE}")
         take_over()
         from aioxide import doctor
 
