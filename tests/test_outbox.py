@@ -163,17 +163,12 @@ def test_what_is_held_back_does_not_wait_for_more_than_one_slow_callback(aio):
     async def main() -> None:
         loop = asyncio.get_running_loop()
         async with busy() as connections:
-            seen = loop.create_future()
-
-            def slow() -> None:
-                spin(0.001)
-
             for _ in range(3000):
                 seen = loop.create_future()
                 before: list[bool] = []
                 loop.call_soon(connections.transports[0].write, b"y")
                 loop.call_soon(lambda before=before: before.append(arrived(connections.peers[0])))
-                loop.call_soon(slow)
+                loop.call_soon(spin, 0.001)
                 loop.call_soon(lambda seen=seen: seen.set_result(arrived(connections.peers[0])))
                 for _ in range(4):
                     loop.call_soon(int)
@@ -370,15 +365,12 @@ def test_it_goes_out_beside_a_fatal_exception(aio):
             def last() -> None:
                 raise KeyboardInterrupt
 
-            try:
-                await connections.when_held(last)
-            finally:
-                kept.append(connections.which_arrived())
+            await connections.when_held(last)
 
     task = loop.create_task(main())
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(task)
-    connections = kept[0]
+    (connections,) = kept
     assert all(connections.which_arrived())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
